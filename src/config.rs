@@ -1,0 +1,1 @@
+//! flags + environment + file → checked Config; nothing else reads the environment.

@@ -1,0 +1,2 @@
+//! Arguments → Config → Node::start → wait → Node::stop → exit code.
+fn main() {}

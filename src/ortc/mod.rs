@@ -1,0 +1,2 @@
+//! Capabilities and parameters: pure functions with exactly mediasoup's semantics.
+pub mod types;

@@ -56,6 +56,37 @@ pub const AUDIO_RING_SLOTS_MAX: usize = 64;
 /// Bytes of one datagram that media may have: Ethernet's 1,500 less the smallest IP and UDP headers.
 pub const MEDIA_DATAGRAM_BYTES_MAX: usize = 1472;
 
+/// Packets that a receiver asked for again and that wait for their turn, per consumer: more than one
+/// NACK names at once; the rest is asked for anew.
+pub const REPAIRS_QUEUED_MAX: usize = 128;
+
+/// Age of a video packet that is still worth sending again (mediasoup's).
+pub const REPAIR_AGE_VIDEO_MAX: Duration = Duration::from_secs(2);
+
+/// Age of an audio packet that is still worth sending again (mediasoup's).
+pub const REPAIR_AGE_AUDIO_MAX: Duration = Duration::from_secs(1);
+
+/// Packets before a key frame's first one in arrival that may belong to it, and packets through
+/// which a new consumer looks back for one: a key frame of 300 KB.
+pub const KEY_FRAME_LOOKBACK: u64 = 256;
+
+/// Age of a key frame with which a new consumer may still start at once: what follows it is sent in
+/// one burst, so it must be short.
+pub const KEY_FRAME_AGE_MAX: Duration = Duration::from_millis(300);
+
+/// Bytes of RTCP waiting for one transport's turn: reports of a transport with 100 consumers.
+pub const RTCP_QUEUE_BYTES_MAX: usize = 16 * 1024;
+
+/// What sequence numbers jump when a sender takes another SSRC: beyond every window behind them.
+pub const STREAM_RESTART_GAP: u64 = 1 << 20;
+
+/// Time between two reports of a transport (RFC 3550's minimum of 5 s is for multicast; browsers
+/// and mediasoup report every second).
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Events of one engine that its shard has not taken yet; the shard takes them every turn.
+pub const EVENTS_QUEUED_MAX: usize = 4096;
+
 /// A transport that has not connected by then is closed.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -3,6 +3,377 @@
 //!
 //! Called by its shard on the shard's thread (in tests and benches by whoever made it). It never
 //! reads a clock, a socket or randomness that was not handed to it.
+//!
+//! A batch of datagrams goes through [`Demux`] to its transport and through SRTP into the rings of
+//! its streams (`ingress`); then the consumers of all streams that brought something become due
+//! (`router`); then, receiver by receiver, what is due is sealed into the batch that the shard lends
+//! (`egress`). Requests and reports travel beside that (`feedback`), commands change what is there
+//! (`commands`).
 
+pub mod codec;
+pub mod codec_table;
+mod commands;
+pub mod consumer;
+pub mod demux;
+pub mod dtls;
+mod egress;
+mod feedback;
+pub mod incoming_rate;
+mod ingress;
 pub mod io;
+pub mod keyframe;
+pub mod layer;
+pub mod listener;
+pub mod machine;
+pub mod nack;
+pub mod packet;
+pub mod producer;
+pub mod reception;
 pub mod report;
+pub mod rewrite;
+pub mod ring;
+mod router;
+pub mod rtcp;
+pub mod rtcp_queue;
+pub mod rtp;
+pub mod sent;
+pub mod source_clock;
+pub mod srtp;
+pub mod stream;
+pub mod timer;
+pub mod transport;
+pub mod twcc;
+pub mod wall;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use slotmap::SlotMap;
+
+use crate::control::command::{Command, Event, Refusal, Reply};
+use crate::engine::consumer::Consumer;
+use crate::engine::demux::{Demux, PacketClass, ufrag_of};
+use crate::engine::dtls::DtlsIdentity;
+use crate::engine::io::{Path, Received, TransmitBatch};
+use crate::engine::machine::Machine;
+use crate::engine::producer::Producer;
+use crate::engine::report::{Counters, Discard, DiscardCounts, Gauges};
+use crate::engine::ring::SLOT_BYTES;
+use crate::engine::rtcp::ReportBlock;
+use crate::engine::srtp::{SrtpKeys, SrtpProfile};
+use crate::engine::stream::Stream;
+use crate::engine::timer::Timers;
+use crate::engine::transport::Transport;
+use crate::engine::transport::connection::ConnectionEvent;
+use crate::engine::wall::WallClock;
+use crate::id::{ConsumerId, ProducerId, ShardId, TransportId};
+use crate::limits::EVENTS_QUEUED_MAX;
+
+slotmap::new_key_type! {
+    /// A transport inside its shard.
+    pub struct TransportKey;
+    /// A producer inside its shard.
+    pub struct ProducerKey;
+    /// An incoming stream inside its shard.
+    pub struct StreamKey;
+    /// A consumer inside its shard.
+    pub struct ConsumerKey;
+}
+
+/// Who waits for time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum TimerKey {
+    /// Connection, reports and feedback of a transport.
+    Transport(TransportKey),
+    /// Requests of a stream.
+    Stream(StreamKey),
+    /// The choice among a simulcast producer's streams.
+    Layers(ProducerKey),
+}
+
+/// What an engine is made of.
+#[derive(Debug, Clone)]
+pub struct EngineSetup {
+    /// Its shard, named in every ufrag.
+    pub shard: ShardId,
+    /// The node's certificate.
+    pub identity: Arc<DtlsIdentity>,
+    /// The node's wall clock.
+    pub wall: WallClock,
+    /// Seed of all randomness: from the system in production, a constant in simulations.
+    pub seed: [u8; 32],
+}
+
+/// The media state machine of one shard.
+#[derive(Debug)]
+pub struct Engine {
+    identity: Arc<DtlsIdentity>,
+    wall: WallClock,
+    rng: StdRng,
+    transports: SlotMap<TransportKey, Transport>,
+    producers: SlotMap<ProducerKey, Producer>,
+    streams: SlotMap<StreamKey, Stream>,
+    consumers: SlotMap<ConsumerKey, Consumer>,
+    transport_ids: HashMap<TransportId, TransportKey>,
+    producer_ids: HashMap<ProducerId, ProducerKey>,
+    consumer_ids: HashMap<ConsumerId, ConsumerKey>,
+    demux: Demux<TransportKey>,
+    timers: Timers<TimerKey>,
+    /// Transports with something to send, each once.
+    due: VecDeque<TransportKey>,
+    /// Streams that brought something in this turn, each once.
+    dirty: Vec<StreamKey>,
+    events: VecDeque<Event>,
+    events_lost: u64,
+    counters: Counters,
+    discards: DiscardCounts,
+    scratch: Box<[u8; SLOT_BYTES]>,
+    nack_list: Vec<u16>,
+    blocks: Vec<ReportBlock>,
+}
+
+impl Engine {
+    /// An engine with nothing in it.
+    #[must_use]
+    pub fn new(setup: EngineSetup) -> Self {
+        let mut rng = StdRng::from_seed(setup.seed);
+        Self {
+            identity: setup.identity,
+            wall: setup.wall,
+            demux: Demux::new(setup.shard, &mut rng),
+            rng,
+            transports: SlotMap::with_key(),
+            producers: SlotMap::with_key(),
+            streams: SlotMap::with_key(),
+            consumers: SlotMap::with_key(),
+            transport_ids: HashMap::new(),
+            producer_ids: HashMap::new(),
+            consumer_ids: HashMap::new(),
+            timers: Timers::default(),
+            due: VecDeque::new(),
+            dirty: Vec::new(),
+            events: VecDeque::new(),
+            events_lost: 0,
+            counters: Counters::default(),
+            discards: DiscardCounts::default(),
+            scratch: Box::new([0; SLOT_BYTES]),
+            nack_list: Vec::new(),
+            blocks: Vec::new(),
+        }
+    }
+
+    fn handle_datagram(&mut self, now: Instant, received: Received<'_>) -> Result<(), Discard> {
+        let Received { path, bytes } = received;
+        let class = PacketClass::of(bytes);
+        let key = match class {
+            PacketClass::Stun => {
+                let ufrag = ufrag_of(bytes).ok_or(Discard::StunMalformed)?;
+                self.demux.transport_named(ufrag).ok_or(Discard::StunUnknownUfrag)?
+            }
+            PacketClass::Other => return Err(Discard::UnknownProtocol),
+            _ => self.demux.transport_at(&path).ok_or(Discard::UnknownAddress)?,
+        };
+        match class {
+            PacketClass::Rtp => {
+                let arrived = self.handle_rtp(now, key, bytes);
+                self.follow_address(now, key, path, arrived.is_ok());
+                self.note_arrival(now, arrived?);
+                Ok(())
+            }
+            PacketClass::Rtcp => {
+                let handled = self.handle_rtcp(now, key, bytes);
+                self.follow_address(now, key, path, handled.is_ok());
+                handled
+            }
+            PacketClass::Stun | PacketClass::Dtls | PacketClass::Other => {
+                let transport = self.transports.get_mut(key).ok_or(Discard::UnknownAddress)?;
+                let handled = if class == PacketClass::Stun {
+                    transport.connection.handle_stun(now, path, bytes)
+                } else {
+                    transport.connection.handle_dtls(now, path, bytes)
+                };
+                match (&handled, class) {
+                    (Ok(()), PacketClass::Stun) => self.counters.stun_in += 1,
+                    (Ok(()), _) => self.counters.dtls_in += 1,
+                    _ => {}
+                }
+                self.settle_transport(now, key);
+                handled
+            }
+        }
+    }
+
+    /// Takes what a connection has to tell, and makes sure that it is called again in time.
+    fn settle_transport(&mut self, now: Instant, key: TransportKey) {
+        while let Some(transport) = self.transports.get_mut(key)
+            && let Some(event) = transport.connection.poll_event()
+        {
+            self.handle_connection_event(now, key, event);
+        }
+        if self.transports.get(key).is_some_and(|t| t.connection.has_transmit()) {
+            self.mark_due(key);
+        }
+        self.arm_transport(key);
+    }
+
+    fn handle_connection_event(&mut self, now: Instant, key: TransportKey, event: ConnectionEvent) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let id = transport.id;
+        match event {
+            ConnectionEvent::IceState(state, selected) => self.tell(Event::IceState {
+                transport: id,
+                state,
+                remote: selected.map(|path| path.remote),
+                tcp: selected.is_some_and(|path| path.protocol == io::Protocol::Tcp),
+            }),
+            ConnectionEvent::DtlsState(state, cipher) => {
+                self.tell(Event::DtlsState { transport: id, state, cipher });
+            }
+            ConnectionEvent::Keys(tapped) => {
+                let profile =
+                    SrtpProfile::ALL.into_iter().find(|p| p.label() == tapped.profile_name);
+                let keys = profile.and_then(|profile| {
+                    SrtpKeys::from_dtls(profile, &tapped.material, tapped.local_is_client)
+                });
+                if let Some(keys) = keys {
+                    transport.key(&keys);
+                    transport.connected = true;
+                    self.counters.dtls_connected += 1;
+                    let consumers = transport.consumers.clone();
+                    self.start_consumers(now, &consumers);
+                }
+            }
+            ConnectionEvent::TupleAdded(path) => {
+                self.demux.insert_path(path, key);
+            }
+            ConnectionEvent::TupleRemoved(path) => self.demux.remove_path(&path, key),
+            ConnectionEvent::Closed(reason) => {
+                if reason == crate::control::command::CloseReason::Fault {
+                    self.counters.faults += 1;
+                }
+                self.tell(Event::TransportClosed { transport: id, reason });
+                self.remove_transport(key);
+            }
+        }
+    }
+
+    /// An authentic media packet from another validated address of the client: it may have moved.
+    fn follow_address(&mut self, now: Instant, key: TransportKey, path: Path, authentic: bool) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        if authentic && transport.connection.selected() != Some(path) {
+            transport.connection.handle_media(now, path);
+            self.settle_transport(now, key);
+        }
+    }
+
+    fn arm_transport(&mut self, key: TransportKey) {
+        if let Some(deadline) = self.transports.get(key).and_then(Transport::next_deadline) {
+            self.timers.arm(TimerKey::Transport(key), deadline);
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        if self.events.len() < EVENTS_QUEUED_MAX {
+            self.events.push_back(event);
+        } else {
+            self.events_lost += 1;
+            self.counters.events_lost += 1;
+        }
+    }
+
+    fn fire(&mut self, now: Instant, timer: TimerKey) {
+        match timer {
+            TimerKey::Transport(key) => {
+                if let Some(transport) = self.transports.get_mut(key) {
+                    transport.connection.handle_timeout(now);
+                }
+                self.settle_transport(now, key);
+                self.handle_transport_reports(now, key);
+                self.arm_transport(key);
+            }
+            TimerKey::Stream(key) => self.handle_stream_deadline(now, key),
+            TimerKey::Layers(key) => self.choose_layers(now, key),
+        }
+    }
+}
+
+impl Machine for Engine {
+    fn handle_datagrams<'a>(
+        &mut self,
+        now: Instant,
+        batch: &mut dyn Iterator<Item = Received<'a>>,
+    ) {
+        for received in batch {
+            if let Err(reason) = self.handle_datagram(now, received) {
+                self.discards.add(reason);
+            }
+        }
+        self.route_dirty();
+    }
+
+    fn handle_command(&mut self, now: Instant, command: Command) -> Result<Reply, Refusal> {
+        self.carry_out(now, command)
+    }
+
+    fn handle_path_closed(&mut self, now: Instant, path: Path) {
+        if let Some(key) = self.demux.transport_at(&path)
+            && let Some(transport) = self.transports.get_mut(key)
+        {
+            transport.connection.handle_path_closed(now, path);
+            self.settle_transport(now, key);
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            self.fire(now, timer);
+        }
+    }
+
+    fn poll_transmit(&mut self, now: Instant, batch: &mut TransmitBatch) -> bool {
+        self.fill(now, batch)
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        let lost = std::mem::take(&mut self.events_lost);
+        (lost > 0).then_some(Event::Lost(lost))
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    fn owns(&self, path: &Path) -> bool {
+        self.demux.transport_at(path).is_some()
+    }
+
+    fn report(&self) -> (Counters, DiscardCounts, Gauges) {
+        let gauges = Gauges {
+            transports: self.transports.len(),
+            transports_connected: self.transports.values().filter(|t| t.connected).count(),
+            producers: self.producers.len(),
+            streams: self.streams.len(),
+            consumers: self.consumers.len(),
+            tuples: self.demux.path_count(),
+            ring_bytes: self.streams.values().map(|stream| stream.ring.bytes()).sum(),
+        };
+        (self.counters, self.discards.clone(), gauges)
+    }
+
+    fn discard(&mut self, reason: Discard) {
+        self.discards.add(reason);
+    }
+}
+
+/// An instant for tests of virtual time.
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
+pub(crate) fn test_instant() -> Instant {
+    Instant::now()
+}

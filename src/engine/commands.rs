@@ -1,0 +1,351 @@
+//! What the control thread asks of an engine, one function per command.
+//!
+//! Each either happens whole or is refused with nothing changed. Commands name objects by id; ids
+//! become keys here and nowhere else.
+
+use std::time::Instant;
+
+use rand::Rng;
+
+use crate::control::command::{
+    Command, ConnectTransport, CreateConsumer, CreateProducer, CreateTransport, Inventory, Refusal,
+    Reply, TransportCreated,
+};
+use crate::engine::codec_table::CodecTable;
+use crate::engine::consumer::Consumer;
+use crate::engine::producer::Producer;
+use crate::engine::rtp::{Extension, ExtensionIds};
+use crate::engine::stream::{Stream, StreamSetup};
+use crate::engine::transport::Transport;
+use crate::engine::transport::connection::{Connection, ConnectionSetup};
+use crate::engine::transport::ice::IceCredentials;
+use crate::engine::twcc::FeedbackCollector;
+use crate::engine::{ConsumerKey, Engine, ProducerKey, StreamKey, TransportKey};
+use crate::id::{ConsumerId, ProducerId, TransportId};
+use crate::limits::{
+    CONSUMERS_PER_TRANSPORT_MAX, PRODUCERS_PER_TRANSPORT_MAX, REPORT_INTERVAL,
+    TRANSPORTS_PER_SHARD_MAX,
+};
+
+impl Engine {
+    /// Carries out one command.
+    pub(super) fn carry_out(&mut self, now: Instant, command: Command) -> Result<Reply, Refusal> {
+        match command {
+            Command::CreateTransport(command) => self.create_transport(now, &command),
+            Command::ConnectTransport(command) => self.connect_transport(now, &command),
+            Command::CloseTransport(id) => {
+                if let Some(key) = self.transport_ids.get(&id).copied() {
+                    self.remove_transport(key);
+                }
+                Ok(Reply::Done)
+            }
+            Command::CreateProducer(command) => self.create_producer(now, &command),
+            Command::PauseProducer(id, paused) => self.pause_producer(now, id, paused),
+            Command::CloseProducer(id) => {
+                if let Some(key) = self.producer_ids.get(&id).copied() {
+                    self.remove_producer(key);
+                }
+                Ok(Reply::Done)
+            }
+            Command::CreateConsumer(command) => self.create_consumer(now, &command),
+            Command::PauseConsumer(id, paused) => self.pause_consumer(now, id, paused),
+            Command::RequestKeyFrame(id) => {
+                let key = self.consumer_key(id)?;
+                self.ask_key_frame(now, key);
+                Ok(Reply::Done)
+            }
+            Command::CloseConsumer(id) => {
+                if let Some(key) = self.consumer_ids.get(&id).copied() {
+                    self.remove_consumer(key);
+                }
+                Ok(Reply::Done)
+            }
+            Command::Inventory => Ok(Reply::Inventory(self.inventory())),
+            Command::InjectPanic(id) => {
+                let key = self.transport_key(id)?;
+                if let Some(transport) = self.transports.get_mut(key) {
+                    transport.connection.inject_panic();
+                }
+                Ok(Reply::Done)
+            }
+        }
+    }
+
+    fn transport_key(&self, id: TransportId) -> Result<TransportKey, Refusal> {
+        self.transport_ids.get(&id).copied().ok_or(Refusal::NoTransport)
+    }
+
+    fn producer_key(&self, id: ProducerId) -> Result<ProducerKey, Refusal> {
+        self.producer_ids.get(&id).copied().ok_or(Refusal::NoProducer)
+    }
+
+    fn consumer_key(&self, id: ConsumerId) -> Result<ConsumerKey, Refusal> {
+        self.consumer_ids.get(&id).copied().ok_or(Refusal::NoConsumer)
+    }
+
+    fn inventory(&self) -> Inventory {
+        Inventory {
+            transports: self.transport_ids.keys().copied().collect(),
+            producers: self.producer_ids.keys().copied().collect(),
+            consumers: self.consumer_ids.keys().copied().collect(),
+        }
+    }
+
+    fn create_transport(
+        &mut self,
+        now: Instant,
+        command: &CreateTransport,
+    ) -> Result<Reply, Refusal> {
+        if self.transport_ids.contains_key(&command.transport) {
+            return Err(Refusal::AlreadyExists);
+        }
+        if self.transports.len() >= TRANSPORTS_PER_SHARD_MAX {
+            return Err(Refusal::Full("transport"));
+        }
+        let rtcp_ssrc = self.rng.random_range(1..=u32::MAX);
+        let (demux, rng, identity) = (&mut self.demux, &mut self.rng, &self.identity);
+        let mut credentials = None;
+        let key = self.transports.try_insert_with_key(|key| {
+            let ufrag = demux.claim(key, rng).ok_or(Refusal::Full("transport"))?;
+            let fresh = IceCredentials::new(ufrag, rng);
+            credentials = Some(fresh.clone());
+            let setup = ConnectionSetup { credentials: fresh, identity };
+            let connection = Connection::new(setup, now).ok_or(Refusal::Overloaded)?;
+            Ok(Transport::new(command.transport, connection, rtcp_ssrc))
+        });
+        let key = match (key, &credentials) {
+            (Ok(key), _) => key,
+            (Err(refusal), Some(credentials)) => {
+                self.demux.release(credentials.ufrag());
+                return Err(refusal);
+            }
+            (Err(refusal), None) => return Err(refusal),
+        };
+        self.transport_ids.insert(command.transport, key);
+        self.arm_transport(key);
+        let credentials = credentials.ok_or(Refusal::Overloaded)?;
+        Ok(Reply::TransportCreated(TransportCreated {
+            ice_ufrag: credentials.ufrag().as_str().to_owned(),
+            ice_password: credentials.password().to_owned(),
+            fingerprint: self.identity.fingerprint(),
+        }))
+    }
+
+    fn connect_transport(
+        &mut self,
+        now: Instant,
+        command: &ConnectTransport,
+    ) -> Result<Reply, Refusal> {
+        let key = self.transport_key(command.transport)?;
+        let transport = self.transports.get_mut(key).ok_or(Refusal::NoTransport)?;
+        transport.connection.connect(now, command.fingerprint, command.remote_is_client)?;
+        self.settle_transport(now, key);
+        Ok(Reply::Done)
+    }
+
+    fn create_producer(
+        &mut self,
+        now: Instant,
+        command: &CreateProducer,
+    ) -> Result<Reply, Refusal> {
+        if self.producer_ids.contains_key(&command.producer) {
+            return Err(Refusal::AlreadyExists);
+        }
+        let key = self.transport_key(command.transport)?;
+        let transport = self.transports.get_mut(key).ok_or(Refusal::NoTransport)?;
+        if transport.producers.len() >= PRODUCERS_PER_TRANSPORT_MAX {
+            return Err(Refusal::Full("producer"));
+        }
+        transport.listener.check(&command.rtp)?;
+        let codecs = CodecTable::new(&command.rtp, &command.mapping);
+        if codecs.first_media().is_none() {
+            return Err(Refusal::Unsupported("rtpParameters.codecs: no media codec".into()));
+        }
+        let producer_key = self.producers.insert(Producer {
+            id: command.producer,
+            transport: key,
+            kind: command.kind,
+            producer_type: command.producer_type,
+            streams: Vec::new(),
+            consumers: Vec::new(),
+            codecs: codecs.clone(),
+            paused: command.paused,
+            key_frame_request_delay: command.key_frame_request_delay,
+            started: false,
+        });
+        let streams: Vec<StreamKey> = command
+            .rtp
+            .encodings
+            .iter()
+            .enumerate()
+            .map(|(encoding, parameters)| {
+                self.streams.insert(Stream::new(&StreamSetup {
+                    producer: producer_key,
+                    transport: key,
+                    encoding,
+                    codecs: &codecs,
+                    kind: command.kind,
+                    dtx: parameters.dtx.unwrap_or(false),
+                    key_frame_request_delay: command.key_frame_request_delay,
+                    paused: command.paused,
+                }))
+            })
+            .collect();
+        if let Some(producer) = self.producers.get_mut(producer_key) {
+            producer.streams.clone_from(&streams);
+        }
+        self.producer_ids.insert(command.producer, producer_key);
+        let transport = self.transports.get_mut(key).ok_or(Refusal::NoTransport)?;
+        transport.listener.add(producer_key, &command.rtp, &streams)?;
+        transport.producers.push(producer_key);
+        transport.next_report.get_or_insert(now + REPORT_INTERVAL);
+        learn_feedback(transport, command);
+        self.arm_transport(key);
+        Ok(Reply::Done)
+    }
+
+    fn pause_producer(
+        &mut self,
+        now: Instant,
+        id: ProducerId,
+        paused: bool,
+    ) -> Result<Reply, Refusal> {
+        let key = self.producer_key(id)?;
+        let producer = self.producers.get_mut(key).ok_or(Refusal::NoProducer)?;
+        if producer.paused != paused {
+            producer.paused = paused;
+            let consumers = producer.consumers.clone();
+            for stream in &producer.streams {
+                if let Some(stream) = self.streams.get_mut(*stream) {
+                    stream.paused = paused;
+                }
+            }
+            self.start_consumers(now, &consumers);
+            self.cancel_unwanted_key_frames(key);
+        }
+        Ok(Reply::Done)
+    }
+
+    fn create_consumer(
+        &mut self,
+        now: Instant,
+        command: &CreateConsumer,
+    ) -> Result<Reply, Refusal> {
+        if self.consumer_ids.contains_key(&command.consumer) {
+            return Err(Refusal::AlreadyExists);
+        }
+        let key = self.transport_key(command.transport)?;
+        let producer_key = self.producer_key(command.producer)?;
+        let first = (self.rng.random(), self.rng.random());
+        let transport = self.transports.get_mut(key).ok_or(Refusal::NoTransport)?;
+        if transport.consumers.len() >= CONSUMERS_PER_TRANSPORT_MAX {
+            return Err(Refusal::Full("consumer"));
+        }
+        let consumer = Consumer::new(command, producer_key, key, first)?;
+        let rtx = consumer.rtx.as_ref().map(|rtx| rtx.ssrc);
+        let ssrcs = [Some(consumer.ssrc), rtx];
+        if ssrcs.iter().flatten().any(|ssrc| transport.out_ssrcs.contains_key(ssrc)) {
+            return Err(Refusal::StreamInUse("ssrc"));
+        }
+        let consumer_key = self.consumers.insert(consumer);
+        for ssrc in ssrcs.into_iter().flatten() {
+            transport.out_ssrcs.insert(ssrc, consumer_key);
+        }
+        transport.consumers.push(consumer_key);
+        transport.next_report.get_or_insert(now + REPORT_INTERVAL);
+        self.consumer_ids.insert(command.consumer, consumer_key);
+        if let Some(producer) = self.producers.get_mut(producer_key) {
+            producer.consumers.push(consumer_key);
+        }
+        self.arm_transport(key);
+        self.start_consumer(now, consumer_key);
+        self.mark_consumer_due(consumer_key);
+        Ok(Reply::Done)
+    }
+
+    fn pause_consumer(
+        &mut self,
+        now: Instant,
+        id: ConsumerId,
+        paused: bool,
+    ) -> Result<Reply, Refusal> {
+        let key = self.consumer_key(id)?;
+        let consumer = self.consumers.get_mut(key).ok_or(Refusal::NoConsumer)?;
+        let producer = consumer.producer;
+        if consumer.paused != paused {
+            consumer.paused = paused;
+            self.start_consumer(now, key);
+            self.cancel_unwanted_key_frames(producer);
+            self.mark_consumer_due(key);
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Closes a transport with all it carries.
+    pub(super) fn remove_transport(&mut self, key: TransportKey) {
+        let Some(transport) = self.transports.get(key) else { return };
+        let (producers, consumers) = (transport.producers.clone(), transport.consumers.clone());
+        for producer in producers {
+            self.remove_producer(producer);
+        }
+        for consumer in consumers {
+            self.remove_consumer(consumer);
+        }
+        let Some(transport) = self.transports.remove(key) else { return };
+        self.transport_ids.remove(&transport.id);
+        self.demux.release(transport.connection.credentials().ufrag());
+        for path in transport.connection.paths() {
+            self.demux.remove_path(&path, key);
+        }
+        self.timers.disarm(&crate::engine::TimerKey::Transport(key));
+    }
+
+    fn remove_producer(&mut self, key: ProducerKey) {
+        let Some(producer) = self.producers.remove(key) else { return };
+        self.producer_ids.remove(&producer.id);
+        for consumer in &producer.consumers {
+            self.remove_consumer(*consumer);
+        }
+        for stream in &producer.streams {
+            self.streams.remove(*stream);
+            self.timers.disarm(&crate::engine::TimerKey::Stream(*stream));
+        }
+        self.timers.disarm(&crate::engine::TimerKey::Layers(key));
+        if let Some(transport) = self.transports.get_mut(producer.transport) {
+            transport.listener.remove(key);
+            transport.producers.retain(|other| *other != key);
+            transport.incoming.unroute(|route| producer.streams.contains(&route.stream));
+        }
+    }
+
+    fn remove_consumer(&mut self, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.remove(key) else { return };
+        self.consumer_ids.remove(&consumer.id);
+        if let Some(producer) = self.producers.get_mut(consumer.producer) {
+            producer.consumers.retain(|other| *other != key);
+        }
+        if let Some(transport) = self.transports.get_mut(consumer.transport) {
+            transport.consumers.retain(|other| *other != key);
+            transport.due_consumers.retain(|other| *other != key);
+            transport.out_ssrcs.retain(|_, other| *other != key);
+        }
+        self.cancel_unwanted_key_frames(consumer.producer);
+    }
+}
+
+/// What a new producer means for the feedback of its transport.
+fn learn_feedback(transport: &mut Transport, command: &CreateProducer) {
+    let ids = ExtensionIds::new(&command.rtp.header_extensions);
+    for extension in Extension::ALL {
+        transport.receive_ids = transport.receive_ids.with(extension, ids.id_of(extension));
+    }
+    let offers = |kind: &str| {
+        command.rtp.codecs.iter().any(|c| c.rtcp_feedback.iter().any(|f| f.kind == kind))
+    };
+    if ids.has(Extension::TransportCc) && offers("transport-cc") {
+        transport.feedback.get_or_insert_with(FeedbackCollector::new);
+        transport.wants_remb = false;
+    } else if offers("goog-remb") && transport.feedback.is_none() {
+        transport.wants_remb = true;
+    }
+}

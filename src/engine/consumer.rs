@@ -1,0 +1,289 @@
+//! One copy of a producer's media for one receiver: which stream it takes, and in which numbers it
+//! goes out.
+//!
+//! Owned by the engine, on the shard's thread. Packets are read from the stream's ring, burst by
+//! burst, when the transport's turn to send comes; nothing is queued here.
+//!
+//! ```text
+//!            start(video)                key frame of the target
+//!   Idle ───────────────► awaiting ─────────────────────────────► playing
+//!    ▲   start(audio): playing at once                             │  target changes:
+//!    └──── pause, producer's pause, transport not connected ◄──────┘  awaiting beside playing
+//! ```
+//!
+//! Invariants: a video consumer's first packet, and the first after any switch or pause, begins a
+//! key frame; its numbers have no gap but for packets lost on the way to us.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::control::command::{CreateConsumer, Refusal};
+use crate::engine::rewrite::{SeqRewriter, TimestampRewriter};
+use crate::engine::ring::PacketIndex;
+use crate::engine::rtp::{EgressHeader, Extension, ExtensionIds, Token};
+use crate::engine::sent::SentLog;
+use crate::engine::source_clock::ClockPoint;
+use crate::engine::stream::Stream;
+use crate::engine::{ProducerKey, StreamKey, TransportKey};
+use crate::id::ConsumerId;
+use crate::limits::{
+    AUDIO_RING_SLOTS_MAX, KEY_FRAME_AGE_MAX, KEY_FRAME_LOOKBACK, REPAIRS_QUEUED_MAX,
+    VIDEO_RING_SLOTS_MAX,
+};
+use crate::ortc::codec::Codec;
+use crate::ortc::types::{MediaKind, RtpParameters};
+
+/// A place in a stream's ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// Which stream.
+    pub stream: StreamKey,
+    /// The next packet to look at.
+    pub next: PacketIndex,
+}
+
+/// A key frame of `stream` is waited for, in packets from `since` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Awaiting {
+    /// Which stream.
+    pub stream: StreamKey,
+    /// First packet that may belong to the key frame.
+    pub since: PacketIndex,
+    /// The next packet to look at.
+    pub next: PacketIndex,
+}
+
+/// The retransmission stream of a consumer (RFC 4588).
+#[derive(Debug)]
+pub struct RtxStream {
+    /// Its SSRC.
+    pub ssrc: u32,
+    /// Its header.
+    pub header: EgressHeader,
+    /// The next extended sequence number.
+    pub next: u64,
+}
+
+/// A payload type that may be sent, in the room's terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SendCodec {
+    /// The media's payload type.
+    pub payload_type: u8,
+    /// The payload type of its retransmissions, if negotiated.
+    pub rtx_payload_type: Option<u8>,
+    /// The receiver may ask for lost packets.
+    pub nack: bool,
+}
+
+/// A consumer.
+#[derive(Debug)]
+pub struct Consumer {
+    /// Its name.
+    pub id: ConsumerId,
+    /// Where it is sent.
+    pub transport: TransportKey,
+    /// What it copies.
+    pub producer: ProducerKey,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Its media SSRC.
+    pub ssrc: u32,
+    /// Canonical name of its source.
+    pub cname: String,
+    /// Its payload types.
+    pub codecs: Vec<SendCodec>,
+    /// Its media header.
+    pub header: EgressHeader,
+    /// Its retransmissions, if negotiated.
+    pub rtx: Option<RtxStream>,
+    /// Its packets carry transport-wide numbers.
+    pub numbered: bool,
+    /// The receiver may ask for lost packets.
+    pub repairable: bool,
+    /// The receiver paused it.
+    pub paused: bool,
+    /// Highest spatial layer wanted.
+    pub preferred_spatial: usize,
+    /// What it is being fed with.
+    pub playing: Option<Cursor>,
+    /// What it will be fed with, once a key frame is there.
+    pub awaiting: Option<Awaiting>,
+    /// True until the first packet after a start was sent.
+    pub fresh: bool,
+    /// The last sender report of the stream that was left.
+    pub left: Option<ClockPoint>,
+    /// Its sequence numbers.
+    pub seq: SeqRewriter,
+    /// Its timestamps.
+    pub time: TimestampRewriter,
+    /// What it sent lately.
+    pub sent: SentLog,
+    /// Packets that the receiver asked for again, by their number.
+    pub repairs: VecDeque<u16>,
+    /// Already among its transport's due consumers.
+    pub due: bool,
+    /// Media packets sent.
+    pub packets: u32,
+    /// Payload bytes sent.
+    pub octets: u32,
+    /// As the receiver's reports tell.
+    pub round_trip: Duration,
+}
+
+impl Consumer {
+    /// From a command, for a transport and producer that exist. `first_seq` is random below 2^15:
+    /// a receiver that misses the first packets must not take a wrap of the number for none.
+    ///
+    /// # Errors
+    /// [`Refusal::Unsupported`] when the parameters have no encoding with an SSRC or no codec.
+    pub fn new(
+        command: &CreateConsumer,
+        producer: ProducerKey,
+        transport: TransportKey,
+        first_seq: (u16, u16),
+    ) -> Result<Self, Refusal> {
+        let rtp = &command.rtp;
+        let unsupported = |what: &str| Refusal::Unsupported(format!("rtpParameters: {what}"));
+        let encoding = rtp.encodings.first().ok_or_else(|| unsupported("no encoding"))?;
+        let ssrc = encoding.ssrc.ok_or_else(|| unsupported("encodings[0].ssrc is missing"))?;
+        let first = rtp.codecs.first().ok_or_else(|| unsupported("no codec"))?;
+        let ids = ExtensionIds::new(&rtp.header_extensions);
+        let mid = rtp.mid.as_deref().and_then(|mid| Token::new(mid.as_bytes()));
+        let codecs = send_codecs(rtp);
+        let repairable = codecs.iter().any(|codec| codec.nack);
+        let repairs_possible = codecs.iter().any(|codec| codec.rtx_payload_type.is_some());
+        let rtx = encoding.rtx.filter(|_| repairs_possible).map(|rtx| RtxStream {
+            ssrc: rtx.ssrc,
+            header: EgressHeader::new(rtx.ssrc, &ids, mid),
+            next: u64::from(first_seq.1 & 0x7fff),
+        });
+        let kind = if first.mime_type.to_ascii_lowercase().starts_with("audio/") {
+            MediaKind::Audio
+        } else {
+            MediaKind::Video
+        };
+        Ok(Self {
+            id: command.consumer,
+            transport,
+            producer,
+            kind,
+            ssrc,
+            cname: rtp.rtcp.cname.clone().unwrap_or_default(),
+            codecs,
+            header: EgressHeader::new(ssrc, &ids, mid),
+            rtx,
+            numbered: ids.has(Extension::TransportCc),
+            repairable,
+            paused: command.paused,
+            preferred_spatial: command.preferred_layers.map_or(usize::MAX, |(s, _)| usize::from(s)),
+            playing: None,
+            awaiting: None,
+            fresh: true,
+            left: None,
+            seq: SeqRewriter::new(u64::from(first_seq.0 & 0x7fff)),
+            time: TimestampRewriter::new(first.clock_rate, 0),
+            sent: SentLog::default(),
+            repairs: VecDeque::new(),
+            due: false,
+            packets: 0,
+            octets: 0,
+            round_trip: Duration::ZERO,
+        })
+    }
+
+    /// Its payload type of the room's `payload_type`, if it negotiated that.
+    #[must_use]
+    pub fn codec(&self, payload_type: u8) -> Option<&SendCodec> {
+        self.codecs.iter().find(|codec| codec.payload_type == payload_type)
+    }
+
+    /// Feeds nothing until it is started again.
+    pub fn stop(&mut self) {
+        self.playing = None;
+        self.awaiting = None;
+        self.repairs.clear();
+    }
+
+    /// Goes over to `key` with its next key frame. One that arrived just now will do for a consumer
+    /// that has nothing yet (a late joiner); otherwise it is asked for.
+    pub fn aim(&mut self, key: StreamKey, stream: &mut Stream, now: Instant) {
+        let head = stream.ring.head();
+        let recent = if self.playing.is_none() { recent_key_frame(stream, now) } else { None };
+        let since = recent.unwrap_or(head);
+        self.awaiting = Some(Awaiting { stream: key, since, next: since });
+        if recent.is_none() {
+            stream.key_frames.request(now);
+        }
+    }
+
+    /// True while a key frame of `stream` is waited for.
+    #[must_use]
+    pub fn awaits(&self, stream: StreamKey) -> bool {
+        self.awaiting.is_some_and(|awaiting| awaiting.stream == stream)
+    }
+
+    /// True when packets of `stream` concern it.
+    #[must_use]
+    pub fn takes(&self, stream: StreamKey) -> bool {
+        self.awaits(stream) || self.playing.is_some_and(|playing| playing.stream == stream)
+    }
+
+    /// The receiver asks for a packet again.
+    pub fn ask_repair(&mut self, seq: u16) {
+        if self.repairs.len() < REPAIRS_QUEUED_MAX && !self.repairs.contains(&seq) {
+            self.repairs.push_back(seq);
+        }
+    }
+
+    /// How many packets it remembers for repair: as many as the ring may hold.
+    #[must_use]
+    pub fn sent_slots(&self) -> usize {
+        match self.kind {
+            MediaKind::Audio => AUDIO_RING_SLOTS_MAX,
+            MediaKind::Video => VIDEO_RING_SLOTS_MAX,
+        }
+    }
+}
+
+/// The first packet of the newest key frame, if it arrived within [`KEY_FRAME_AGE_MAX`].
+fn recent_key_frame(stream: &Stream, now: Instant) -> Option<PacketIndex> {
+    let head = stream.ring.head().number();
+    let oldest = stream.ring.oldest().number().max(head.saturating_sub(KEY_FRAME_LOOKBACK));
+    let mut found = None;
+    for index in (oldest..head).rev().map(PacketIndex::new) {
+        let arrival = stream.ring.arrival(index)?;
+        if now.saturating_duration_since(arrival) > KEY_FRAME_AGE_MAX {
+            break;
+        }
+        let (meta, _) = stream.ring.get(index)?;
+        match found {
+            None if meta.info.key_frame => found = Some((index, meta.timestamp)),
+            // All packets of one key frame may say so: its first one is wanted.
+            Some((_, timestamp)) if meta.info.key_frame && meta.timestamp == timestamp => {
+                found = Some((index, timestamp));
+            }
+            Some(_) if !meta.info.key_frame => break,
+            _ => {}
+        }
+    }
+    found.map(|(index, _)| index)
+}
+
+fn send_codecs(rtp: &RtpParameters) -> Vec<SendCodec> {
+    let is_rtx = |mime: &str| Codec::of(mime) == Codec::Rtx;
+    let repeats = |payload_type: u8| {
+        rtp.codecs.iter().find(|codec| {
+            let apt = codec.parameters.get("apt").and_then(serde_json::Value::as_u64);
+            is_rtx(&codec.mime_type) && apt == Some(u64::from(payload_type))
+        })
+    };
+    rtp.codecs
+        .iter()
+        .filter(|codec| !is_rtx(&codec.mime_type))
+        .map(|codec| SendCodec {
+            payload_type: codec.payload_type,
+            rtx_payload_type: repeats(codec.payload_type).map(|rtx| rtx.payload_type),
+            nack: codec.rtcp_feedback.iter().any(|f| f.kind == "nack" && f.parameter.is_empty()),
+        })
+        .collect()
+}

@@ -1,0 +1,403 @@
+//! Datagrams that leave: per transport, all that is due, sealed straight into the lent batch.
+//!
+//! Called by the shard through [`Engine::poll_transmit`] after each batch and timeout. Fan-out goes
+//! receiver by receiver, so that consecutive packets for one receiver form a train. Nothing is
+//! allocated per packet; what finds no room in the batch stays where it is and goes into the next.
+
+use std::time::Instant;
+
+use slotmap::SlotMap;
+
+use crate::engine::consumer::{Consumer, Cursor};
+use crate::engine::io::{Path, TransmitBatch};
+use crate::engine::packet::PacketMeta;
+use crate::engine::report::{Counters, Discard};
+use crate::engine::rewrite::Switch;
+use crate::engine::ring::PacketIndex;
+use crate::engine::rtp::{EGRESS_HEADER_BYTES_MAX, EgressFields};
+use crate::engine::sent::{Sent, low_16};
+use crate::engine::srtp::{RtpBody, SrtpSealer};
+use crate::engine::stream::Stream;
+use crate::engine::transport::Transport;
+use crate::engine::{Engine, StreamKey, TransportKey};
+use crate::limits::{
+    KEY_FRAME_LOOKBACK, MEDIA_DATAGRAM_BYTES_MAX, REPAIR_AGE_AUDIO_MAX, REPAIR_AGE_VIDEO_MAX,
+};
+use crate::ortc::types::MediaKind;
+
+/// Room asked of the batch for one packet.
+const SLOT: usize = MEDIA_DATAGRAM_BYTES_MAX + EGRESS_HEADER_BYTES_MAX;
+/// Padding of the packet that fills a number left free: the least that says "padding".
+const FILL_PADDING: u8 = 4;
+
+/// The batch is full; the same work is to be offered again.
+struct Full;
+
+/// What one packet is sealed with.
+struct Way<'a> {
+    now: Instant,
+    abs_send_time: u32,
+    path: Path,
+    sealer: &'a SrtpSealer,
+    transport_seq: &'a mut u16,
+    counters: &'a mut Counters,
+    batch: &'a mut TransmitBatch,
+}
+
+impl Engine {
+    /// Fills `batch` with datagrams that are due; true while more is waiting.
+    pub(super) fn fill(&mut self, now: Instant, batch: &mut TransmitBatch) -> bool {
+        while let Some(key) = self.due.pop_front() {
+            if self.fill_transport(now, key, batch).is_err() {
+                self.due.push_front(key);
+                return true;
+            }
+            if let Some(transport) = self.transports.get_mut(key) {
+                transport.due = false;
+            }
+        }
+        false
+    }
+
+    fn fill_transport(
+        &mut self,
+        now: Instant,
+        key: TransportKey,
+        batch: &mut TransmitBatch,
+    ) -> Result<(), Full> {
+        let Some(transport) = self.transports.get_mut(key) else { return Ok(()) };
+        send_connection(transport, batch)?;
+        if !transport.can_send() {
+            return Ok(());
+        }
+        send_rtcp(transport, &mut self.counters, &mut self.discards, batch)?;
+        let abs_send_time = self.wall.ntp_at(now).abs_send_time();
+        let (Some(srtp), Some(path)) = (&transport.srtp, transport.connection.selected()) else {
+            return Ok(());
+        };
+        let mut way = Way {
+            now,
+            abs_send_time,
+            path,
+            sealer: &srtp.sealer,
+            transport_seq: &mut transport.transport_seq,
+            counters: &mut self.counters,
+            batch,
+        };
+        while let Some(consumer_key) = transport.due_consumers.last().copied() {
+            if let Some(consumer) = self.consumers.get_mut(consumer_key) {
+                consumer.repair(&self.streams, &mut way)?;
+                consumer.forward(&mut self.streams, &mut way)?;
+                consumer.due = false;
+            }
+            transport.due_consumers.pop();
+        }
+        Ok(())
+    }
+}
+
+/// STUN answers and DTLS flights.
+fn send_connection(transport: &mut Transport, batch: &mut TransmitBatch) -> Result<(), Full> {
+    loop {
+        // Room first: what is taken out of the connection must not be lost.
+        if batch.slot(SLOT).is_none() {
+            return Err(Full);
+        }
+        let Some((path, datagram)) = transport.connection.poll_transmit() else { return Ok(()) };
+        let space = batch.slot(datagram.len()).ok_or(Full)?;
+        space.copy_from_slice(&datagram);
+        batch.commit(path, datagram.len());
+    }
+}
+
+fn send_rtcp(
+    transport: &mut Transport,
+    counters: &mut Counters,
+    discards: &mut crate::engine::report::DiscardCounts,
+    batch: &mut TransmitBatch,
+) -> Result<(), Full> {
+    let (Some(srtp), Some(path)) = (&mut transport.srtp, transport.connection.selected()) else {
+        return Ok(());
+    };
+    while let Some(packet) = transport.rtcp.front() {
+        let space = batch.slot(SLOT).ok_or(Full)?;
+        match srtp.sealer.seal_rtcp(packet, space) {
+            Some(len) => {
+                batch.commit(path, len);
+                counters.rtcp_out += 1;
+            }
+            None => discards.add(Discard::TooLarge),
+        }
+        transport.rtcp.pop();
+    }
+    Ok(())
+}
+
+impl Consumer {
+    /// Sends what its streams brought since its last turn.
+    fn forward(
+        &mut self,
+        streams: &mut SlotMap<StreamKey, Stream>,
+        way: &mut Way<'_>,
+    ) -> Result<(), Full> {
+        self.forward_playing(streams, way)?;
+        while self.switch(streams, way) {
+            self.forward_playing(streams, way)?;
+        }
+        Ok(())
+    }
+
+    fn forward_playing(
+        &mut self,
+        streams: &mut SlotMap<StreamKey, Stream>,
+        way: &mut Way<'_>,
+    ) -> Result<(), Full> {
+        let Some(mut cursor) = self.playing else { return Ok(()) };
+        let Some(stream) = streams.get_mut(cursor.stream) else {
+            self.playing = None;
+            return Ok(());
+        };
+        if cursor.next < stream.ring.oldest() {
+            // The shard was so late that the ring went round: a decoder needs a new start.
+            way.counters.ring_overruns +=
+                stream.ring.oldest().number() - cursor.next.number();
+            if self.kind == MediaKind::Video {
+                self.await_key_frame(cursor.stream, stream, way.now);
+                return Ok(());
+            }
+            cursor.next = stream.ring.oldest();
+        }
+        while cursor.next < stream.ring.head() {
+            if let Some((meta, payload)) = stream.ring.get(cursor.next) {
+                self.send(cursor, meta, payload, way)?;
+            }
+            cursor.next = cursor.next.next();
+            self.playing = Some(cursor);
+        }
+        Ok(())
+    }
+
+    /// Waits for the next key frame of `stream` instead of going on.
+    pub(super) fn await_key_frame(&mut self, key: StreamKey, stream: &mut Stream, now: Instant) {
+        self.playing = None;
+        self.aim(key, stream, now);
+    }
+
+    /// Goes over to the awaited stream if its key frame has begun to arrive.
+    fn switch(&mut self, streams: &mut SlotMap<StreamKey, Stream>, way: &mut Way<'_>) -> bool {
+        let Some(mut awaiting) = self.awaiting else { return false };
+        let Some(stream) = streams.get_mut(awaiting.stream) else {
+            self.awaiting = None;
+            return false;
+        };
+        awaiting.next = awaiting.next.max(stream.ring.oldest());
+        while awaiting.next < stream.ring.head() {
+            let at = awaiting.next;
+            awaiting.next = at.next();
+            let Some((meta, _)) = stream.ring.get(at) else { continue };
+            if !meta.info.key_frame || self.codec(meta.payload_type).is_none() {
+                continue;
+            }
+            let (seq, timestamp) = (meta.seq, meta.timestamp);
+            let entered = stream.clock.point();
+            match self.time.switch(way.now, timestamp, self.left, entered) {
+                Switch::AskAgain => {
+                    awaiting.since = awaiting.next;
+                    stream.key_frames.request(way.now);
+                    continue;
+                }
+                Switch::Accepted => {}
+            }
+            self.seq.sync(seq);
+            let next = first_of_key_frame(stream, awaiting.since, at, seq);
+            if self.playing.is_some() {
+                way.counters.layer_switches += 1;
+            }
+            self.left = entered;
+            self.playing = Some(Cursor { stream: awaiting.stream, next });
+            self.awaiting = None;
+            return true;
+        }
+        self.awaiting = Some(awaiting);
+        false
+    }
+
+    /// Sends one packet of the stream being played.
+    fn send(
+        &mut self,
+        cursor: Cursor,
+        meta: &PacketMeta,
+        payload: &[u8],
+        way: &mut Way<'_>,
+    ) -> Result<(), Full> {
+        if way.batch.slot(SLOT).is_none() {
+            return Err(Full);
+        }
+        if self.fresh && self.kind == MediaKind::Audio {
+            self.seq.sync(meta.seq);
+            // Without a switch before: it can only be accepted.
+            let _ = self.time.switch(way.now, meta.timestamp, None, None);
+        }
+        let known = self.codec(meta.payload_type).is_some();
+        if payload.is_empty() || !known {
+            if let Some(seq) = self.seq.drop(meta.seq) {
+                self.send_fill(seq, meta, way);
+            }
+            return Ok(());
+        }
+        let Some(seq) = self.seq.forward(meta.seq) else { return Ok(()) };
+        self.fresh = false;
+        let timestamp = self.time.rewrite(way.now, meta.timestamp);
+        let body = RtpBody { payload, ..RtpBody::default() };
+        let fields = way.fields(meta, meta.payload_type, seq, timestamp);
+        let (abs_send_time, transport_seq) = (fields.abs_send_time, fields.transport_cc);
+        if way.seal(&self.header, seq, &fields, &body) {
+            way.count_number(self.numbered);
+            self.packets = self.packets.wrapping_add(1);
+            let octets = u32::try_from(payload.len()).unwrap_or_default();
+            self.octets = self.octets.wrapping_add(octets);
+            if self.repairable {
+                let (stream, index, at) = (cursor.stream, cursor.next, way.now);
+                let slots = self.sent_slots();
+                let sent = Sent { seq, stream, index, timestamp, abs_send_time, transport_seq, at };
+                self.sent.note(sent, slots);
+            }
+        }
+        Ok(())
+    }
+
+    /// Padding in place of a packet that came too late to close its gap.
+    fn send_fill(&mut self, seq: u64, meta: &PacketMeta, way: &mut Way<'_>) {
+        let Some(codec) = self.codecs.first() else { return };
+        let timestamp = self.time.rewrite(way.now, meta.timestamp);
+        let body = RtpBody { padding: FILL_PADDING, ..RtpBody::default() };
+        let mut fields = way.fields(meta, codec.payload_type, seq, timestamp);
+        fields.marker = false;
+        if way.seal(&self.header, seq, &fields, &body) {
+            way.count_number(self.numbered);
+        }
+    }
+
+    /// Sends again what the receiver asked for: over RTX, or as it was where RTX was not negotiated.
+    fn repair(
+        &mut self,
+        streams: &SlotMap<StreamKey, Stream>,
+        way: &mut Way<'_>,
+    ) -> Result<(), Full> {
+        let age_max = match self.kind {
+            MediaKind::Audio => REPAIR_AGE_AUDIO_MAX,
+            MediaKind::Video => REPAIR_AGE_VIDEO_MAX,
+        };
+        while let Some(asked) = self.repairs.front().copied() {
+            if way.batch.slot(SLOT).is_none() {
+                return Err(Full);
+            }
+            self.repairs.pop_front();
+            let sent = self.sent.take_for_repair(asked, way.now, age_max, self.round_trip);
+            let Some(sent) = sent else { continue };
+            let found = streams.get(sent.stream).and_then(|stream| stream.ring.get(sent.index));
+            let Some((meta, payload)) = found else {
+                way.counters.retransmit_missed += 1;
+                continue;
+            };
+            self.send_repair(&sent, meta, payload, way);
+        }
+        Ok(())
+    }
+
+    fn send_repair(
+        &mut self,
+        sent: &Sent,
+        meta: &PacketMeta,
+        payload: &[u8],
+        way: &mut Way<'_>,
+    ) {
+        let Some(codec) = self.codec(meta.payload_type).copied() else { return };
+        let done = match (&mut self.rtx, codec.rtx_payload_type) {
+            (Some(rtx), Some(payload_type)) => {
+                let seq = rtx.next;
+                rtx.next += 1;
+                let original = low_16(sent.seq).to_be_bytes();
+                let body = RtpBody { prefix: &original, payload, padding: 0 };
+                let fields = way.fields(meta, payload_type, seq, sent.timestamp);
+                let done = way.seal(&rtx.header, seq, &fields, &body);
+                way.count_number(done && self.numbered);
+                done
+            }
+            // Byte for byte what was sent before: another header under the same number would
+            // repeat a GCM nonce (RFC 7714 §8.4).
+            _ => {
+                let body = RtpBody { payload, ..RtpBody::default() };
+                let mut fields = way.fields(meta, meta.payload_type, sent.seq, sent.timestamp);
+                fields.abs_send_time = sent.abs_send_time;
+                fields.transport_cc = sent.transport_seq;
+                way.seal(&self.header, sent.seq, &fields, &body)
+            }
+        };
+        if done {
+            way.counters.retransmitted += 1;
+        }
+    }
+}
+
+impl Way<'_> {
+    fn fields<'m>(
+        &self,
+        meta: &'m PacketMeta,
+        payload_type: u8,
+        seq: u64,
+        timestamp: u32,
+    ) -> EgressFields<'m> {
+        EgressFields {
+            payload_type,
+            marker: meta.marker,
+            seq: low_16(seq),
+            timestamp,
+            abs_send_time: self.abs_send_time,
+            transport_cc: *self.transport_seq,
+            carried: &meta.extensions,
+            dependency_descriptor: &[],
+        }
+    }
+
+    /// The packet just sealed carried the transport-wide number.
+    fn count_number(&mut self, numbered: bool) {
+        *self.transport_seq = self.transport_seq.wrapping_add(u16::from(numbered));
+    }
+
+    /// Writes and seals one packet into the batch; false when it cannot be written.
+    fn seal(
+        &mut self,
+        header: &crate::engine::rtp::EgressHeader,
+        seq: u64,
+        fields: &EgressFields<'_>,
+        body: &RtpBody<'_>,
+    ) -> bool {
+        let Some(space) = self.batch.slot(SLOT) else { return false };
+        let Some(header_len) = header.write(space, fields) else { return false };
+        let Some(len) = self.sealer.seal_rtp(seq, header_len, body, space) else { return false };
+        self.batch.commit(self.path, len);
+        self.counters.packets_out += 1;
+        self.counters.bytes_out += len as u64;
+        true
+    }
+}
+
+/// Where to begin in the ring so that no packet of the key frame beginning with `seq` is missed:
+/// packets behind its first one may have arrived before it.
+fn first_of_key_frame(
+    stream: &Stream,
+    since: PacketIndex,
+    found: PacketIndex,
+    seq: u64,
+) -> PacketIndex {
+    let lookback = PacketIndex::new(found.number().saturating_sub(KEY_FRAME_LOOKBACK));
+    let mut at = since.max(lookback).max(stream.ring.oldest());
+    while at < found {
+        if stream.ring.get(at).is_some_and(|(meta, _)| meta.seq >= seq) {
+            return at;
+        }
+        at = at.next();
+    }
+    found
+}

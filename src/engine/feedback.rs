@@ -1,0 +1,340 @@
+//! RTCP both ways: what clients report and ask for, what we report to and ask of them.
+//!
+//! Called by the engine for each RTCP datagram and at deadlines. Reports are composed into the
+//! transport's queue in plaintext, and sealed when it is its turn to send.
+
+use std::time::Instant;
+
+use slotmap::SlotMap;
+
+use crate::engine::listener::Role;
+use crate::engine::report::{Discard, DiscardCounts};
+use crate::engine::ring::SLOT_BYTES;
+use crate::engine::rtcp::{self, DlrrEntry, FeedbackHead, ReportBlock, RtcpItem, RtcpWriter, XrBlock};
+use crate::engine::rtcp::{SenderInfo, SenderReport};
+use crate::engine::rtcp_queue::COMPOUND_BYTES_MAX;
+use crate::engine::source_clock::ClockPoint;
+use crate::engine::transport::Transport;
+use crate::engine::{ConsumerKey, Engine, StreamKey, TimerKey, TransportKey};
+use crate::limits::REPORT_INTERVAL;
+
+impl Engine {
+    /// Takes one RTCP datagram of a transport.
+    pub(super) fn handle_rtcp(
+        &mut self,
+        now: Instant,
+        key: TransportKey,
+        bytes: &[u8],
+    ) -> Result<(), Discard> {
+        let transport = self.transports.get_mut(key).ok_or(Discard::UnknownAddress)?;
+        let srtp = transport.srtp.as_mut().ok_or(Discard::NoKeys)?;
+        let mut plain = [0; SLOT_BYTES];
+        let len = srtp.opener.open_rtcp(bytes, &mut plain).map_err(|error| match error.into() {
+            Discard::RtpMalformed => Discard::RtcpMalformed,
+            other => other,
+        })?;
+        self.counters.rtcp_in += 1;
+        let mut compound = rtcp::parse(plain.get(..len).ok_or(Discard::TooLarge)?);
+        for item in compound.by_ref() {
+            self.handle_rtcp_item(now, key, &item);
+        }
+        if compound.is_malformed() { Err(Discard::RtcpMalformed) } else { Ok(()) }
+    }
+
+    fn handle_rtcp_item(&mut self, now: Instant, key: TransportKey, item: &RtcpItem<'_>) {
+        match item {
+            RtcpItem::SenderReport(report) => {
+                self.handle_sender_report(now, key, report);
+                for block in report.reports.clone() {
+                    self.handle_report_block(now, key, &block);
+                }
+            }
+            RtcpItem::ReceiverReport(report) => {
+                for block in report.reports.clone() {
+                    self.handle_report_block(now, key, &block);
+                }
+            }
+            RtcpItem::Nack(nack) => {
+                let Some(consumer) = self.consumer_at(key, nack.media_ssrc) else { return };
+                for seq in nack.seqs() {
+                    self.counters.nacks_received += 1;
+                    if let Some(consumer) = self.consumers.get_mut(consumer) {
+                        consumer.ask_repair(seq);
+                    }
+                }
+                self.mark_consumer_due(consumer);
+            }
+            RtcpItem::Pli { media_ssrc, .. } => self.handle_key_frame_wish(now, key, *media_ssrc),
+            RtcpItem::Fir(fir) => {
+                for entry in fir.entries.clone() {
+                    self.handle_key_frame_wish(now, key, entry.ssrc);
+                }
+            }
+            RtcpItem::Xr(xr) => {
+                for block in xr.blocks.clone() {
+                    if let XrBlock::Rrtr { ntp } = block
+                        && let Some(transport) = self.transports.get_mut(key)
+                    {
+                        transport.reference_time = Some((xr.ssrc, ntp.middle(), now));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn consumer_at(&self, key: TransportKey, ssrc: u32) -> Option<ConsumerKey> {
+        self.transports.get(key)?.out_ssrcs.get(&ssrc).copied()
+    }
+
+    fn handle_key_frame_wish(&mut self, now: Instant, key: TransportKey, ssrc: u32) {
+        if let Some(consumer) = self.consumer_at(key, ssrc) {
+            self.counters.key_frames_asked += 1;
+            self.ask_key_frame(now, consumer);
+        }
+    }
+
+    fn handle_sender_report(&mut self, now: Instant, key: TransportKey, report: &SenderReport<'_>) {
+        let local = self.wall.ntp_at(now).bits();
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let SenderInfo { ssrc, ntp, rtp_timestamp, .. } = report.info;
+        let route = transport.incoming.entry(ssrc).and_then(|incoming| incoming.route);
+        let Some(route) = route.filter(|route| route.role == Role::Media) else { return };
+        transport.clock.handle_sender_report(now, local, ntp.bits());
+        if let Some(stream) = self.streams.get_mut(route.stream) {
+            stream.clock.handle_sender_report(ClockPoint { ntp: ntp.bits(), rtp: rtp_timestamp });
+            stream.reception.handle_sender_report(now, ntp.bits());
+        }
+    }
+
+    fn handle_report_block(&mut self, now: Instant, key: TransportKey, block: &ReportBlock) {
+        let round_trip = self.wall.ntp_at(now).round_trip(block.lsr, block.dlsr);
+        let Some(consumer) = self.consumer_at(key, block.ssrc) else { return };
+        if let (Some(consumer), Some(round_trip)) = (self.consumers.get_mut(consumer), round_trip)
+            && consumer.ssrc == block.ssrc
+        {
+            consumer.round_trip = round_trip;
+        }
+    }
+
+    /// What a stream has to ask of its sender: lost packets and key frames.
+    pub(super) fn handle_stream_deadline(&mut self, now: Instant, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(ssrc) = stream.ssrc else { return };
+        let transport_key = stream.transport;
+        let Some(transport) = self.transports.get_mut(transport_key) else { return };
+        if stream.paused {
+            stream.key_frames.cancel();
+        }
+        let mut space = [0; COMPOUND_BYTES_MAX];
+        let mut writer = RtcpWriter::new(&mut space);
+        if let Some(nack) = &mut stream.nack {
+            self.nack_list.clear();
+            let outcome = nack.poll(now, &mut self.nack_list);
+            let asked = writer.nack(transport.rtcp_ssrc, ssrc, &self.nack_list);
+            self.counters.nacks_sent += asked as u64;
+            if outcome.gave_up {
+                stream.key_frames.request(now);
+            }
+        }
+        if stream.key_frames.poll(now) && writer.pli(transport.rtcp_ssrc, ssrc) {
+            self.counters.plis_sent += 1;
+        }
+        if let Some(deadline) = stream.next_deadline() {
+            self.timers.arm(TimerKey::Stream(key), deadline);
+        }
+        if !writer.is_empty() && transport.rtcp.push(writer.as_bytes()) {
+            self.mark_due(transport_key);
+        }
+    }
+
+    /// Transport-wide feedback and the reports of the second, where they are due.
+    pub(super) fn handle_transport_reports(&mut self, now: Instant, key: TransportKey) {
+        self.write_feedback(now, key);
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        if transport.next_report.is_some_and(|due| due <= now) {
+            transport.next_report = Some(now + REPORT_INTERVAL);
+            if transport.srtp.is_some() {
+                self.write_reports(now, key);
+            }
+        }
+        if self.transports.get(key).is_some_and(|transport| !transport.rtcp.is_empty()) {
+            self.mark_due(key);
+        }
+    }
+
+    fn write_feedback(&mut self, now: Instant, key: TransportKey) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let Some(feedback) = &mut transport.feedback else { return };
+        let media_ssrc = transport.incoming.routed().map(|(ssrc, _)| ssrc).next().unwrap_or(0);
+        while let Some(due) = feedback.poll(now) {
+            let mut space = [0; COMPOUND_BYTES_MAX];
+            let mut writer = RtcpWriter::new(&mut space);
+            let head = FeedbackHead {
+                sender_ssrc: transport.rtcp_ssrc,
+                media_ssrc,
+                base_seq: due.base_seq,
+                feedback_count: due.feedback_count,
+            };
+            let told = writer.transport_cc(&head, due.arrivals);
+            feedback.told(told);
+            if told == 0 || !transport.rtcp.push(writer.as_bytes()) {
+                break;
+            }
+        }
+    }
+
+    fn write_reports(&mut self, now: Instant, key: TransportKey) {
+        let mut space = [0; COMPOUND_BYTES_MAX];
+        let mut writer = RtcpWriter::new(&mut space);
+        self.collect_blocks(now, key);
+        let ours = self.transports.get(key).map_or(0, |transport| transport.rtcp_ssrc);
+        for blocks in self.blocks.chunks(rtcp::BLOCKS_MAX) {
+            if !writer.receiver_report(ours, blocks) {
+                push_rtcp(&mut self.transports, &mut self.discards, key, writer.as_bytes());
+                writer = RtcpWriter::new(&mut space);
+                let _ = writer.receiver_report(ours, blocks);
+            }
+        }
+        self.write_extras(now, key, &mut writer);
+        let consumers = match self.transports.get(key) {
+            Some(transport) => transport.consumers.len(),
+            None => return,
+        };
+        for index in 0..consumers {
+            let consumer = self.transports.get(key).and_then(|t| t.consumers.get(index).copied());
+            let Some(consumer) = consumer else { break };
+            if !self.write_sender_report(now, consumer, &mut writer) {
+                self.queue_rtcp(key, writer.as_bytes());
+                writer = RtcpWriter::new(&mut space);
+                let _ = self.write_sender_report(now, consumer, &mut writer);
+            }
+        }
+        self.queue_rtcp(key, writer.as_bytes());
+    }
+
+    fn queue_rtcp(&mut self, key: TransportKey, packet: &[u8]) {
+        push_rtcp(&mut self.transports, &mut self.discards, key, packet);
+    }
+
+    /// One block for each media stream received on a transport.
+    fn collect_blocks(&mut self, now: Instant, key: TransportKey) {
+        self.blocks.clear();
+        let Some(transport) = self.transports.get(key) else { return };
+        for (ssrc, route) in transport.incoming.routed() {
+            let Some(stream) = self.streams.get_mut(route.stream) else { continue };
+            if route.role != Role::Media || stream.ssrc != Some(ssrc) {
+                continue;
+            }
+            let Some(block) = stream.reception.report(now) else { continue };
+            self.blocks.push(ReportBlock {
+                ssrc,
+                fraction_lost: block.fraction_lost,
+                cumulative_lost: block.cumulative_lost,
+                highest_seq: block.highest_seq,
+                jitter: block.jitter,
+                lsr: block.last_sender_report,
+                dlsr: block.delay_since_last_sender_report,
+            });
+        }
+    }
+
+    /// The estimate where the client wants it by REMB, and the answer to its reference time.
+    fn write_extras(&mut self, now: Instant, key: TransportKey, writer: &mut RtcpWriter<'_>) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        if transport.wants_remb {
+            let streams = &mut self.streams;
+            let rate_bps: u64 = transport
+                .incoming
+                .routed()
+                .filter(|(_, route)| route.role == Role::Media)
+                .filter_map(|(_, r)| Some(streams.get_mut(r.stream)?.rate.bits_per_second(now)))
+                .sum();
+            let lost = self.blocks.iter().map(|block| block.fraction_lost).max().unwrap_or(0);
+            if let Some(first) = self.blocks.first().filter(|_| rate_bps > 0) {
+                transport.remb_bps = next_estimate(transport.remb_bps, rate_bps, lost);
+                let _ = writer.remb(transport.rtcp_ssrc, transport.remb_bps, &[first.ssrc]);
+            }
+        }
+        if let Some((ssrc, lrr, at)) = transport.reference_time.take() {
+            let delay = (now.saturating_duration_since(at).as_nanos() << 16) / 1_000_000_000;
+            let dlrr = u32::try_from(delay).unwrap_or(u32::MAX);
+            let _ = writer.xr_dlrr(transport.rtcp_ssrc, &[DlrrEntry { ssrc, lrr, dlrr }]);
+        }
+    }
+
+    /// A sender report with the consumer's name; false when it does not fit.
+    fn write_sender_report(
+        &self,
+        now: Instant,
+        key: ConsumerKey,
+        writer: &mut RtcpWriter<'_>,
+    ) -> bool {
+        let Some(consumer) = self.consumers.get(key) else { return true };
+        let Some(playing) = consumer.playing.filter(|_| consumer.packets > 0) else { return true };
+        let Some(stream) = self.streams.get(playing.stream) else { return true };
+        let Some(source) = self.transports.get(stream.transport) else { return true };
+        let ntp = self.wall.ntp_at(now);
+        // Without a report of the source there is no mapping to tell.
+        let Some(rtp) = stream.clock.rtp_at_local(&source.clock, ntp.bits()) else { return true };
+        let info = SenderInfo {
+            ssrc: consumer.ssrc,
+            ntp,
+            rtp_timestamp: rtp.wrapping_add(consumer.time.offset()),
+            packets: consumer.packets,
+            octets: consumer.octets,
+        };
+        // Both or neither: a name without its report is of no use.
+        let needed = 28 + 4 + 4 + 2 + consumer.cname.len() + 4;
+        writer.room() >= needed
+            && writer.sender_report(&info, &[])
+            && writer.sdes_cname(consumer.ssrc, consumer.cname.as_bytes())
+    }
+}
+
+fn push_rtcp(
+    transports: &mut SlotMap<TransportKey, Transport>,
+    discards: &mut DiscardCounts,
+    key: TransportKey,
+    packet: &[u8],
+) {
+    if let Some(transport) = transports.get_mut(key)
+        && !transport.rtcp.push(packet)
+    {
+        discards.add(Discard::OutputFull);
+    }
+}
+
+/// The loss-based estimate of Google congestion control (draft-ietf-rmcat-gcc-02 §6) at the
+/// receiver, for publishers that offer nothing better: grows by 8 % each second while losses are
+/// below 2 %, shrinks with them above 10 %, and follows what arrives from above.
+fn next_estimate(last_bps: u64, rate_bps: u64, fraction_lost: u8) -> u64 {
+    const FLOOR_BPS: u64 = 300_000;
+    const CEILING_BPS: u64 = 100_000_000;
+    let base = last_bps.max(rate_bps).max(FLOOR_BPS);
+    let next = match fraction_lost {
+        0..=5 => base + base / 12,
+        6..=25 => base,
+        lost => base - base * u64::from(lost) / 512,
+    };
+    next.clamp(FLOOR_BPS, (rate_bps * 2).max(1_000_000)).min(CEILING_BPS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_estimate;
+
+    #[test]
+    fn the_estimate_rises_without_loss_holds_with_some_and_falls_with_much() {
+        let cases = [
+            (1_000_000, 1_000_000, 0, 1_083_333),
+            (1_000_000, 1_000_000, 12, 1_000_000),
+            (1_000_000, 1_000_000, 128, 750_000),
+            (0, 10_000, 0, 325_000),
+            (9_000_000, 1_000_000, 0, 2_000_000),
+        ];
+        for (last, rate, lost, expected) in cases {
+            assert_eq!(next_estimate(last, rate, lost), expected, "{last} {rate} {lost}");
+        }
+    }
+}

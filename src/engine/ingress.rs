@@ -1,0 +1,311 @@
+//! RTP that arrives: opened once, straight into its stream's ring, and looked into.
+//!
+//! Called by the engine for each media datagram of a batch. Which consumers get it is decided when
+//! the batch is through (see `router`).
+
+use std::time::Instant;
+
+use slotmap::SlotMap;
+
+use crate::engine::codec::{self, PayloadInfo};
+use crate::engine::codec_table::CodecEntry;
+use crate::engine::listener::{Hints, Role, Route};
+use crate::engine::packet::PacketMeta;
+use crate::engine::report::{Counters, Discard};
+use crate::engine::ring::SLOT_BYTES;
+use crate::engine::rtp::{Extensions, RtpView, Token, unpadded_payload};
+use crate::engine::srtp::OpenError;
+use crate::engine::stream::Stream;
+use crate::engine::transport::{Incoming, Transport};
+use crate::engine::{Engine, StreamKey, TransportKey};
+use crate::ortc::codec::Codec;
+
+impl From<OpenError> for Discard {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Authentication => Self::Authentication,
+            OpenError::Replayed => Self::Replayed,
+            OpenError::TooShort => Self::RtpMalformed,
+            OpenError::OutputTooSmall => Self::TooLarge,
+        }
+    }
+}
+
+/// What an accepted packet changed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrived {
+    /// The stream it belongs to.
+    pub(super) stream: StreamKey,
+    /// The stream was silent (or new, or begins anew) before it.
+    pub(super) awoke: bool,
+    /// Its sender began anew: consumers must, too.
+    pub(super) restarted: bool,
+}
+
+/// A packet on its way into a ring.
+struct Packet<'a> {
+    now: Instant,
+    view: RtpView<'a>,
+    bytes: &'a [u8],
+    extensions: Extensions,
+}
+
+impl Engine {
+    /// Takes one RTP datagram of a transport.
+    pub(super) fn handle_rtp(
+        &mut self,
+        now: Instant,
+        key: TransportKey,
+        bytes: &[u8],
+    ) -> Result<Arrived, Discard> {
+        let view = RtpView::parse(bytes).ok_or(Discard::RtpMalformed)?;
+        let transport = self.transports.get_mut(key).ok_or(Discard::UnknownAddress)?;
+        if transport.srtp.is_none() {
+            return Err(Discard::NoKeys);
+        }
+        let extensions = Extensions::parse(&view, &transport.receive_ids);
+        let packet = Packet { now, view, bytes, extensions };
+        let known = transport.incoming.entry(view.ssrc).and_then(|incoming| incoming.route);
+        let outcome = match known {
+            Some(Route { stream, role: Role::Media }) => {
+                let stream_state = self.streams.get_mut(stream).ok_or(Discard::UnknownStream)?;
+                accept_media(&mut self.counters, transport, stream, stream_state, &packet)
+            }
+            _ => {
+                let scratch = &mut self.scratch;
+                accept_other(&mut self.counters, transport, &mut self.streams, scratch, &packet)
+            }
+        };
+        // A packet that was authenticated counts for feedback, whatever became of it.
+        if !matches!(outcome, Err(Discard::Authentication | Discard::Replayed))
+            && let Some(feedback) = &mut transport.feedback
+            && let Some(seq) = packet.extensions.transport_cc
+        {
+            feedback.handle_packet(now, seq);
+        }
+        outcome
+    }
+}
+
+/// A packet of a known media SSRC: the path of nearly all.
+fn accept_media(
+    counters: &mut Counters,
+    transport: &mut Transport,
+    key: StreamKey,
+    stream: &mut Stream,
+    packet: &Packet<'_>,
+) -> Result<Arrived, Discard> {
+    let srtp = transport.srtp.as_ref().ok_or(Discard::NoKeys)?;
+    let incoming = transport.incoming.entry(packet.view.ssrc).ok_or(Discard::UnknownStream)?;
+    let codec = media_codec(stream, packet.view.payload_type)?;
+    let mut slot = stream.ring.push_slot(packet.now);
+    let opened = srtp.opener.open_rtp(
+        &mut incoming.context,
+        packet.bytes,
+        packet.view.header_len(),
+        slot.bytes_mut(),
+    )?;
+    counters.packets_in += 1;
+    counters.bytes_in += packet.bytes.len() as u64;
+    let seq = stream.seq_base + opened.index;
+    stream.reception.handle_packet(packet.now, opened.index, packet.view.timestamp);
+    if let Some(nack) = &mut stream.nack {
+        nack.handle_packet(packet.now, seq);
+    }
+    stream.highest = stream.highest.max(Some(seq));
+    if stream.paused {
+        return Err(Discard::Paused);
+    }
+    let plain = slot.bytes().get(..opened.len).ok_or(Discard::TooLarge)?;
+    let payload =
+        unpadded_payload(plain, packet.view.has_padding).ok_or(Discard::RtpMalformed)?;
+    let len = payload.len();
+    let descriptor = packet.extensions.dependency_descriptor.and_then(|s| s.of(packet.bytes));
+    let descriptor = descriptor.and_then(|bytes| {
+        stream.templates.get_or_insert_default().read(bytes)
+    });
+    let info = if len == 0 {
+        PayloadInfo::default()
+    } else {
+        codec::inspect(codec.codec, payload, descriptor.as_ref())
+    };
+    let awoke = !stream.activity.is_active(packet.now);
+    slot.commit(meta(packet, seq, codec.room_payload_type, info), len);
+    note_media(stream, packet.now, len, info);
+    Ok(Arrived { stream: key, awoke, restarted: false })
+}
+
+/// What every media packet in a ring changes in its stream.
+fn note_media(stream: &mut Stream, now: Instant, len: usize, info: PayloadInfo) {
+    if len == 0 {
+        return;
+    }
+    stream.rate.handle_packet(now, len);
+    stream.activity.handle_packet(now);
+    if info.key_frame {
+        stream.key_frames.handle_key_frame();
+        if let (Some(nack), Some(highest)) = (&mut stream.nack, stream.highest) {
+            nack.handle_key_frame(highest);
+        }
+    }
+}
+
+fn meta(packet: &Packet<'_>, seq: u64, payload_type: u8, info: PayloadInfo) -> PacketMeta {
+    PacketMeta {
+        seq,
+        timestamp: packet.view.timestamp,
+        payload_type,
+        marker: packet.view.marker,
+        info,
+        extensions: packet.extensions,
+    }
+}
+
+fn media_codec(stream: &Stream, payload_type: u8) -> Result<CodecEntry, Discard> {
+    let entry = stream.codecs.entry(payload_type).ok_or(Discard::UnknownPayloadType)?;
+    if entry.codec == Codec::Rtx { Err(Discard::UnknownPayloadType) } else { Ok(*entry) }
+}
+
+/// A packet of an SSRC that is new, unclaimed, or repair: opened into scratch space first.
+fn accept_other(
+    counters: &mut Counters,
+    transport: &mut Transport,
+    streams: &mut SlotMap<StreamKey, Stream>,
+    scratch: &mut [u8; SLOT_BYTES],
+    packet: &Packet<'_>,
+) -> Result<Arrived, Discard> {
+    let len = open_aside(transport, scratch, packet)?;
+    counters.packets_in += 1;
+    counters.bytes_in += packet.bytes.len() as u64;
+    let plain = scratch.get(..len).ok_or(Discard::TooLarge)?;
+    let payload =
+        unpadded_payload(plain, packet.view.has_padding).ok_or(Discard::RtpMalformed)?;
+    let incoming = transport.incoming.entry(packet.view.ssrc).ok_or(Discard::TooManyStreams)?;
+    note_hints(incoming, &packet.extensions);
+    let route = match incoming.route {
+        Some(route) => route,
+        None => resolve(transport, packet).ok_or(Discard::UnknownStream)?,
+    };
+    let stream = streams.get_mut(route.stream).ok_or(Discard::UnknownStream)?;
+    match route.role {
+        Role::Media => accept_first(transport, route, stream, packet, payload),
+        Role::Rtx => accept_repair(route, stream, packet, payload),
+    }
+}
+
+/// Opens a packet into scratch space; an SSRC that is authentic is remembered from then on.
+fn open_aside(
+    transport: &mut Transport,
+    scratch: &mut [u8; SLOT_BYTES],
+    packet: &Packet<'_>,
+) -> Result<usize, Discard> {
+    let srtp = transport.srtp.as_ref().ok_or(Discard::NoKeys)?;
+    let header_len = packet.view.header_len();
+    let ssrc = packet.view.ssrc;
+    if let Some(incoming) = transport.incoming.entry(ssrc) {
+        let context = &mut incoming.context;
+        return Ok(srtp.opener.open_rtp(context, packet.bytes, header_len, scratch)?.len);
+    }
+    if transport.incoming.is_full() {
+        return Err(Discard::TooManyStreams);
+    }
+    let mut incoming = Incoming::default();
+    let context = &mut incoming.context;
+    let opened = srtp.opener.open_rtp(context, packet.bytes, header_len, scratch)?;
+    transport.incoming.insert(ssrc, incoming);
+    Ok(opened.len)
+}
+
+fn note_hints(incoming: &mut Incoming, extensions: &Extensions) {
+    incoming.mid = extensions.mid.or(incoming.mid);
+    incoming.rid = extensions.rid.or(incoming.rid);
+    incoming.repaired_rid = extensions.repaired_rid.or(incoming.repaired_rid);
+}
+
+/// Asks the listener, and remembers its answer.
+fn resolve(transport: &mut Transport, packet: &Packet<'_>) -> Option<Route> {
+    let incoming = transport.incoming.entry(packet.view.ssrc)?;
+    let text = |token: &Option<Token>| -> Option<Token> { *token };
+    let (mid, rid, repaired) =
+        (text(&incoming.mid), text(&incoming.rid), text(&incoming.repaired_rid));
+    let hints = Hints {
+        ssrc: packet.view.ssrc,
+        payload_type: packet.view.payload_type,
+        mid: mid.as_ref().and_then(Token::as_str),
+        rid: rid.as_ref().and_then(Token::as_str),
+        repaired_rid: repaired.as_ref().and_then(Token::as_str),
+    };
+    let route = transport.listener.resolve(&hints)?;
+    transport.incoming.entry(packet.view.ssrc)?.route = Some(route);
+    Some(route)
+}
+
+/// The first packet of an SSRC that its stream takes.
+fn accept_first(
+    transport: &mut Transport,
+    route: Route,
+    stream: &mut Stream,
+    packet: &Packet<'_>,
+    payload: &[u8],
+) -> Result<Arrived, Discard> {
+    let codec = media_codec(stream, packet.view.payload_type)?;
+    let incoming = transport.incoming.entry(packet.view.ssrc).ok_or(Discard::UnknownStream)?;
+    let index = incoming.context.highest().ok_or(Discard::UnknownStream)?;
+    let restarted = stream.adopt(packet.view.ssrc);
+    let seq = stream.seq_base + index;
+    stream.reception.handle_packet(packet.now, index, packet.view.timestamp);
+    if let Some(nack) = &mut stream.nack {
+        nack.handle_packet(packet.now, seq);
+    }
+    stream.highest = stream.highest.max(Some(seq));
+    if stream.paused {
+        return Err(Discard::Paused);
+    }
+    let descriptor = packet.extensions.dependency_descriptor.and_then(|s| s.of(packet.bytes));
+    let descriptor = descriptor.and_then(|bytes| {
+        stream.templates.get_or_insert_default().read(bytes)
+    });
+    let info = codec::inspect(codec.codec, payload, descriptor.as_ref());
+    push_copy(stream, meta(packet, seq, codec.room_payload_type, info), packet.now, payload)?;
+    note_media(stream, packet.now, payload.len(), info);
+    Ok(Arrived { stream: route.stream, awoke: true, restarted })
+}
+
+/// A retransmission (RFC 4588 §4): the original number, then the original payload.
+fn accept_repair(
+    route: Route,
+    stream: &mut Stream,
+    packet: &Packet<'_>,
+    payload: &[u8],
+) -> Result<Arrived, Discard> {
+    let (seq, payload) = payload.split_first_chunk::<2>().ok_or(Discard::Padding)?;
+    let rtx = stream.codecs.entry(packet.view.payload_type).ok_or(Discard::UnknownPayloadType)?;
+    let repeats = rtx.repeats.ok_or(Discard::UnknownPayloadType)?;
+    let codec = media_codec(stream, repeats)?;
+    let seq = stream.extend(u16::from_be_bytes(*seq)).ok_or(Discard::Padding)?;
+    // Senders probe with repeated packets that nobody asked for: those we have already.
+    let wanted = stream.nack.as_mut().is_some_and(|nack| nack.handle_repair(packet.now, seq));
+    if !wanted {
+        return Err(Discard::Padding);
+    }
+    if stream.paused {
+        return Err(Discard::Paused);
+    }
+    let info = codec::inspect(codec.codec, payload, None);
+    push_copy(stream, meta(packet, seq, codec.room_payload_type, info), packet.now, payload)?;
+    note_media(stream, packet.now, payload.len(), info);
+    Ok(Arrived { stream: route.stream, awoke: false, restarted: false })
+}
+
+fn push_copy(
+    stream: &mut Stream,
+    meta: PacketMeta,
+    now: Instant,
+    payload: &[u8],
+) -> Result<(), Discard> {
+    let mut slot = stream.ring.push_slot(now);
+    let space = slot.bytes_mut().get_mut(..payload.len()).ok_or(Discard::TooLarge)?;
+    space.copy_from_slice(payload);
+    slot.commit(meta, payload.len());
+    Ok(())
+}

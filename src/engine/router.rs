@@ -1,0 +1,239 @@
+//! Who gets what: from streams that brought something to the consumers that take it.
+//!
+//! Called by the engine at the end of each batch, and when something that matters to the choice
+//! changed. Invariants: a consumer that takes a stream with new packets is in its transport's due
+//! list, that transport in the engine's, each once; a consumer plays only what its producer, its
+//! pause flags and its transport allow.
+
+use std::time::Instant;
+
+use crate::control::command::Event;
+use crate::engine::consumer::Cursor;
+use crate::engine::ingress::Arrived;
+use crate::engine::layer::{self, Candidate};
+use crate::engine::{ConsumerKey, Engine, ProducerKey, StreamKey, TimerKey, TransportKey};
+use crate::ortc::types::{MediaKind, ProducerType};
+
+impl Engine {
+    /// Notes that a stream brought a packet; its consumers are served when the batch is through.
+    pub(super) fn note_arrival(&mut self, now: Instant, arrived: Arrived) {
+        let Some(stream) = self.streams.get_mut(arrived.stream) else { return };
+        let producer = stream.producer;
+        if !stream.dirty {
+            stream.dirty = true;
+            self.dirty.push(arrived.stream);
+        }
+        if arrived.awoke {
+            self.handle_stream_awake(now, producer, arrived);
+        }
+    }
+
+    fn handle_stream_awake(&mut self, now: Instant, key: ProducerKey, arrived: Arrived) {
+        if arrived.restarted {
+            self.restart_consumers_of(now, key, arrived.stream);
+        }
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        if !producer.started {
+            producer.started = true;
+            let event = Event::ProducerStarted { producer: producer.id };
+            self.tell(event);
+        }
+        self.choose_layers(now, key);
+        // A producer is there before its first packet: consumers may have been waiting for it.
+        self.arm_stream(arrived.stream);
+    }
+
+    /// The sender took another SSRC: what follows has nothing to do with what came before.
+    fn restart_consumers_of(&mut self, now: Instant, key: ProducerKey, stream: StreamKey) {
+        let consumers = self.producers.get(key).map(|p| p.consumers.clone()).unwrap_or_default();
+        for consumer in consumers {
+            if self.consumers.get(consumer).is_some_and(|c| c.takes(stream)) {
+                self.start_consumer(now, consumer);
+            }
+        }
+    }
+
+    /// Marks every consumer of the streams that brought something as due.
+    pub(super) fn route_dirty(&mut self) {
+        while let Some(key) = self.dirty.pop() {
+            let Some(stream) = self.streams.get_mut(key) else { continue };
+            stream.dirty = false;
+            let deadline = stream.next_deadline();
+            if let Some(deadline) = deadline {
+                self.timers.arm(TimerKey::Stream(key), deadline);
+            }
+            let Some(producer) = self.producers.get(stream.producer) else { continue };
+            for consumer_key in &producer.consumers {
+                let Some(consumer) = self.consumers.get_mut(*consumer_key) else { continue };
+                if consumer.due || !consumer.takes(key) {
+                    continue;
+                }
+                consumer.due = true;
+                let Some(transport) = self.transports.get_mut(consumer.transport) else { continue };
+                transport.due_consumers.push(*consumer_key);
+                if !transport.due {
+                    transport.due = true;
+                    self.due.push_back(consumer.transport);
+                }
+            }
+        }
+    }
+
+    /// Puts a transport into the list of those with something to send.
+    pub(super) fn mark_due(&mut self, key: TransportKey) {
+        if let Some(transport) = self.transports.get_mut(key)
+            && !transport.due
+        {
+            transport.due = true;
+            self.due.push_back(key);
+        }
+    }
+
+    /// Puts a consumer into its transport's turn.
+    pub(super) fn mark_consumer_due(&mut self, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
+        let transport_key = consumer.transport;
+        if !consumer.due {
+            consumer.due = true;
+            if let Some(transport) = self.transports.get_mut(transport_key) {
+                transport.due_consumers.push(key);
+            }
+        }
+        self.mark_due(transport_key);
+    }
+
+    /// Feeds a consumer from now on, if everything allows it: audio with the next packet, video
+    /// with the next key frame, which is asked for. Otherwise it stops.
+    pub(super) fn start_consumer(&mut self, now: Instant, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
+        consumer.stop();
+        consumer.fresh = true;
+        let can_send = self.transports.get(consumer.transport).is_some_and(|t| t.can_send());
+        let Some(producer) = self.producers.get(consumer.producer) else { return };
+        if consumer.paused || producer.paused || !can_send {
+            return;
+        }
+        let producer_key = consumer.producer;
+        if consumer.kind == MediaKind::Audio {
+            let stream = producer.streams.first().copied();
+            consumer.playing = stream.and_then(|stream| {
+                let next = self.streams.get(stream)?.ring.head();
+                Some(Cursor { stream, next })
+            });
+            return;
+        }
+        self.choose_layer(now, producer_key, key);
+    }
+
+    /// Starts all consumers of a transport (it can send now) or of a producer (it was resumed).
+    pub(super) fn start_consumers(&mut self, now: Instant, keys: &[ConsumerKey]) {
+        for key in keys {
+            self.start_consumer(now, *key);
+        }
+    }
+
+    /// Looks anew at which stream each consumer of a producer should take.
+    pub(super) fn choose_layers(&mut self, now: Instant, key: ProducerKey) {
+        let Some(producer) = self.producers.get(key) else { return };
+        if producer.kind == MediaKind::Audio {
+            return;
+        }
+        let layered = producer.producer_type == ProducerType::Simulcast;
+        for index in 0..producer.consumers.len() {
+            let consumer = self.producers.get(key).and_then(|p| p.consumers.get(index).copied());
+            if let Some(consumer) = consumer {
+                self.choose_layer(now, key, consumer);
+            }
+        }
+        if layered {
+            self.arm_layers(now, key);
+        }
+    }
+
+    /// The next moment at which time alone changes the choice.
+    fn arm_layers(&mut self, now: Instant, key: ProducerKey) {
+        let Some(producer) = self.producers.get(key) else { return };
+        let next = producer
+            .streams
+            .iter()
+            .filter_map(|stream| self.streams.get(*stream)?.activity.next_deadline(now))
+            .min();
+        if let Some(deadline) = next {
+            self.timers.arm(TimerKey::Layers(key), deadline);
+        }
+    }
+
+    fn choose_layer(&mut self, now: Instant, producer: ProducerKey, key: ConsumerKey) {
+        let Some(producer) = self.producers.get(producer) else { return };
+        let Some(consumer) = self.consumers.get(key) else { return };
+        let can_send = self.transports.get(consumer.transport).is_some_and(|t| t.can_send());
+        if consumer.paused || producer.paused || !can_send {
+            return;
+        }
+        let position = |stream| producer.streams.iter().position(|s| *s == stream);
+        let current = consumer.playing.and_then(|playing| position(playing.stream));
+        let candidates = producer.streams.iter().filter_map(|stream| {
+            let stream = self.streams.get(*stream)?;
+            let has_sender_report = stream.clock.point().is_some();
+            Some(Candidate { activity: stream.activity, has_sender_report })
+        });
+        let preferred = consumer.preferred_spatial.min(producer.streams.len().saturating_sub(1));
+        let target = layer::target(now, candidates, preferred, current);
+        // Nothing arrives: wait for the lowest, which a sender starts with.
+        let target = target.or(current).unwrap_or(0);
+        let Some(target) = producer.streams.get(target).copied() else { return };
+        self.aim(now, key, target);
+    }
+
+    /// Makes a consumer go over to `target` with its next key frame, and asks for that.
+    fn aim(&mut self, now: Instant, key: ConsumerKey, target: StreamKey) {
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
+        if consumer.playing.is_some_and(|playing| playing.stream == target) {
+            consumer.awaiting = None;
+            return;
+        }
+        if consumer.awaits(target) {
+            return;
+        }
+        let Some(stream) = self.streams.get_mut(target) else { return };
+        consumer.aim(target, stream, now);
+        self.arm_stream(target);
+    }
+
+    /// Makes sure that a stream's requests leave in time.
+    pub(super) fn arm_stream(&mut self, key: StreamKey) {
+        if let Some(deadline) = self.streams.get(key).and_then(|stream| stream.next_deadline()) {
+            self.timers.arm(TimerKey::Stream(key), deadline);
+        }
+    }
+
+    /// A receiver's decoder is lost: it needs a key frame of what it is being sent.
+    pub(super) fn ask_key_frame(&mut self, now: Instant, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.get(key) else { return };
+        let stream_key = consumer
+            .playing
+            .map(|playing| playing.stream)
+            .or(consumer.awaiting.map(|awaiting| awaiting.stream));
+        if let Some(stream) = stream_key.and_then(|key| self.streams.get_mut(key)) {
+            stream.key_frames.request(now);
+        }
+        if let Some(stream) = stream_key {
+            self.arm_stream(stream);
+        }
+    }
+
+    /// Takes back a wish for key frames that no consumer has any more.
+    pub(super) fn cancel_unwanted_key_frames(&mut self, key: ProducerKey) {
+        let Some(producer) = self.producers.get(key) else { return };
+        for stream_key in &producer.streams {
+            let wanted = producer.consumers.iter().any(|consumer| {
+                self.consumers.get(*consumer).is_some_and(|c| c.takes(*stream_key))
+            });
+            if let Some(stream) = self.streams.get_mut(*stream_key)
+                && !wanted
+            {
+                stream.key_frames.cancel();
+            }
+        }
+    }
+}

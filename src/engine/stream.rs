@@ -1,0 +1,149 @@
+//! One incoming RTP stream: an encoding of a producer, with the packets it brought lately.
+//!
+//! Owned by the engine, on the shard's thread. Invariants: the ring holds plaintext in the room's
+//! payload types; what is in it was authenticated, was not seen before, and belongs to the SSRC that
+//! the stream has now (a sender that takes another SSRC begins anew, and so do its consumers).
+//! Who gets the packets is the router's and the consumers' business.
+
+use std::time::{Duration, Instant};
+
+use crate::engine::codec::dependency_descriptor::TemplateStructure;
+use crate::engine::codec_table::CodecTable;
+use crate::engine::incoming_rate::IncomingRate;
+use crate::engine::keyframe::KeyFrameThrottle;
+use crate::engine::layer::Activity;
+use crate::engine::nack::NackGenerator;
+use crate::engine::packet::PacketMeta;
+use crate::engine::reception::Reception;
+use crate::engine::ring::PacketRing;
+use crate::engine::source_clock::StreamClock;
+use crate::engine::{ProducerKey, TransportKey};
+use crate::limits::{AUDIO_RING_SLOTS_MAX, STREAM_RESTART_GAP, VIDEO_RING_SLOTS_MAX};
+use crate::ortc::types::MediaKind;
+
+/// A stream.
+#[derive(Debug)]
+pub struct Stream {
+    /// Whose it is.
+    pub producer: ProducerKey,
+    /// Where it arrives.
+    pub transport: TransportKey,
+    /// Which of the producer's encodings, 0 is the lowest.
+    pub encoding: usize,
+    /// Its SSRC, once known.
+    pub ssrc: Option<u32>,
+    /// The producer's payload types.
+    pub codecs: CodecTable,
+    /// Hz of the codec in use.
+    pub clock_rate: u32,
+    /// What it brought.
+    pub ring: PacketRing<PacketMeta>,
+    /// Added to sequence numbers, so that they never fall when the sender takes another SSRC.
+    pub seq_base: u64,
+    /// The highest extended sequence number, base included.
+    pub highest: Option<u64>,
+    /// Lost packets to ask for; `None` where that was not negotiated.
+    pub nack: Option<NackGenerator>,
+    /// Key frames to ask for.
+    pub key_frames: KeyFrameThrottle,
+    /// Statistics for receiver reports.
+    pub reception: Reception,
+    /// NTP time of its timestamps.
+    pub clock: StreamClock,
+    /// Whether it is arriving.
+    pub activity: Activity,
+    /// bits/s.
+    pub rate: IncomingRate,
+    /// Templates of the dependency descriptor, once one came.
+    pub templates: Option<Box<TemplateStructure>>,
+    /// Its producer is paused: packets are opened (the rollover counter goes on) and let go.
+    pub paused: bool,
+    /// Among the streams that brought something in this turn.
+    pub dirty: bool,
+}
+
+/// What a stream is made of.
+#[derive(Debug)]
+pub struct StreamSetup<'a> {
+    /// Whose it is.
+    pub producer: ProducerKey,
+    /// Where it arrives.
+    pub transport: TransportKey,
+    /// Which encoding.
+    pub encoding: usize,
+    /// The producer's payload types.
+    pub codecs: &'a CodecTable,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// The encoding has discontinuous transmission.
+    pub dtx: bool,
+    /// Least time between two key-frame requests.
+    pub key_frame_request_delay: Duration,
+    /// Starts paused.
+    pub paused: bool,
+}
+
+impl Stream {
+    /// A stream that brought nothing yet; it costs no slot.
+    #[must_use]
+    pub fn new(setup: &StreamSetup<'_>) -> Self {
+        let first = setup.codecs.first_media();
+        let clock_rate = first.map_or(90_000, |codec| codec.clock_rate);
+        let nack = first.is_some_and(|codec| codec.nack).then(NackGenerator::new);
+        let slots = match setup.kind {
+            MediaKind::Audio => AUDIO_RING_SLOTS_MAX,
+            MediaKind::Video => VIDEO_RING_SLOTS_MAX,
+        };
+        Self {
+            producer: setup.producer,
+            transport: setup.transport,
+            encoding: setup.encoding,
+            ssrc: None,
+            codecs: setup.codecs.clone(),
+            clock_rate,
+            ring: PacketRing::new(slots),
+            seq_base: 0,
+            highest: None,
+            nack,
+            key_frames: KeyFrameThrottle::new(setup.key_frame_request_delay),
+            reception: Reception::new(clock_rate),
+            clock: StreamClock::new(clock_rate),
+            activity: Activity::new(setup.dtx),
+            rate: IncomingRate::default(),
+            templates: None,
+            paused: setup.paused,
+            dirty: false,
+        }
+    }
+
+    /// Takes the SSRC of its first packet, or another one: then what was known of the old is void.
+    /// True when it is another one.
+    pub fn adopt(&mut self, ssrc: u32) -> bool {
+        let begins_anew = self.ssrc.is_some_and(|old| old != ssrc);
+        if begins_anew {
+            self.seq_base = self.highest.map_or(0, |highest| highest + STREAM_RESTART_GAP);
+            self.nack = self.nack.as_ref().map(|_| NackGenerator::new());
+            self.reception = Reception::new(self.clock_rate);
+            self.clock = StreamClock::new(self.clock_rate);
+            self.activity.reset();
+            self.templates = None;
+        }
+        self.ssrc = Some(ssrc);
+        begins_anew
+    }
+
+    /// The extended number that a 16-bit one of this stream means, the nearest to the highest.
+    #[must_use]
+    pub fn extend(&self, seq: u16) -> Option<u64> {
+        let highest = self.highest?;
+        let ahead = crate::engine::rtp::seq_diff(seq, crate::engine::sent::low_16(highest));
+        highest.checked_add_signed(i64::from(ahead)).filter(|seq| *seq >= self.seq_base)
+    }
+
+    /// When it next has something to ask its sender.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let nack = self.nack.as_ref().and_then(NackGenerator::next_deadline);
+        [nack, self.key_frames.next_deadline()].into_iter().flatten().min()
+    }
+}

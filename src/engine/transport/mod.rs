@@ -1,0 +1,184 @@
+//! One WebRTC transport: its connection (ICE, DTLS), its SRTP keys, and what travels over it.
+//!
+//! Owned by the engine, on the shard's thread. [`connection`] is the only code that touches an
+//! `Rtc`; media passes beside it. Invariants: nothing is sealed before DTLS gave keys and ICE
+//! selected an address; an SRTP context exists only for an SSRC that was authenticated.
+
+pub mod connection;
+pub mod ice;
+pub mod rtc;
+pub mod stun;
+pub mod tuples;
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use crate::engine::listener::{Listener, Route};
+use crate::engine::rtcp_queue::RtcpQueue;
+use crate::engine::rtp::{ExtensionIds, Token};
+use crate::engine::source_clock::SenderClock;
+use crate::engine::srtp::{OpenContext, SrtpKeys, SrtpOpener, SrtpSealer};
+use crate::engine::transport::connection::Connection;
+use crate::engine::twcc::FeedbackCollector;
+use crate::engine::{ConsumerKey, ProducerKey};
+use crate::id::TransportId;
+use crate::limits::SRTP_CONTEXTS_PER_TRANSPORT_MAX;
+
+/// Both directions of a transport's SRTP.
+#[derive(Debug)]
+pub struct Srtp {
+    /// What we receive.
+    pub opener: SrtpOpener,
+    /// What we send.
+    pub sealer: SrtpSealer,
+}
+
+/// An incoming SSRC that was authenticated.
+#[derive(Debug, Default)]
+pub struct Incoming {
+    /// Its rollover counter and replay window.
+    pub context: OpenContext,
+    /// Where its packets go; `None` while no producer claims it.
+    pub route: Option<Route>,
+    /// The MID it showed (senders stop showing it once their packets are acknowledged).
+    pub mid: Option<Token>,
+    /// The RID it showed.
+    pub rid: Option<Token>,
+    /// The repaired RID it showed.
+    pub repaired_rid: Option<Token>,
+}
+
+/// The SSRCs that a transport receives, bounded.
+#[derive(Debug, Default)]
+pub struct IncomingTable(HashMap<u32, Incoming>);
+
+impl IncomingTable {
+    /// A known SSRC.
+    pub fn entry(&mut self, ssrc: u32) -> Option<&mut Incoming> {
+        self.0.get_mut(&ssrc)
+    }
+
+    /// True when another SSRC has no room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= SRTP_CONTEXTS_PER_TRANSPORT_MAX
+    }
+
+    /// Remembers an authenticated SSRC.
+    pub fn insert(&mut self, ssrc: u32, incoming: Incoming) {
+        if !self.is_full() {
+            self.0.insert(ssrc, incoming);
+        }
+    }
+
+    /// Forgets the routes that `gone` says lead nowhere any more; their contexts stay, because the
+    /// sender's rollover counters go on.
+    pub fn unroute(&mut self, gone: impl Fn(&Route) -> bool) {
+        for incoming in self.0.values_mut() {
+            if incoming.route.as_ref().is_some_and(&gone) {
+                incoming.route = None;
+            }
+        }
+    }
+
+    /// The SSRCs routed to streams, with their routes.
+    pub fn routed(&self) -> impl Iterator<Item = (u32, Route)> + '_ {
+        self.0.iter().filter_map(|(ssrc, incoming)| Some((*ssrc, incoming.route?)))
+    }
+}
+
+/// A transport.
+#[derive(Debug)]
+pub struct Transport {
+    /// Its name.
+    pub id: TransportId,
+    /// ICE and DTLS.
+    pub connection: Connection,
+    /// SRTP, once DTLS is through.
+    pub srtp: Option<Srtp>,
+    /// What arrives, by SSRC.
+    pub incoming: IncomingTable,
+    /// How arriving SSRCs find their stream.
+    pub listener: Listener,
+    /// Extension ids of the client's packets (equal for all its producers, as BUNDLE demands).
+    pub receive_ids: ExtensionIds,
+    /// What arrives here.
+    pub producers: Vec<ProducerKey>,
+    /// What is sent here.
+    pub consumers: Vec<ConsumerKey>,
+    /// Consumers by their media and RTX SSRCs.
+    pub out_ssrcs: HashMap<u32, ConsumerKey>,
+    /// Consumers with packets to send, in the order of their due.
+    pub due_consumers: Vec<ConsumerKey>,
+    /// In the engine's list of transports with something to send.
+    pub due: bool,
+    /// RTCP that waits to be sealed.
+    pub rtcp: RtcpQueue,
+    /// Arrival times for transport-wide feedback; `None` until a producer negotiates it.
+    pub feedback: Option<FeedbackCollector>,
+    /// The publisher offers REMB and not transport-cc.
+    pub wants_remb: bool,
+    /// The last estimate told by REMB, bits/s.
+    pub remb_bps: u64,
+    /// The next transport-wide sequence number.
+    pub transport_seq: u16,
+    /// The SSRC of our reports and requests.
+    pub rtcp_ssrc: u32,
+    /// The client's wall clock against ours.
+    pub clock: SenderClock,
+    /// When reports are written next; `None` while there is nothing to report.
+    pub next_report: Option<Instant>,
+    /// A receiver reference time that the client wants answered (RFC 3611 §4.5): its SSRC, the
+    /// middle of its NTP time, and when it came.
+    pub reference_time: Option<(u32, u32, Instant)>,
+    /// The client's address when it was last told to the control thread.
+    pub connected: bool,
+}
+
+impl Transport {
+    /// A transport that nobody has reached yet.
+    #[must_use]
+    pub fn new(id: TransportId, connection: Connection, rtcp_ssrc: u32) -> Self {
+        Self {
+            id,
+            connection,
+            srtp: None,
+            incoming: IncomingTable::default(),
+            listener: Listener::default(),
+            receive_ids: ExtensionIds::default(),
+            producers: Vec::new(),
+            consumers: Vec::new(),
+            out_ssrcs: HashMap::new(),
+            due_consumers: Vec::new(),
+            due: false,
+            rtcp: RtcpQueue::default(),
+            feedback: None,
+            wants_remb: false,
+            remb_bps: 0,
+            transport_seq: 0,
+            rtcp_ssrc,
+            clock: SenderClock::default(),
+            next_report: None,
+            reference_time: None,
+            connected: false,
+        }
+    }
+
+    /// Begins to carry media.
+    pub fn key(&mut self, keys: &SrtpKeys) {
+        self.srtp = Some(Srtp { opener: SrtpOpener::new(keys), sealer: SrtpSealer::new(keys) });
+    }
+
+    /// True when media can be sealed and has somewhere to go.
+    #[must_use]
+    pub fn can_send(&self) -> bool {
+        self.srtp.is_some() && self.connection.selected().is_some()
+    }
+
+    /// When it next wants to be called.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let feedback = self.feedback.as_ref().and_then(FeedbackCollector::next_deadline);
+        [self.connection.poll_timeout(), self.next_report, feedback].into_iter().flatten().min()
+    }
+}

@@ -56,6 +56,10 @@ pub const AUDIO_RING_SLOTS_MAX: usize = 64;
 /// Bytes of one datagram that media may have: Ethernet's 1,500 less the smallest IP and UDP headers.
 pub const MEDIA_DATAGRAM_BYTES_MAX: usize = 1472;
 
+/// Packet statuses of one transport-wide feedback that are read or written: 100 ms of 80,000
+/// packets/s. A 36-byte packet may claim 65,535 of them, which must not cost as many steps.
+pub const FEEDBACK_STATUSES_MAX: u16 = 8192;
+
 /// A transport that has not connected by then is closed.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -6,3 +6,5 @@
 
 pub mod io;
 pub mod report;
+pub mod rtcp;
+pub mod rtp;

@@ -4,5 +4,11 @@
 //! Called by its shard on the shard's thread (in tests and benches by whoever made it). It never
 //! reads a clock, a socket or randomness that was not handed to it.
 
+pub mod codec;
 pub mod io;
+pub mod keyframe;
+pub mod layer;
+pub mod reception;
 pub mod report;
+pub mod rewrite;
+pub mod source_clock;

@@ -129,6 +129,62 @@ pub const EVENT_READERS_PER_ROOM_MAX: usize = 1024;
 /// Live readers of events on the node.
 pub const EVENT_READERS_MAX: usize = 16 * 1024;
 
+/// Rewritten sequence numbers remembered per consumer: one second at 1,024 packets/s, as long as
+/// the packet ring holds what could still be asked for.
+pub const SEQ_WINDOW: u64 = 1024;
+
+/// Sequence numbers a sender may skip before it counts as begun anew (RFC 3550 A.1, `MAX_DROPOUT`).
+pub const SEQ_DROPOUT_MAX: u64 = 3000;
+
+/// How far two streams' sender reports may put a switch from where the wall clock puts it; beyond
+/// it they are not believed, as a receiver's jitter buffer would follow them.
+pub const TIMESTAMP_ALIGN_ERROR_MAX: Duration = Duration::from_secs(3);
+
+/// What a frame after a switch may be late without a second key frame being asked for
+/// (mediasoup's 75 ms: more would be seen as a stall).
+pub const TIMESTAMP_EXTRA_MAX: Duration = Duration::from_millis(75);
+
+/// Distance of a frame from the one before when its own timestamp would run backwards: 30 fps.
+pub const TIMESTAMP_STEP: Duration = Duration::from_millis(33);
+
+/// Key-frame requests of one stream at once: a join, a switch and a loss together.
+pub const KEY_FRAME_BURST: u32 = 3;
+
+/// One key-frame request more every second: key frames are ten times the size of others.
+pub const KEY_FRAME_REFILL: Duration = Duration::from_secs(1);
+
+/// An unanswered key-frame request is repeated after this at the latest (mediasoup's 1,000 ms).
+pub const KEY_FRAME_RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Time an encoder may take for a key frame beyond two round trips: a frame at 5 fps and pacing.
+pub const KEY_FRAME_RETRY_MIN: Duration = Duration::from_millis(300);
+
+/// Span over which the fastest sender report is sought: some ten reports.
+pub const CLOCK_WINDOW: Duration = Duration::from_secs(10);
+
+/// Parts in a million by which a peer's clock offset follows its measure: above a quartz's drift
+/// (50), and 0.2 ms a second do not disturb lip-sync.
+pub const CLOCK_SLEW_PPM: u64 = 200;
+
+/// An error of a peer's clock offset beyond this means that its clock was set.
+pub const CLOCK_JUMP: Duration = Duration::from_millis(500);
+
+/// A longer round trip is a receiver's mistake: no call works over it.
+pub const ROUND_TRIP_MAX: Duration = Duration::from_secs(60);
+
+/// A stream without packets for this long does not arrive (mediasoup's 1.5 s).
+pub const STREAM_INACTIVE: Duration = Duration::from_millis(1500);
+
+/// The same for a stream with discontinuous transmission (mediasoup's 5 s).
+pub const STREAM_INACTIVE_DTX: Duration = Duration::from_secs(5);
+
+/// A stream that arrives for less than this is not gone over to while another is there: a
+/// publisher probing its bandwidth starts and stops streams (mediasoup's 2 s).
+pub const STREAM_YOUNG: Duration = Duration::from_secs(2);
+
+const _: () = assert!(SEQ_WINDOW.is_multiple_of(64) && SEQ_WINDOW < SEQ_DROPOUT_MAX);
+const _: () = assert!(KEY_FRAME_RETRY_MIN.as_millis() <= KEY_FRAME_RETRY_MAX.as_millis());
+const _: () = assert!(TIMESTAMP_STEP.as_millis() < TIMESTAMP_EXTRA_MAX.as_millis());
 const _: () = assert!(VIDEO_RING_SLOTS_MAX.is_power_of_two());
 const _: () = assert!(AUDIO_RING_SLOTS_MAX.is_power_of_two());
 const _: () = assert!(AUDIO_RING_SLOTS_MAX <= VIDEO_RING_SLOTS_MAX);

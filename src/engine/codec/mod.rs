@@ -1,0 +1,159 @@
+//! What a forwarder must know of a payload: does a key frame begin here, which layer is it.
+//!
+//! Owns nothing but the views in its submodules. Called by a producer once per packet received, on
+//! the shard's thread. Every function is pure, allocates nothing, and takes any bytes: a payload
+//! that does not parse is one of which nothing is known. It does not decode, does not join packets
+//! to frames, and changes no payload.
+
+pub mod av1;
+pub mod dependency_descriptor;
+pub mod h264;
+pub mod vp8;
+pub mod vp9;
+
+use self::dependency_descriptor::DependencyDescriptor;
+use crate::ortc::codec::Codec;
+
+/// What one packet's payload tells.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PayloadInfo {
+    /// A decoder that has seen nothing before may start with this packet. True for every packet of
+    /// a codec without prediction between packets (audio), and for *one or more* packets at the
+    /// beginning of a key frame (H.264 may carry its parameter sets in packets of their own).
+    pub key_frame: bool,
+    /// A frame (of one spatial layer) begins with this packet, as far as the payload tells.
+    pub frame_start: bool,
+    /// A frame (of one spatial layer) ends with this packet, as far as the payload tells; where it
+    /// tells nothing (VP8, H.264), the marker bit of the RTP header does.
+    pub frame_end: bool,
+    /// Spatial layer inside the stream, 0 is the lowest.
+    pub spatial: u8,
+    /// Temporal layer, 0 is the lowest.
+    pub temporal: u8,
+    /// A receiver of only the temporal layers below may begin to take this one here.
+    pub temporal_sync: bool,
+    /// A receiver of only the spatial layers below may begin to take this one here.
+    pub spatial_sync: bool,
+}
+
+impl PayloadInfo {
+    /// What holds for every packet of a codec whose packets stand alone.
+    const ALONE: Self = Self {
+        key_frame: true,
+        frame_start: true,
+        frame_end: true,
+        spatial: 0,
+        temporal: 0,
+        temporal_sync: true,
+        spatial_sync: true,
+    };
+
+    /// The same with the layers that a dependency descriptor names.
+    fn layered_by(mut self, descriptor: &DependencyDescriptor) -> Self {
+        self.frame_start = descriptor.start_of_frame;
+        self.frame_end = descriptor.end_of_frame;
+        if let Some(layer) = descriptor.layer {
+            self.spatial = layer.spatial;
+            self.temporal = layer.temporal;
+            self.temporal_sync = layer.switch;
+            self.spatial_sync = layer.switch;
+        }
+        self
+    }
+}
+
+/// Looks into one packet's payload (after SRTP, without padding).
+///
+/// `descriptor` is the packet's dependency descriptor, if it carries one and
+/// [`TemplateStructure::read`](dependency_descriptor::TemplateStructure::read) understood it. It
+/// says everything for AV1 and the layers for H.264; VP8 and VP9 describe themselves. A payload
+/// that does not parse gives the default: no key frame, lowest layer.
+#[must_use]
+pub fn inspect(
+    codec: Codec,
+    payload: &[u8],
+    descriptor: Option<&DependencyDescriptor>,
+) -> PayloadInfo {
+    match codec {
+        Codec::Opus | Codec::MultiOpus | Codec::Other => PayloadInfo::ALONE,
+        Codec::Rtx => PayloadInfo::default(),
+        Codec::Vp8 => vp8::Descriptor::parse(payload).map(|d| d.info()).unwrap_or_default(),
+        Codec::Vp9 => vp9::Descriptor::parse(payload).map(|d| d.info()).unwrap_or_default(),
+        Codec::H264 => {
+            let info = h264::inspect(payload);
+            descriptor.map_or(info, |d| info.layered_by(d))
+        }
+        Codec::Av1 => {
+            let info = av1::inspect(payload);
+            descriptor.map_or(info, |d| PayloadInfo {
+                key_frame: d.structure_attached && d.start_of_frame,
+                ..info.layered_by(d)
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::dependency_descriptor::FrameLayer;
+    use super::*;
+
+    const CODECS: [Codec; 8] = [
+        Codec::Opus,
+        Codec::MultiOpus,
+        Codec::Vp8,
+        Codec::Vp9,
+        Codec::H264,
+        Codec::Av1,
+        Codec::Rtx,
+        Codec::Other,
+    ];
+
+    #[test]
+    fn every_audio_packet_is_a_start_and_no_retransmission_is() {
+        for (codec, key) in [(Codec::Opus, true), (Codec::Other, true), (Codec::Rtx, false)] {
+            assert_eq!(inspect(codec, &[1, 2, 3], None).key_frame, key, "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_video_payload_tells_nothing() {
+        for codec in [Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1] {
+            assert_eq!(inspect(codec, &[], None), PayloadInfo::default(), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn a_dependency_descriptor_names_the_layers_of_h264_and_decides_for_av1() {
+        let layer = FrameLayer { spatial: 1, temporal: 2, switch: true };
+        let descriptor = DependencyDescriptor {
+            start_of_frame: true,
+            end_of_frame: false,
+            template_id: 0,
+            frame_number: 7,
+            structure_attached: false,
+            active_targets: None,
+            layer: Some(layer),
+        };
+        let idr = inspect(Codec::H264, &[0x65, 0x88], Some(&descriptor));
+        assert!(idr.key_frame && idr.temporal_sync && !idr.frame_end);
+        assert_eq!((idr.spatial, idr.temporal), (1, 2));
+        // The aggregation header's N bit alone would say key frame.
+        let av1 = inspect(Codec::Av1, &[0x08, 0x0a], Some(&descriptor));
+        assert!(!av1.key_frame);
+        let attached = DependencyDescriptor { structure_attached: true, ..descriptor };
+        assert!(inspect(Codec::Av1, &[0x00, 0x0a], Some(&attached)).key_frame);
+    }
+
+    proptest! {
+        #[test]
+        fn any_payload_is_survived(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            for codec in CODECS {
+                let info = inspect(codec, &bytes, None);
+                prop_assert!(info.spatial < 8 && info.temporal < 8);
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! When to ask a sender for a key frame.
+//!
+//! One throttle per incoming video stream, owned by it and asked on the shard's thread. All wishes
+//! between two key frames are one; a wish is sent as soon as the throttle lets it, sent again until
+//! a key frame arrives, and never forgotten. It knows no RTCP and no consumer.
+//!
+//! ```text
+//!            request               poll → true
+//!   Idle ───────────────► Wanted ─────────────► Asked ──┐
+//!    ▲                      │                     │ ▲   │ poll → true after `retry_after`
+//!    └──────────────────────┴─────────────────────┘ └───┘
+//!               handle_key_frame, cancel
+//! ```
+
+use std::time::{Duration, Instant};
+
+use crate::limits::{KEY_FRAME_BURST, KEY_FRAME_REFILL, KEY_FRAME_RETRY_MAX, KEY_FRAME_RETRY_MIN};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Idle,
+    Wanted { since: Instant },
+    Asked { at: Instant },
+}
+
+/// The key-frame requests of one incoming stream.
+#[derive(Debug, Clone)]
+pub struct KeyFrameThrottle {
+    state: State,
+    /// Least time between two requests (`keyFrameRequestDelay`).
+    spacing: Duration,
+    retry_after: Duration,
+    last_sent: Option<Instant>,
+    /// When the bucket is full again: each request moves it by one refill.
+    full_at: Option<Instant>,
+}
+
+impl KeyFrameThrottle {
+    /// A throttle that keeps `spacing` between requests, besides its own burst and refill.
+    #[must_use]
+    pub fn new(spacing: Duration) -> Self {
+        let retry_after = KEY_FRAME_RETRY_MAX;
+        Self { state: State::Idle, spacing, retry_after, last_sent: None, full_at: None }
+    }
+
+    /// Somebody needs a key frame.
+    pub fn request(&mut self, now: Instant) {
+        if self.state == State::Idle {
+            self.state = State::Wanted { since: now };
+        }
+    }
+
+    /// A key frame arrived: every wish so far is served.
+    pub fn handle_key_frame(&mut self) {
+        self.state = State::Idle;
+    }
+
+    /// Nobody needs it any more.
+    pub fn cancel(&mut self) {
+        self.state = State::Idle;
+    }
+
+    /// A request is lost with its packet: it is repeated when a round trip and the encoding of a
+    /// frame should be over, not earlier than 300 ms and not later than 1 s.
+    pub fn handle_round_trip(&mut self, round_trip: Duration) {
+        let expected = round_trip.saturating_mul(2).saturating_add(KEY_FRAME_RETRY_MIN);
+        self.retry_after = expected.min(KEY_FRAME_RETRY_MAX);
+    }
+
+    /// True while a key frame is wanted and has not arrived.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.state != State::Idle
+    }
+
+    /// True when a request is to be sent now; the caller sends it.
+    pub fn poll(&mut self, now: Instant) -> bool {
+        if self.next_deadline().is_none_or(|due| due > now) {
+            return false;
+        }
+        self.state = State::Asked { at: now };
+        self.last_sent = Some(now);
+        self.full_at = Some(self.full_at.map_or(now, |at| at.max(now)) + KEY_FRAME_REFILL);
+        true
+    }
+
+    /// When [`poll`](Self::poll) will next be true (possibly in the past); `None` when idle.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let wish = match self.state {
+            State::Idle => return None,
+            State::Wanted { since } => since,
+            State::Asked { at } => at + self.retry_after,
+        };
+        let spaced = self.last_sent.map(|at| at + self.spacing);
+        // A bucket of `n` has a request to give until it is `n − 1` refills from full.
+        let filled = self
+            .full_at
+            .and_then(|at| at.checked_sub(KEY_FRAME_REFILL * KEY_FRAME_BURST.saturating_sub(1)));
+        [spaced, filled].into_iter().flatten().fold(Some(wish), |due, gate| due.max(Some(gate)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Milliseconds at which requests go out until `end`, waking only at deadlines.
+    fn sent_until(
+        throttle: &mut KeyFrameThrottle,
+        start: Instant,
+        from: u64,
+        end: u64,
+    ) -> Vec<u64> {
+        let mut sent = Vec::new();
+        let mut now = start + ms(from);
+        while now <= start + ms(end) {
+            if throttle.poll(now) {
+                sent.push(u64::try_from((now - start).as_millis()).expect("small"));
+            }
+            let Some(due) = throttle.next_deadline() else { break };
+            now = due.max(now);
+        }
+        sent
+    }
+
+    #[test]
+    fn wishes_are_one_until_a_key_frame_arrives() {
+        let start = origin();
+        let mut throttle = KeyFrameThrottle::new(Duration::ZERO);
+        assert!(!throttle.poll(start));
+        throttle.request(start);
+        assert!(throttle.poll(start));
+        throttle.request(start + ms(10));
+        assert!(!throttle.poll(start + ms(10)));
+        throttle.handle_key_frame();
+        assert_eq!(throttle.next_deadline(), None);
+        throttle.request(start + ms(20));
+        assert!(throttle.poll(start + ms(20)));
+    }
+
+    #[test]
+    fn an_unanswered_request_is_repeated_every_second() {
+        let start = origin();
+        let mut throttle = KeyFrameThrottle::new(Duration::ZERO);
+        throttle.request(start);
+        assert_eq!(sent_until(&mut throttle, start, 0, 4_500), [0, 1_000, 2_000, 3_000, 4_000]);
+    }
+
+    #[test]
+    fn with_a_known_round_trip_the_burst_is_used_and_then_one_a_second() {
+        let start = origin();
+        let mut throttle = KeyFrameThrottle::new(Duration::ZERO);
+        throttle.handle_round_trip(ms(20));
+        throttle.request(start);
+        assert_eq!(sent_until(&mut throttle, start, 0, 3_500), [0, 340, 680, 1_020, 2_000, 3_000]);
+    }
+
+    #[test]
+    fn a_burst_of_three_is_served_at_once_and_a_fourth_is_kept_for_later() {
+        let start = origin();
+        let mut throttle = KeyFrameThrottle::new(Duration::ZERO);
+        for at in [0, 1, 2] {
+            throttle.request(start + ms(at));
+            assert!(throttle.poll(start + ms(at)), "{at}");
+            throttle.handle_key_frame();
+        }
+        throttle.request(start + ms(3));
+        assert!(!throttle.poll(start + ms(3)));
+        assert!(throttle.is_waiting());
+        assert_eq!(sent_until(&mut throttle, start, 3, 1_500), [1_000]);
+    }
+
+    #[test]
+    fn the_requested_spacing_is_kept() {
+        let start = origin();
+        let mut throttle = KeyFrameThrottle::new(ms(5_000));
+        throttle.request(start);
+        assert_eq!(sent_until(&mut throttle, start, 0, 11_000), [0, 5_000, 10_000]);
+    }
+
+    #[test]
+    fn a_cancelled_wish_is_not_sent() {
+        let start = origin();
+        let mut throttle = KeyFrameThrottle::new(Duration::ZERO);
+        throttle.request(start);
+        throttle.cancel();
+        assert!(!throttle.poll(start + ms(5_000)));
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_a_burst_and_one_a_second_and_no_wish_is_lost(
+            steps in proptest::collection::vec((0_u64..700, any::<bool>(), any::<bool>()), 1..200),
+            spacing in 0_u64..3_000,
+            round_trip in 0_u64..2_000,
+        ) {
+            let start = origin();
+            let mut throttle = KeyFrameThrottle::new(ms(spacing));
+            throttle.handle_round_trip(ms(round_trip));
+            let (mut now, mut sent) = (start, Vec::new());
+            for (wait, wish, frame) in steps {
+                now += ms(wait);
+                if frame {
+                    throttle.handle_key_frame();
+                }
+                if wish {
+                    throttle.request(now);
+                    prop_assert!(throttle.is_waiting());
+                }
+                if throttle.poll(now) {
+                    sent.push(now);
+                }
+                if let Some(due) = throttle.next_deadline() {
+                    prop_assert!(due > now, "due wishes are sent when polled");
+                    prop_assert!(due <= now + ms(spacing) + ms(3_000));
+                }
+            }
+            for pair in sent.windows(2) {
+                prop_assert!(pair[1] - pair[0] >= ms(spacing));
+            }
+            for burst in sent.windows(4) {
+                prop_assert!(burst[3] - burst[0] >= ms(1_000));
+            }
+        }
+    }
+}

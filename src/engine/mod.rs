@@ -5,4 +5,5 @@
 //! reads a clock, a socket or randomness that was not handed to it.
 
 pub mod io;
+pub mod machine;
 pub mod report;

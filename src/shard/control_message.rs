@@ -47,8 +47,7 @@ pub(super) fn read_ancillary(mut control: &[u8]) -> Ancillary {
                     .map(|ip| IpAddr::V4(Ipv4Addr::from(*ip)));
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                found.local =
-                    data.first_chunk::<16>().map(|ip| Ipv6Addr::from(*ip).to_canonical());
+                found.local = data.first_chunk::<16>().map(|ip| Ipv6Addr::from(*ip).to_canonical());
             }
             (libc::SOL_UDP, libc::UDP_GRO) => {
                 found.segment = data
@@ -95,7 +94,8 @@ pub(super) fn write_ancillary(
                 if let Some(ip) = info.first_chunk_mut::<16>() {
                     *ip = mapped(local).octets();
                 }
-                used = write_message(control, used, (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO), &info);
+                used =
+                    write_message(control, used, (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO), &info);
             }
             (false, IpAddr::V4(local)) => {
                 let mut info = [0; 12];

@@ -352,9 +352,8 @@ mod tests {
     #[test]
     fn the_owner_claims_after_stun_and_disowns_what_it_does_not_know() {
         let (mut handoff, ends) = handoff();
-        let taken = |bytes: &[u8]| {
-            Misdirected::new(THERE, &Received { path: path(5), bytes }).unwrap()
-        };
+        let taken =
+            |bytes: &[u8]| Misdirected::new(THERE, &Received { path: path(5), bytes }).unwrap();
         let notes = &ends[THERE.index()].1;
         for (bytes, is_ours, expected) in [
             (&[0_u8, 0][..], true, "claim"),

@@ -186,7 +186,6 @@ impl<M: Machine> Shard<M> {
     pub(crate) fn turn(&mut self, now: Instant) -> bool {
         self.io.turns += 1;
         let mut more = self.take_commands(now);
-        // Claims before datagrams: the first DTLS record follows its STUN answer closely.
         more |= self.take_notes(now);
         more |= self.take_handoffs(now);
         more |= self.receive(now);
@@ -264,6 +263,9 @@ impl<M: Machine> Shard<M> {
                 return false;
             }
             self.io.kernel_dropped = u64::from(self.receive_slots.kernel_dropped());
+            // Between reading and routing: an owner claims before it answers, so whatever a client
+            // sends after that answer finds the claim here.
+            self.take_notes(now);
             for _ in 0..self.receive_slots.truncated() {
                 self.machine.discard(Discard::TooLarge);
             }

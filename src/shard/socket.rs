@@ -267,7 +267,8 @@ impl UdpSocket {
     /// Gives the messages from `first` on to the kernel; returns how many it took.
     fn sendmmsg(&self, slots: &mut SendSlots, first: usize) -> Result<usize, i32> {
         let used = slots.used;
-        for (slot, header) in slots.slots.iter_mut().zip(&mut slots.headers).take(used).skip(first) {
+        for (slot, header) in slots.slots.iter_mut().zip(&mut slots.headers).take(used).skip(first)
+        {
             let message = &mut header.msg_hdr;
             message.msg_name = slot.name.as_mut_ptr().cast();
             message.msg_namelen = slot.name_bytes;
@@ -482,4 +483,171 @@ fn headers(count: usize) -> Box<[libc::mmsghdr]> {
     // SAFETY: `mmsghdr` is integers and raw pointers, for which all zeroes is a value (null).
     let zeroed = || unsafe { std::mem::zeroed::<libc::mmsghdr>() };
     std::iter::repeat_with(zeroed).take(count).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(address: &str) -> (UdpSocket, SocketAddr) {
+        let socket = UdpSocket::bind(address.parse().unwrap(), false).unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    fn path(local: &str, remote: SocketAddr) -> Path {
+        Path { protocol: Protocol::Udp, remote, local: local.parse().unwrap() }
+    }
+
+    /// A batch of datagrams, each of its length and filled with its number.
+    fn batch(segments_max: usize, datagrams: &[(Path, usize)]) -> TransmitBatch {
+        let mut batch = TransmitBatch::new(256 * 1024, 256, segments_max);
+        for (number, (path, len)) in datagrams.iter().enumerate() {
+            batch.slot(*len).unwrap().fill(u8::try_from(number).unwrap());
+            batch.commit(*path, *len);
+        }
+        batch
+    }
+
+    /// Waits for `count` datagrams: path, length, first byte.
+    fn receive(socket: &UdpSocket, count: usize) -> Vec<(Path, usize, u8)> {
+        let mut slots = ReceiveSlots::new(socket.has_gro());
+        let mut received = Vec::new();
+        while received.len() < count {
+            let timeout = Timespec { tv_sec: 5, tv_nsec: 0 };
+            let mut fds = [PollFd::new(socket, PollFlags::IN)];
+            assert_eq!(poll(&mut fds, Some(&timeout)), Ok(1), "only {received:?} of {count}");
+            socket.recv_batch(&mut slots);
+            received.extend(slots.iter().map(|r| (r.path, r.bytes.len(), r.bytes[0])));
+        }
+        received
+    }
+
+    #[test]
+    fn trains_arrive_as_the_datagrams_they_were_made_of() {
+        for (here, there, local) in [
+            ("127.0.0.1:0", "127.0.0.1:0", "127.0.0.1"),
+            ("[::1]:0", "[::1]:0", "::1"),
+            ("[::]:0", "127.0.0.1:0", "127.0.0.1"),
+            ("[::]:0", "[::1]:0", "::1"),
+        ] {
+            for segments_max in [1, 8] {
+                let (mut sender, from) = socket(here);
+                let (receiver, to) = socket(there);
+                let lens = [1200, 1200, 1200, 700, 1200, 100, 100, 101];
+                let datagrams: Vec<_> = lens.iter().map(|len| (path(local, to), *len)).collect();
+                let batch = batch(segments_max, &datagrams);
+                let sent = sender.send_batch(&batch, &mut SendSlots::new());
+                assert_eq!((sent.datagrams, sent.failed), (8, 0), "{here} to {there}");
+                assert_eq!(sent.messages, if segments_max == 1 { 8 } else { 4 });
+
+                let received = receive(&receiver, lens.len());
+                let remote = SocketAddr::new(local.parse().unwrap(), from.port());
+                let expected: Vec<_> =
+                    (0_u8..).zip(lens).map(|(n, len)| (path(local, remote), len, n)).collect();
+                assert_eq!(received, expected, "{here} to {there}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_leaves_from_the_address_that_was_asked() {
+        for (listen, asked) in [("[::]:0", "127.0.0.5"), ("0.0.0.0:0", "127.0.0.6")] {
+            let (mut server, at) = socket(listen);
+            let (mut client, _) = socket("127.0.0.1:0");
+            let to = SocketAddr::new(asked.parse().unwrap(), at.port());
+            let mut slots = SendSlots::new();
+            client.send_batch(&batch(1, &[(path("127.0.0.1", to), 10)]), &mut slots);
+            let (request, ..) = receive(&server, 1)[0];
+            assert_eq!(request.local.to_string(), asked, "a mapped address is normalised");
+            server.send_batch(&batch(1, &[(request, 20)]), &mut slots);
+            assert_eq!(receive(&client, 1)[0].0.remote, to);
+        }
+    }
+
+    #[test]
+    fn a_message_that_fails_does_not_stop_those_behind_it() {
+        let (mut sender, _) = socket("127.0.0.1:0");
+        let (receiver, to) = socket("127.0.0.1:0");
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (good, bad) = (path("127.0.0.1", to), path("127.0.0.1", nowhere));
+        let datagrams =
+            [(bad, 100), (good, 100), (bad, 100), (bad, 100), (good, 50), (good, 60), (bad, 1)];
+        for segments_max in [1, 8] {
+            let batch = batch(segments_max, &datagrams);
+            let sent = sender.send_batch(&batch, &mut SendSlots::new());
+            assert_eq!((sent.datagrams, sent.failed), (3, 4));
+            let numbers: Vec<_> = receive(&receiver, 3).iter().map(|r| r.2).collect();
+            assert_eq!(numbers, [1, 4, 5]);
+        }
+    }
+
+    #[test]
+    fn a_refused_train_is_sent_again_datagram_by_datagram() {
+        let (mut sender, _) = socket("127.0.0.1:0");
+        let (receiver, to) = socket("127.0.0.1:0");
+        // Without checksums the kernel refuses to segment (EINVAL).
+        sender.set_option(libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
+        let datagrams: Vec<_> = [90, 90, 90, 30, 90].map(|len| (path("127.0.0.1", to), len)).into();
+        let sent = sender.send_batch(&batch(8, &datagrams), &mut SendSlots::new());
+        assert_eq!(sent, Sent { datagrams: 5, messages: 5, failed: 0 });
+        let lens: Vec<_> = receive(&receiver, 5).iter().map(|r| r.1).collect();
+        assert_eq!(lens, [90, 90, 90, 30, 90]);
+    }
+
+    #[test]
+    fn a_batch_of_more_trains_than_one_call_takes_is_sent_whole() {
+        let (mut sender, _) = socket("127.0.0.1:0");
+        let (receiver, to) = socket("127.0.0.1:0");
+        let datagrams = vec![(path("127.0.0.1", to), 10); TRAINS_PER_BATCH_MAX * 3 + 1];
+        let sent = sender.send_batch(&batch(1, &datagrams), &mut SendSlots::new());
+        assert_eq!(sent.messages, datagrams.len() as u64);
+        assert_eq!(receive(&receiver, datagrams.len()).len(), datagrams.len());
+    }
+
+    #[test]
+    fn tcp_trains_are_left_to_others() {
+        let (mut sender, _) = socket("127.0.0.1:0");
+        let (_receiver, to) = socket("127.0.0.1:0");
+        let tcp = Path { protocol: Protocol::Tcp, ..path("127.0.0.1", to) };
+        let sent = sender.send_batch(&batch(8, &[(tcp, 10)]), &mut SendSlots::new());
+        assert_eq!(sent, Sent::default());
+    }
+
+    #[test]
+    fn overlong_datagrams_are_left_out_and_counted_without_gro() {
+        let (mut sender, _) = socket("127.0.0.1:0");
+        let (receiver, to) = socket("127.0.0.1:0");
+        receiver.set_option(libc::SOL_UDP, libc::UDP_GRO, 0).unwrap();
+        let there = path("127.0.0.1", to);
+        let long = SLOT_BYTES_PLAIN + 1;
+        sender.send_batch(&batch(1, &[(there, 9), (there, long)]), &mut SendSlots::new());
+        let mut slots = ReceiveSlots::new(false);
+        assert_eq!(receiver.recv_batch(&mut slots), 2);
+        assert_eq!((slots.iter().count(), slots.truncated()), (1, 1));
+    }
+
+    #[test]
+    fn an_exclusive_bind_finds_a_group_in_its_way() {
+        let (_member, address) = socket("127.0.0.1:0");
+        assert!(UdpSocket::bind(address, false).is_ok(), "a second member is welcome");
+        let refused = UdpSocket::bind(address, true).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn what_the_kernel_drops_is_counted() {
+        let (receiver, to) = socket("127.0.0.1:0");
+        sockopt::set_socket_recv_buffer_size(&receiver.fd, 4096).unwrap();
+        let (mut sender, _) = socket("127.0.0.1:0");
+        let there = path("127.0.0.1", to);
+        let flood = batch(1, &[(there, 1000); 100]);
+        sender.send_batch(&flood, &mut SendSlots::new());
+        let mut slots = ReceiveSlots::new(receiver.has_gro());
+        while receiver.recv_batch(&mut slots) > 0 {}
+        // The counter rides on datagrams that arrive after the loss.
+        sender.send_batch(&batch(1, &[(there, 10)]), &mut SendSlots::new());
+        receiver.recv_batch(&mut slots);
+        assert!(slots.kernel_dropped() > 0);
+    }
 }

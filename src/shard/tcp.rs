@@ -179,9 +179,9 @@ impl TcpConnections {
             if flags.contains(epoll::EventFlags::OUT) {
                 self.handle_writable(key, sink);
             }
-            if flags.intersects(
-                epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR,
-            ) {
+            if flags
+                .intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR)
+            {
                 self.handle_readable(now, key, sink);
             }
         }
@@ -393,13 +393,7 @@ impl TcpConnections {
         Ok(())
     }
 
-    fn pass_on(
-        &mut self,
-        key: DefaultKey,
-        owner: ShardId,
-        bytes: &[u8],
-        sink: &mut dyn TcpSink,
-    ) {
+    fn pass_on(&mut self, key: DefaultKey, owner: ShardId, bytes: &[u8], sink: &mut dyn TcpSink) {
         let Some(Connection { stream, .. }) = self.remove(key) else { return };
         sink.passed_on(owner, Box::new(Adoption { stream, bytes: bytes.to_vec() }));
     }

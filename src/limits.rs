@@ -114,8 +114,98 @@ pub const EVENT_LANE_CAPACITY: usize = 8192;
 /// Reports of one shard waiting for the control thread; an unread older one is replaced by the next.
 pub const REPORT_LANE_CAPACITY: usize = 4;
 
-/// Misdirected datagrams waiting for one shard; beyond it they are dropped and counted.
-pub const HANDOFF_LANE_CAPACITY: usize = 4096;
+/// Misdirected datagrams waiting for one shard; beyond it they are dropped and counted. Slots hold
+/// the datagram itself and are resident from the start: 1.6 MB per shard.
+pub const HANDOFF_LANE_CAPACITY: usize = 1024;
+
+/// Bytes of a datagram that is handed to another shard: Ethernet's payload; nothing longer is media.
+pub const HANDOFF_BYTES_MAX: usize = 1500;
+
+/// Claims, disclaims and TCP connections waiting for one shard; a lost claim is repeated by the next
+/// STUN request, a lost connection is closed.
+pub const NOTE_LANE_CAPACITY: usize = 1024;
+
+/// Paths whose owning shard one shard remembers: all of its peers' transports on four shards.
+pub const HANDOFF_PATHS_MAX: usize = 4 * TRANSPORTS_PER_SHARD_MAX;
+
+/// A remembered path without a datagram for this long is forgotten: twice the consent time-out.
+pub const HANDOFF_PATH_IDLE: Duration = Duration::from_secs(60);
+
+/// Commands one turn carries out, so that a flood of them does not hold up media.
+pub const COMMANDS_PER_TURN_MAX: usize = 64;
+
+/// Receive batches one turn reads before it flushes: bounds the age of what waits to be sent.
+pub const RECEIVE_BATCHES_PER_TURN_MAX: usize = 8;
+
+/// Handed-off datagrams one turn takes over.
+pub const HANDOFFS_PER_TURN_MAX: usize = 256;
+
+/// Notes of other shards one turn reads.
+pub const NOTES_PER_TURN_MAX: usize = 64;
+
+/// Messages of one `recvmmsg` with `UDP_GRO`: each needs a 64 KiB slot; 8 and 64 cost the same.
+pub const RECEIVE_SLOTS_GRO: usize = 16;
+
+/// Messages of one `recvmmsg` without `UDP_GRO`, in slots of 2 KiB.
+pub const RECEIVE_SLOTS_PLAIN: usize = 64;
+
+/// Trains of one `sendmmsg`.
+pub const TRAINS_PER_BATCH_MAX: usize = 64;
+
+/// Segments of one train: longer ones save little more and hit real networks as bursts.
+pub const SEGMENTS_PER_TRAIN_MAX: usize = 8;
+
+/// Bytes of one transmit batch: some 200 media packets, small enough to stay in L2.
+pub const TRANSMIT_BATCH_BYTES: usize = 256 * 1024;
+
+/// How long a full send buffer may hold up a shard, once per batch; then the rest is dropped.
+pub const SEND_WAIT_MAX: Duration = Duration::from_millis(1);
+
+/// Send and receive buffer asked of the kernel for each UDP socket: 100 ms at 600 Mbit/s.
+pub const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+
+/// A shard that waited this long without traffic parks in its runtime.
+pub const IDLE_BEFORE_PARK: Duration = Duration::from_millis(5);
+
+/// How long a bind is retried: a ring of a process that has just died keeps the port for 40 ms.
+pub const BIND_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Time between two attempts to bind.
+pub const BIND_RETRY: Duration = Duration::from_millis(100);
+
+/// How long a shard's thread may take to come up.
+pub const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// ICE-TCP connections of one shard: a descriptor and up to [`TCP_WRITE_BYTES_MAX`] each.
+pub const TCP_CONNECTIONS_PER_SHARD_MAX: usize = 4096;
+
+/// Connections of one shard that have not yet sent their first frame; the oldest gives way.
+pub const TCP_STRANGERS_PER_SHARD_MAX: usize = 256;
+
+/// Connections accepted per turn.
+pub const TCP_ACCEPTS_PER_TURN_MAX: usize = 32;
+
+/// Connections served per turn.
+pub const TCP_EVENTS_PER_TURN_MAX: usize = 64;
+
+/// A connection whose address ICE has not validated by then is closed.
+pub const TCP_CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection without a byte for this long is closed: twice the consent time-out.
+pub const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes of a connection's first frame: a STUN request with every ICE attribute is under 300.
+pub const TCP_FIRST_FRAME_BYTES_MAX: usize = 1024;
+
+/// Bytes of a frame: what travels in UDP datagrams elsewhere, with room to spare.
+pub const TCP_FRAME_BYTES_MAX: usize = 4096;
+
+/// Bytes waiting to be written to one connection: half a second at 4 Mbit/s; then whole frames are
+/// dropped, as a network would.
+pub const TCP_WRITE_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes read from one connection per turn.
+pub const TCP_READ_BYTES: usize = 64 * 1024;
 
 /// Events of one room kept for readers that reconnect.
 pub const ROOM_LOG_EVENTS_MAX: usize = 1024;
@@ -185,6 +275,10 @@ pub const STREAM_YOUNG: Duration = Duration::from_secs(2);
 const _: () = assert!(SEQ_WINDOW.is_multiple_of(64) && SEQ_WINDOW < SEQ_DROPOUT_MAX);
 const _: () = assert!(KEY_FRAME_RETRY_MIN.as_millis() <= KEY_FRAME_RETRY_MAX.as_millis());
 const _: () = assert!(TIMESTAMP_STEP.as_millis() < TIMESTAMP_EXTRA_MAX.as_millis());
+const _: () = assert!(TCP_FIRST_FRAME_BYTES_MAX <= TCP_FRAME_BYTES_MAX);
+const _: () = assert!(TCP_FRAME_BYTES_MAX + 2 <= TCP_READ_BYTES);
+const _: () = assert!(HANDOFF_BYTES_MAX >= MEDIA_DATAGRAM_BYTES_MAX);
+const _: () = assert!(SEGMENTS_PER_TRAIN_MAX <= 64);
 const _: () = assert!(VIDEO_RING_SLOTS_MAX.is_power_of_two());
 const _: () = assert!(AUDIO_RING_SLOTS_MAX.is_power_of_two());
 const _: () = assert!(AUDIO_RING_SLOTS_MAX <= VIDEO_RING_SLOTS_MAX);

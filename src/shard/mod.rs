@@ -1,1 +1,411 @@
-//! (see lib.rs)
+//! A shard: one thread that gives an engine time, datagrams and commands, and sends what it makes.
+//!
+//! Built inside its thread from a [`ShardSetup`] (it is `!Send`), run until the node stops it.
+//! Invariants: it waits for nothing but its descriptors and its machine's deadline; `now` is read
+//! once per turn; every part of a turn is bounded, so that no input starves another. The driver uses
+//! no io_uring itself: the same loop runs as a task on glommio and, where io_uring is refused, on a
+//! plain thread ([`run`]). It decides nothing about media; it never blocks on a full lane: a command
+//! is taken only while its answer has room, events that have none are counted and told later.
+
+mod control_message;
+pub(crate) mod handoff;
+pub(crate) mod run;
+pub(crate) mod socket;
+pub(crate) mod tcp;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::marker::PhantomData;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use self::handoff::{Adoption, Handoff, Misdirected, Note, ShardPeer, StunOwner};
+use self::socket::{ReceiveSlots, SendSlots, UdpSocket};
+use self::tcp::{Belongs, TcpConnections, TcpSink};
+use crate::control::command::{CallId, Command, Event, FromShard};
+use crate::engine::io::{Path, Protocol, Received, TransmitBatch};
+use crate::engine::machine::Machine;
+use crate::engine::report::{Discard, IoCounters, Report};
+use crate::id::ShardId;
+use crate::lane::{LaneReceiver, LaneSender, Waker};
+use crate::limits::{
+    COMMANDS_PER_TURN_MAX, HANDOFF_PATH_IDLE, HANDOFFS_PER_TURN_MAX, NOTES_PER_TURN_MAX,
+    RECEIVE_BATCHES_PER_TURN_MAX, SEGMENTS_PER_TRAIN_MAX, TRAINS_PER_BATCH_MAX,
+    TRANSMIT_BATCH_BYTES,
+};
+
+/// How often a shard reports and looks for what is idle.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Handed-off datagrams given to the machine at once.
+const HANDOFF_BATCH: usize = 32;
+
+/// One call of the control thread, answered by [`FromShard::Answer`] with the same number.
+#[derive(Debug)]
+pub struct ShardMessage {
+    /// The number of the call.
+    pub call: CallId,
+    /// What is asked.
+    pub command: Command,
+}
+
+/// All that a shard's thread needs to build its shard.
+pub(crate) struct ShardSetup {
+    /// Which shard.
+    pub(crate) id: ShardId,
+    /// Its socket in the port's group.
+    pub(crate) udp: UdpSocket,
+    /// Its ICE-TCP listener in the port's group.
+    pub(crate) tcp: Option<TcpListener>,
+    /// Wakes this shard.
+    pub(crate) waker: Waker,
+    /// From the control thread.
+    pub(crate) commands: LaneReceiver<ShardMessage>,
+    /// To the control thread; no other shard sends into this lane.
+    pub(crate) control: LaneSender<FromShard>,
+    /// Into every shard, in order of their ids.
+    pub(crate) peers: Vec<ShardPeer>,
+    /// From the other shards.
+    pub(crate) datagrams: LaneReceiver<Misdirected>,
+    /// From the other shards.
+    pub(crate) notes: LaneReceiver<Note>,
+    /// Reads a STUN request's owner.
+    pub(crate) stun_owner: StunOwner,
+    /// Raised by the node to end the shard.
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+/// One shard, on its own thread.
+pub(crate) struct Shard<M> {
+    id: ShardId,
+    machine: M,
+    udp: UdpSocket,
+    tcp: TcpConnections,
+    handoff: Handoff,
+    waker: Waker,
+    commands: LaneReceiver<ShardMessage>,
+    control: LaneSender<FromShard>,
+    datagrams: LaneReceiver<Misdirected>,
+    notes: LaneReceiver<Note>,
+    stop: Arc<AtomicBool>,
+    receive_slots: ReceiveSlots,
+    send_slots: SendSlots,
+    batch: TransmitBatch,
+    /// Which datagrams of the receive batch are for the machine here.
+    ours: Vec<bool>,
+    taken: Vec<Misdirected>,
+    io: IoCounters,
+    events_lost: u64,
+    events_untold: u64,
+    on_glommio: bool,
+    last_report: Instant,
+    last_expiry: Instant,
+    waited: Duration,
+    _not_send: PhantomData<*const ()>,
+}
+
+/// What a TCP connection may reach of its shard.
+struct Inside<'a, M> {
+    now: Instant,
+    machine: &'a mut M,
+    handoff: &'a mut Handoff,
+    io: &'a mut IoCounters,
+    id: ShardId,
+}
+
+impl<M: Machine> TcpSink for Inside<'_, M> {
+    fn belongs(&self, first_frame: &[u8]) -> Belongs {
+        match self.handoff.named_by(first_frame) {
+            Some(owner) if owner == self.id => Belongs::Here,
+            Some(owner) => Belongs::To(owner),
+            None => Belongs::Nowhere,
+        }
+    }
+
+    fn owns(&self, path: &Path) -> bool {
+        self.machine.owns(path)
+    }
+
+    fn frames<'b>(&mut self, frames: &mut dyn Iterator<Item = Received<'b>>) {
+        let mut count = 0;
+        self.machine.handle_datagrams(self.now, &mut frames.inspect(|_| count += 1));
+        self.io.datagrams_in += count;
+    }
+
+    fn passed_on(&mut self, owner: ShardId, adoption: Box<Adoption>) {
+        if self.handoff.send_note(owner, Note::Connection(adoption)).is_err() {
+            self.handoff.dropped += 1;
+        }
+    }
+
+    fn closed(&mut self, path: Path) {
+        self.machine.handle_path_closed(self.now, path);
+    }
+}
+
+impl<M: Machine> Shard<M> {
+    /// Builds the shard on the thread that will run it.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub(crate) fn new(setup: ShardSetup, machine: M, now: Instant) -> io::Result<Self> {
+        let segments = if setup.udp.has_gso() { SEGMENTS_PER_TRAIN_MAX } else { 1 };
+        Ok(Self {
+            id: setup.id,
+            machine,
+            tcp: TcpConnections::new(setup.tcp)?,
+            handoff: Handoff::new(setup.id, setup.peers, setup.stun_owner),
+            waker: setup.waker,
+            commands: setup.commands,
+            control: setup.control,
+            datagrams: setup.datagrams,
+            notes: setup.notes,
+            stop: setup.stop,
+            receive_slots: ReceiveSlots::new(setup.udp.has_gro()),
+            send_slots: SendSlots::new(),
+            batch: TransmitBatch::new(TRANSMIT_BATCH_BYTES, TRAINS_PER_BATCH_MAX, segments),
+            udp: setup.udp,
+            ours: Vec::new(),
+            taken: Vec::with_capacity(HANDOFF_BATCH),
+            io: IoCounters::default(),
+            events_lost: 0,
+            events_untold: 0,
+            on_glommio: false,
+            last_report: now,
+            last_expiry: now,
+            waited: Duration::ZERO,
+            _not_send: PhantomData,
+        })
+    }
+
+    /// One turn: everything that is waiting, in bounded portions; true when a bound was reached and
+    /// more may be waiting.
+    pub(crate) fn turn(&mut self, now: Instant) -> bool {
+        self.io.turns += 1;
+        let mut more = self.take_commands(now);
+        more |= self.take_notes(now);
+        more |= self.take_handoffs(now);
+        more |= self.receive(now);
+        more |= self.with_tcp(now, |tcp, inside| tcp.handle_ready(now, inside));
+        self.handoff.wake_peers();
+        if self.machine.poll_timeout().is_some_and(|due| due <= now) {
+            self.machine.handle_timeout(now);
+        }
+        self.flush(now);
+        self.tell_events();
+        if now.saturating_duration_since(self.last_report) >= REPORT_INTERVAL {
+            self.sweep(now);
+            self.report(now);
+        }
+        more
+    }
+
+    /// When the next turn is due without any input.
+    pub(crate) fn deadline(&self) -> Instant {
+        let report = self.last_report + REPORT_INTERVAL;
+        self.machine.poll_timeout().map_or(report, |due| due.min(report))
+    }
+
+    fn take_commands(&mut self, now: Instant) -> bool {
+        for _ in 0..COMMANDS_PER_TURN_MAX {
+            // The answer must not be lost: no room for it, no command.
+            if self.control.room() == 0 {
+                return false;
+            }
+            let Some(message) = self.commands.try_recv() else { return false };
+            let answer = self.machine.handle_command(now, message.command);
+            let told = self.control.try_send(FromShard::Answer(message.call, answer));
+            // Without a control thread there is nobody to answer: the node is stopping.
+            debug_assert!(told.is_ok() || self.control.room() > 0, "room was checked");
+        }
+        !self.commands.is_empty()
+    }
+
+    fn take_notes(&mut self, now: Instant) -> bool {
+        for _ in 0..NOTES_PER_TURN_MAX {
+            match self.notes.try_recv() {
+                Some(Note::Claim { path, owner }) => self.handoff.claimed(now, path, owner),
+                Some(Note::Disown { path, owner }) => self.handoff.disowned(&path, owner),
+                Some(Note::Connection(adoption)) => {
+                    self.io.taken_over += 1;
+                    self.with_tcp(now, |tcp, inside| tcp.adopt(now, *adoption, inside));
+                }
+                None => return false,
+            }
+        }
+        !self.notes.is_empty()
+    }
+
+    fn take_handoffs(&mut self, now: Instant) -> bool {
+        for _ in 0..HANDOFFS_PER_TURN_MAX / HANDOFF_BATCH {
+            let waiting = std::iter::from_fn(|| self.datagrams.try_recv());
+            self.taken.extend(waiting.take(HANDOFF_BATCH));
+            if self.taken.is_empty() {
+                return false;
+            }
+            self.io.taken_over += self.taken.len() as u64;
+            let mut batch = self.taken.iter().map(Misdirected::received);
+            self.machine.handle_datagrams(now, &mut batch);
+            for taken in self.taken.drain(..) {
+                let is_ours = self.machine.owns(&taken.received().path);
+                self.handoff.answer(&taken, is_ours);
+            }
+        }
+        !self.datagrams.is_empty()
+    }
+
+    fn receive(&mut self, now: Instant) -> bool {
+        for _ in 0..RECEIVE_BATCHES_PER_TURN_MAX {
+            if self.udp.recv_batch(&mut self.receive_slots) == 0 {
+                return false;
+            }
+            self.io.kernel_dropped = u64::from(self.receive_slots.kernel_dropped());
+            // Between reading and routing: an owner claims before it answers, so whatever a client
+            // sends after that answer finds the claim here.
+            self.take_notes(now);
+            for _ in 0..self.receive_slots.truncated() {
+                self.machine.discard(Discard::TooLarge);
+            }
+            self.give_batch(now);
+            if !self.receive_slots.is_full() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Gives the machine what is its own of the receive batch, and other shards theirs.
+    fn give_batch(&mut self, now: Instant) {
+        self.ours.clear();
+        for received in self.receive_slots.iter() {
+            let owner = if self.handoff.is_alone() {
+                None
+            } else {
+                self.handoff.owner_of(now, &received, |path| self.machine.owns(path))
+            };
+            if let Some(owner) = owner {
+                self.handoff.hand_off(owner, &received);
+            }
+            self.ours.push(owner.is_none());
+        }
+        self.io.datagrams_in += self.ours.len() as u64;
+        let batch = self.receive_slots.iter().zip(&self.ours);
+        let mut ours = batch.filter(|(_, ours)| **ours).map(|(received, _)| received);
+        self.machine.handle_datagrams(now, &mut ours);
+    }
+
+    fn with_tcp<R>(
+        &mut self,
+        now: Instant,
+        act: impl FnOnce(&mut TcpConnections, &mut Inside<'_, M>) -> R,
+    ) -> R {
+        let Self { tcp, machine, handoff, io, id, .. } = self;
+        act(tcp, &mut Inside { now, machine, handoff, io, id: *id })
+    }
+
+    fn flush(&mut self, now: Instant) {
+        loop {
+            let more = self.machine.poll_transmit(now, &mut self.batch);
+            let filled = !self.batch.is_empty();
+            if filled {
+                self.send_batch();
+            }
+            debug_assert!(filled || !more, "a machine that has more fills the batch");
+            if !more || !filled {
+                return;
+            }
+        }
+    }
+
+    fn send_batch(&mut self) {
+        let had_gso = self.udp.has_gso();
+        let sent = self.udp.send_batch(&self.batch, &mut self.send_slots);
+        self.io.datagrams_out += sent.datagrams;
+        self.io.messages_out += sent.messages;
+        self.io.send_failed += sent.failed;
+        let trains = self.batch.trains().iter();
+        for train in trains.filter(|train| train.path.protocol == Protocol::Tcp) {
+            if self.tcp.send(&train.path, self.batch.bytes(train)) {
+                self.io.datagrams_out += 1;
+                self.io.messages_out += 1;
+            } else {
+                self.io.send_failed += 1;
+            }
+        }
+        if had_gso && !self.udp.has_gso() {
+            tracing::warn!(shard.id = %self.id, "UDP segmentation refused: sending one by one");
+            self.batch = TransmitBatch::new(TRANSMIT_BATCH_BYTES, TRAINS_PER_BATCH_MAX, 1);
+        }
+        self.batch.clear();
+    }
+
+    fn tell_events(&mut self) {
+        while let Some(event) = self.machine.poll_event() {
+            if self.tell_lost() && self.control.push(FromShard::Event(event)).is_ok() {
+                self.control.wake();
+            } else {
+                self.events_untold += 1;
+                self.events_lost += 1;
+            }
+        }
+        self.tell_lost();
+    }
+
+    /// Tells how many events were lost, if any; false while there is no room even for that.
+    fn tell_lost(&mut self) -> bool {
+        if self.events_untold > 0 {
+            let lost = FromShard::Event(Event::Lost(self.events_untold));
+            if self.control.try_send(lost).is_err() {
+                return false;
+            }
+            self.events_untold = 0;
+        }
+        true
+    }
+
+    /// Once a second: forgets and closes what is idle.
+    fn sweep(&mut self, now: Instant) {
+        if !self.tcp.is_empty() {
+            self.with_tcp(now, |tcp, inside| tcp.sweep(now, inside));
+        }
+        if now.saturating_duration_since(self.last_expiry) >= HANDOFF_PATH_IDLE / 4 {
+            self.last_expiry = now;
+            self.handoff.expire(now);
+        }
+    }
+
+    fn report(&mut self, now: Instant) {
+        let interval = now.saturating_duration_since(self.last_report).as_secs_f64();
+        let waited = std::mem::take(&mut self.waited).as_secs_f64();
+        self.last_report = now;
+        self.io.handed_off = self.handoff.handed_off;
+        self.io.handoff_dropped = self.handoff.dropped;
+        self.io.cpu_ns = run::thread_cpu_ns();
+        let (mut counters, discards, gauges) = self.machine.report();
+        counters.events_lost += self.events_lost;
+        let report = Report {
+            shard: self.id,
+            counters,
+            io: self.io,
+            discards,
+            gauges,
+            busy: (1.0 - waited / interval).clamp(0.0, 1.0),
+            on_glommio: self.on_glommio,
+        };
+        // A report that finds no room is made good by the next one: counters only grow.
+        let _ = self.control.try_send(FromShard::Report(Box::new(report)));
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// True when a lane holds something, or the node wants the shard to end.
+    fn is_wanted(&self) -> bool {
+        let commands = !self.commands.is_empty() && self.control.room() > 0;
+        commands || !self.notes.is_empty() || !self.datagrams.is_empty() || self.is_stopping()
+    }
+}

@@ -1,0 +1,47 @@
+//! What a shard drives: the engine's inputs and outputs as a trait.
+//!
+//! Implemented by the engine; by an echo in the shard's tests, so that sockets, lanes and time can
+//! be tested without media. Called by its shard only, on the shard's thread. It does no I/O.
+
+use std::time::Instant;
+
+use crate::control::command::{Command, Event, Refusal, Reply};
+use crate::engine::io::{Path, Received, TransmitBatch};
+use crate::engine::report::{Counters, Discard, DiscardCounts, Gauges};
+
+/// A sans-I/O state machine: inputs are `handle_*`, outputs `poll_*`, and `now` never goes back.
+pub trait Machine {
+    /// Takes datagrams as they arrived; none may be kept borrowed.
+    fn handle_datagrams<'a>(&mut self, now: Instant, batch: &mut dyn Iterator<Item = Received<'a>>);
+
+    /// Carries out one command.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that the caller is told.
+    fn handle_command(&mut self, now: Instant, command: Command) -> Result<Reply, Refusal>;
+
+    /// A TCP connection ended: nothing can be sent over this path any more.
+    fn handle_path_closed(&mut self, now: Instant, path: Path);
+
+    /// The deadline of [`poll_timeout`](Self::poll_timeout) has come.
+    fn handle_timeout(&mut self, now: Instant);
+
+    /// Fills the batch with datagrams that are due; true while more is waiting (call again after
+    /// sending). Never true with nothing in the batch.
+    fn poll_transmit(&mut self, now: Instant, batch: &mut TransmitBatch) -> bool;
+
+    /// The next thing to tell the control thread.
+    fn poll_event(&mut self) -> Option<Event>;
+
+    /// When [`handle_timeout`](Self::handle_timeout) is wanted next.
+    fn poll_timeout(&self) -> Option<Instant>;
+
+    /// True when the path is the validated address of a transport here.
+    fn owns(&self, path: &Path) -> bool;
+
+    /// What was counted since the start, and what is alive now.
+    fn report(&self) -> (Counters, DiscardCounts, Gauges);
+
+    /// Counts a datagram that the shard let go before the machine saw it.
+    fn discard(&mut self, reason: Discard);
+}

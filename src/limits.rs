@@ -130,6 +130,9 @@ pub const STREAM_RESTART_GAP: u64 = 1 << 20;
 /// and mediasoup report every second).
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Last words of closed transports (DTLS close_notify) waiting for the shard's next turn.
+pub const FAREWELLS_QUEUED_MAX: usize = 1024;
+
 /// Events of one engine that its shard has not taken yet; the shard takes them every turn.
 pub const EVENTS_QUEUED_MAX: usize = 4096;
 /// Packet statuses of one transport-wide feedback that are read or written: 100 ms of 80,000

@@ -19,11 +19,11 @@ use crate::engine::stream::{Stream, StreamSetup};
 use crate::engine::transport::Transport;
 use crate::engine::transport::connection::{Connection, ConnectionSetup};
 use crate::engine::transport::ice::IceCredentials;
-use crate::engine::twcc::FeedbackCollector;
+use crate::engine::twcc::TwccReceiver;
 use crate::engine::{ConsumerKey, Engine, ProducerKey, StreamKey, TransportKey};
 use crate::id::{ConsumerId, ProducerId, TransportId};
 use crate::limits::{
-    CONSUMERS_PER_TRANSPORT_MAX, PRODUCERS_PER_TRANSPORT_MAX, REPORT_INTERVAL,
+    CONSUMERS_PER_TRANSPORT_MAX, FAREWELLS_QUEUED_MAX, PRODUCERS_PER_TRANSPORT_MAX, REPORT_INTERVAL,
     TRANSPORTS_PER_SHARD_MAX,
 };
 
@@ -109,8 +109,9 @@ impl Engine {
             let ufrag = demux.claim(key, rng).ok_or(Refusal::Full("transport"))?;
             let fresh = IceCredentials::new(ufrag, rng);
             credentials = Some(fresh.clone());
+            let identity = std::sync::Arc::clone(identity);
             let setup = ConnectionSetup { credentials: fresh, identity };
-            let connection = Connection::new(setup, now).ok_or(Refusal::Overloaded)?;
+            let connection = Connection::new(setup, now);
             Ok(Transport::new(command.transport, connection, rtcp_ssrc))
         });
         let key = match (key, &credentials) {
@@ -180,6 +181,7 @@ impl Engine {
             .enumerate()
             .map(|(encoding, parameters)| {
                 self.streams.insert(Stream::new(&StreamSetup {
+                    now,
                     producer: producer_key,
                     transport: key,
                     encoding,
@@ -199,7 +201,7 @@ impl Engine {
         transport.listener.add(producer_key, &command.rtp, &streams)?;
         transport.producers.push(producer_key);
         transport.next_report.get_or_insert(now + REPORT_INTERVAL);
-        learn_feedback(transport, command);
+        learn_feedback(now, transport, command);
         self.arm_transport(key);
         Ok(Reply::Done)
     }
@@ -291,7 +293,13 @@ impl Engine {
         for consumer in consumers {
             self.remove_consumer(consumer);
         }
-        let Some(transport) = self.transports.remove(key) else { return };
+        let Some(mut transport) = self.transports.remove(key) else { return };
+        transport.connection.close();
+        while let Some(farewell) = transport.connection.poll_transmit() {
+            if self.farewells.len() < FAREWELLS_QUEUED_MAX {
+                self.farewells.push_back(farewell);
+            }
+        }
         self.transport_ids.remove(&transport.id);
         self.demux.release(transport.connection.credentials().ufrag());
         for path in transport.connection.paths() {
@@ -334,7 +342,7 @@ impl Engine {
 }
 
 /// What a new producer means for the feedback of its transport.
-fn learn_feedback(transport: &mut Transport, command: &CreateProducer) {
+fn learn_feedback(now: Instant, transport: &mut Transport, command: &CreateProducer) {
     let ids = ExtensionIds::new(&command.rtp.header_extensions);
     for extension in Extension::ALL {
         transport.receive_ids = transport.receive_ids.with(extension, ids.id_of(extension));
@@ -343,7 +351,7 @@ fn learn_feedback(transport: &mut Transport, command: &CreateProducer) {
         command.rtp.codecs.iter().any(|c| c.rtcp_feedback.iter().any(|f| f.kind == kind))
     };
     if ids.has(Extension::TransportCc) && offers("transport-cc") {
-        transport.feedback.get_or_insert_with(FeedbackCollector::new);
+        transport.feedback.get_or_insert_with(|| TwccReceiver::new(now));
         transport.wants_remb = false;
     } else if offers("goog-remb") && transport.feedback.is_none() {
         transport.wants_remb = true;

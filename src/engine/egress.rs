@@ -47,6 +47,12 @@ struct Way<'a> {
 impl Engine {
     /// Fills `batch` with datagrams that are due; true while more is waiting.
     pub(super) fn fill(&mut self, now: Instant, batch: &mut TransmitBatch) -> bool {
+        while let Some((path, farewell)) = self.farewells.front() {
+            let Some(space) = batch.slot(farewell.len()) else { return true };
+            space.copy_from_slice(farewell);
+            batch.commit(*path, farewell.len());
+            self.farewells.pop_front();
+        }
         while let Some(key) = self.due.pop_front() {
             if self.fill_transport(now, key, batch).is_err() {
                 self.due.push_front(key);

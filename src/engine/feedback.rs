@@ -3,20 +3,23 @@
 //! Called by the engine for each RTCP datagram and at deadlines. Reports are composed into the
 //! transport's queue in plaintext, and sealed when it is its turn to send.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slotmap::SlotMap;
 
 use crate::engine::listener::Role;
 use crate::engine::report::{Discard, DiscardCounts};
 use crate::engine::ring::SLOT_BYTES;
-use crate::engine::rtcp::{self, DlrrEntry, FeedbackHead, ReportBlock, RtcpItem, RtcpWriter, XrBlock};
+use crate::engine::rtcp::{self, Arrival, DlrrEntry, FeedbackHead, ReportBlock, RtcpItem, RtcpWriter, XrBlock};
 use crate::engine::rtcp::{SenderInfo, SenderReport};
 use crate::engine::rtcp_queue::COMPOUND_BYTES_MAX;
 use crate::engine::source_clock::ClockPoint;
 use crate::engine::transport::Transport;
 use crate::engine::{ConsumerKey, Engine, StreamKey, TimerKey, TransportKey};
 use crate::limits::REPORT_INTERVAL;
+
+/// Ticks of 250 µs in a unit of reference time (64 ms).
+const TICKS_PER_REFERENCE: i64 = 256;
 
 impl Engine {
     /// Takes one RTCP datagram of a transport.
@@ -130,12 +133,11 @@ impl Engine {
         let mut writer = RtcpWriter::new(&mut space);
         if let Some(nack) = &mut stream.nack {
             self.nack_list.clear();
-            let outcome = nack.poll(now, &mut self.nack_list);
+            // The way to a publisher is not measured (it sends no reports about us): the generator's
+            // own least interval holds.
+            nack.poll(now, Duration::ZERO, |seq| self.nack_list.push(seq));
             let asked = writer.nack(transport.rtcp_ssrc, ssrc, &self.nack_list);
             self.counters.nacks_sent += asked as u64;
-            if outcome.gave_up {
-                stream.key_frames.request(now);
-            }
         }
         if stream.key_frames.poll(now) && writer.pli(transport.rtcp_ssrc, ssrc) {
             self.counters.plis_sent += 1;
@@ -167,19 +169,32 @@ impl Engine {
         let Some(transport) = self.transports.get_mut(key) else { return };
         let Some(feedback) = &mut transport.feedback else { return };
         let media_ssrc = transport.incoming.routed().map(|(ssrc, _)| ssrc).next().unwrap_or(0);
-        while let Some(due) = feedback.poll(now) {
-            let mut space = [0; COMPOUND_BYTES_MAX];
-            let mut writer = RtcpWriter::new(&mut space);
-            let head = FeedbackHead {
-                sender_ssrc: transport.rtcp_ssrc,
-                media_ssrc,
-                base_seq: due.base_seq,
-                feedback_count: due.feedback_count,
-            };
-            let told = writer.transport_cc(&head, due.arrivals);
-            feedback.told(told);
-            if told == 0 || !transport.rtcp.push(writer.as_bytes()) {
-                break;
+        while let Some(due) = feedback.poll_feedback(now) {
+            let reference = i64::from(due.reference_time) * TICKS_PER_REFERENCE;
+            self.arrivals.clear();
+            self.arrivals.extend(due.packets.iter().filter_map(|(seq, ticks)| {
+                let ticks = u64::try_from(reference + (*ticks)?).ok()?;
+                Some(Arrival { seq: *seq, ticks })
+            }));
+            let mut base_seq = due.base_seq;
+            let mut rest = self.arrivals.as_slice();
+            while !rest.is_empty() {
+                let mut space = [0; COMPOUND_BYTES_MAX];
+                let mut writer = RtcpWriter::new(&mut space);
+                let head = FeedbackHead {
+                    sender_ssrc: transport.rtcp_ssrc,
+                    media_ssrc,
+                    base_seq,
+                    feedback_count: transport.feedback_count,
+                };
+                let told = writer.transport_cc(&head, rest);
+                if told == 0 || !transport.rtcp.push(writer.as_bytes()) {
+                    return;
+                }
+                transport.feedback_count = transport.feedback_count.wrapping_add(1);
+                let (done, more) = rest.split_at_checked(told).unwrap_or((rest, &[]));
+                base_seq = done.last().map_or(base_seq, |last| last.seq.wrapping_add(1));
+                rest = more;
             }
         }
     }
@@ -248,7 +263,7 @@ impl Engine {
                 .incoming
                 .routed()
                 .filter(|(_, route)| route.role == Role::Media)
-                .filter_map(|(_, r)| Some(streams.get_mut(r.stream)?.rate.bits_per_second(now)))
+                .filter_map(|(_, r)| Some(streams.get_mut(r.stream)?.rate.bitrate_bps(now)))
                 .sum();
             let lost = self.blocks.iter().map(|block| block.fraction_lost).max().unwrap_or(0);
             if let Some(first) = self.blocks.first().filter(|_| rate_bps > 0) {

@@ -10,6 +10,7 @@ use slotmap::SlotMap;
 use crate::engine::codec::{self, PayloadInfo};
 use crate::engine::codec_table::CodecEntry;
 use crate::engine::listener::{Hints, Role, Route};
+use crate::engine::nack::NackOutcome;
 use crate::engine::packet::PacketMeta;
 use crate::engine::report::{Counters, Discard};
 use crate::engine::ring::SLOT_BYTES;
@@ -109,11 +110,9 @@ fn accept_media(
     counters.bytes_in += packet.bytes.len() as u64;
     let seq = stream.seq_base + opened.index;
     stream.reception.handle_packet(packet.now, opened.index, packet.view.timestamp);
-    if let Some(nack) = &mut stream.nack {
-        nack.handle_packet(packet.now, seq);
-    }
     stream.highest = stream.highest.max(Some(seq));
     if stream.paused {
+        note_seq(stream, packet, false);
         return Err(Discard::Paused);
     }
     let plain = slot.bytes().get(..opened.len).ok_or(Discard::TooLarge)?;
@@ -131,8 +130,18 @@ fn accept_media(
     };
     let awoke = !stream.activity.is_active(packet.now);
     slot.commit(meta(packet, seq, codec.room_payload_type, info), len);
+    note_seq(stream, packet, info.key_frame);
     note_media(stream, packet.now, len, info);
     Ok(Arrived { stream: key, awoke, restarted: false })
+}
+
+/// Tells the NACK generator of an original; too much loss asks for a key frame instead.
+fn note_seq(stream: &mut Stream, packet: &Packet<'_>, key_frame: bool) {
+    let Some(nack) = &mut stream.nack else { return };
+    let outcome = nack.handle_packet(packet.now, packet.view.seq, key_frame);
+    if outcome == NackOutcome::Overflow {
+        stream.key_frames.request(packet.now);
+    }
 }
 
 /// What every media packet in a ring changes in its stream.
@@ -140,13 +149,10 @@ fn note_media(stream: &mut Stream, now: Instant, len: usize, info: PayloadInfo) 
     if len == 0 {
         return;
     }
-    stream.rate.handle_packet(now, len);
+    stream.rate.add(now, len);
     stream.activity.handle_packet(now);
     if info.key_frame {
         stream.key_frames.handle_key_frame();
-        if let (Some(nack), Some(highest)) = (&mut stream.nack, stream.highest) {
-            nack.handle_key_frame(highest);
-        }
     }
 }
 
@@ -254,11 +260,9 @@ fn accept_first(
     let restarted = stream.adopt(packet.view.ssrc);
     let seq = stream.seq_base + index;
     stream.reception.handle_packet(packet.now, index, packet.view.timestamp);
-    if let Some(nack) = &mut stream.nack {
-        nack.handle_packet(packet.now, seq);
-    }
     stream.highest = stream.highest.max(Some(seq));
     if stream.paused {
+        note_seq(stream, packet, false);
         return Err(Discard::Paused);
     }
     let descriptor = packet.extensions.dependency_descriptor.and_then(|s| s.of(packet.bytes));
@@ -267,6 +271,7 @@ fn accept_first(
     });
     let info = codec::inspect(codec.codec, payload, descriptor.as_ref());
     push_copy(stream, meta(packet, seq, codec.room_payload_type, info), packet.now, payload)?;
+    note_seq(stream, packet, info.key_frame);
     note_media(stream, packet.now, payload.len(), info);
     Ok(Arrived { stream: route.stream, awoke: true, restarted })
 }
@@ -282,10 +287,12 @@ fn accept_repair(
     let rtx = stream.codecs.entry(packet.view.payload_type).ok_or(Discard::UnknownPayloadType)?;
     let repeats = rtx.repeats.ok_or(Discard::UnknownPayloadType)?;
     let codec = media_codec(stream, repeats)?;
-    let seq = stream.extend(u16::from_be_bytes(*seq)).ok_or(Discard::Padding)?;
+    let original = u16::from_be_bytes(*seq);
+    let seq = stream.extend(original).ok_or(Discard::Padding)?;
     // Senders probe with repeated packets that nobody asked for: those we have already.
-    let wanted = stream.nack.as_mut().is_some_and(|nack| nack.handle_repair(packet.now, seq));
-    if !wanted {
+    let nack = stream.nack.as_mut().ok_or(Discard::Padding)?;
+    let outcome = nack.handle_packet(packet.now, original, false);
+    if !matches!(outcome, NackOutcome::Filled { .. }) {
         return Err(Discard::Padding);
     }
     if stream.paused {

@@ -62,7 +62,7 @@ use crate::engine::machine::Machine;
 use crate::engine::producer::Producer;
 use crate::engine::report::{Counters, Discard, DiscardCounts, Gauges};
 use crate::engine::ring::SLOT_BYTES;
-use crate::engine::rtcp::ReportBlock;
+use crate::engine::rtcp::{Arrival, ReportBlock};
 use crate::engine::srtp::{SrtpKeys, SrtpProfile};
 use crate::engine::stream::Stream;
 use crate::engine::timer::Timers;
@@ -133,6 +133,9 @@ pub struct Engine {
     scratch: Box<[u8; SLOT_BYTES]>,
     nack_list: Vec<u16>,
     blocks: Vec<ReportBlock>,
+    arrivals: Vec<Arrival>,
+    /// What transports that are gone still say to their clients (DTLS close_notify).
+    farewells: VecDeque<(Path, Vec<u8>)>,
 }
 
 impl Engine {
@@ -162,6 +165,8 @@ impl Engine {
             scratch: Box::new([0; SLOT_BYTES]),
             nack_list: Vec::new(),
             blocks: Vec::new(),
+            arrivals: Vec::new(),
+            farewells: VecDeque::new(),
         }
     }
 
@@ -213,9 +218,7 @@ impl Engine {
         {
             self.handle_connection_event(now, key, event);
         }
-        if self.transports.get(key).is_some_and(|t| t.connection.has_transmit()) {
-            self.mark_due(key);
-        }
+        self.mark_due(key);
         self.arm_transport(key);
     }
 
@@ -264,7 +267,9 @@ impl Engine {
     fn follow_address(&mut self, now: Instant, key: TransportKey, path: Path, authentic: bool) {
         let Some(transport) = self.transports.get_mut(key) else { return };
         if authentic && transport.connection.selected() != Some(path) {
-            transport.connection.handle_media(now, path);
+            // Only a selected address that fell silent is left; a refusal says it is not validated,
+            // which the demultiplexer excludes.
+            let _ = transport.connection.handle_media_path(now, &path);
             self.settle_transport(now, key);
         }
     }
@@ -322,7 +327,7 @@ impl Machine for Engine {
         if let Some(key) = self.demux.transport_at(&path)
             && let Some(transport) = self.transports.get_mut(key)
         {
-            transport.connection.handle_path_closed(now, path);
+            transport.connection.handle_path_closed(&path);
             self.settle_transport(now, key);
         }
     }

@@ -213,7 +213,7 @@ impl Engine {
         let stream_key = consumer
             .playing
             .map(|playing| playing.stream)
-            .or(consumer.awaiting.map(|awaiting| awaiting.stream));
+            .or_else(|| consumer.awaiting.map(|awaiting| awaiting.stream));
         if let Some(stream) = stream_key.and_then(|key| self.streams.get_mut(key)) {
             stream.key_frames.request(now);
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::codec::dependency_descriptor::TemplateStructure;
 use crate::engine::codec_table::CodecTable;
-use crate::engine::incoming_rate::IncomingRate;
+use crate::engine::incoming_rate::RateMeter;
 use crate::engine::keyframe::KeyFrameThrottle;
 use crate::engine::layer::Activity;
 use crate::engine::nack::NackGenerator;
@@ -53,7 +53,7 @@ pub struct Stream {
     /// Whether it is arriving.
     pub activity: Activity,
     /// bits/s.
-    pub rate: IncomingRate,
+    pub rate: RateMeter,
     /// Templates of the dependency descriptor, once one came.
     pub templates: Option<Box<TemplateStructure>>,
     /// Its producer is paused: packets are opened (the rollover counter goes on) and let go.
@@ -65,6 +65,8 @@ pub struct Stream {
 /// What a stream is made of.
 #[derive(Debug)]
 pub struct StreamSetup<'a> {
+    /// When it is made.
+    pub now: Instant,
     /// Whose it is.
     pub producer: ProducerKey,
     /// Where it arrives.
@@ -109,7 +111,7 @@ impl Stream {
             reception: Reception::new(clock_rate),
             clock: StreamClock::new(clock_rate),
             activity: Activity::new(setup.dtx),
-            rate: IncomingRate::default(),
+            rate: RateMeter::new(setup.now),
             templates: None,
             paused: setup.paused,
             dirty: false,

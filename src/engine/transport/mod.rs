@@ -19,7 +19,7 @@ use crate::engine::rtp::{ExtensionIds, Token};
 use crate::engine::source_clock::SenderClock;
 use crate::engine::srtp::{OpenContext, SrtpKeys, SrtpOpener, SrtpSealer};
 use crate::engine::transport::connection::Connection;
-use crate::engine::twcc::FeedbackCollector;
+use crate::engine::twcc::TwccReceiver;
 use crate::engine::{ConsumerKey, ProducerKey};
 use crate::id::TransportId;
 use crate::limits::SRTP_CONTEXTS_PER_TRANSPORT_MAX;
@@ -115,7 +115,9 @@ pub struct Transport {
     /// RTCP that waits to be sealed.
     pub rtcp: RtcpQueue,
     /// Arrival times for transport-wide feedback; `None` until a producer negotiates it.
-    pub feedback: Option<FeedbackCollector>,
+    pub feedback: Option<TwccReceiver>,
+    /// Counts the feedback packets told.
+    pub feedback_count: u8,
     /// The publisher offers REMB and not transport-cc.
     pub wants_remb: bool,
     /// The last estimate told by REMB, bits/s.
@@ -153,6 +155,7 @@ impl Transport {
             due: false,
             rtcp: RtcpQueue::default(),
             feedback: None,
+            feedback_count: 0,
             wants_remb: false,
             remb_bps: 0,
             transport_seq: 0,
@@ -178,7 +181,7 @@ impl Transport {
     /// When it next wants to be called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let feedback = self.feedback.as_ref().and_then(FeedbackCollector::next_deadline);
+        let feedback = self.feedback.as_ref().and_then(TwccReceiver::next_deadline);
         [self.connection.poll_timeout(), self.next_report, feedback].into_iter().flatten().min()
     }
 }

@@ -4,5 +4,8 @@
 //! Called by its shard on the shard's thread (in tests and benches by whoever made it). It never
 //! reads a clock, a socket or randomness that was not handed to it.
 
+pub mod demux;
+pub mod dtls;
 pub mod io;
 pub mod report;
+pub mod transport;

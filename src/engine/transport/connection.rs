@@ -382,6 +382,7 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
+    use proptest::strategy::ValueTree as _;
     use rand::SeedableRng;
     use rand::rngs::StdRng;
     use str0m::config::Fingerprint;
@@ -502,9 +503,7 @@ mod tests {
         }
 
         fn client_fingerprint(&mut self) -> [u8; 32] {
-            let mut api = self.client.direct_api();
-            let fingerprint = api.local_dtls_fingerprint().bytes.clone();
-            let _ = api;
+            let fingerprint = self.client.direct_api().local_dtls_fingerprint().bytes.clone();
             fingerprint.try_into().unwrap()
         }
 

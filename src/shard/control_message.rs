@@ -9,6 +9,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 /// Bytes of the largest address of an internet socket (`sockaddr_in6`).
 pub(super) const NAME_BYTES: usize = size_of::<libc::sockaddr_in6>();
 
+/// [`NAME_BYTES`] as the kernel counts names.
+pub(super) const NAME_LENGTH: libc::socklen_t = 28;
+const _: () = assert!(NAME_LENGTH as usize == NAME_BYTES);
+
 /// Bytes of a control message's header.
 const HEADER: usize = size_of::<libc::cmsghdr>();
 
@@ -65,8 +69,11 @@ pub(super) fn read_ancillary(mut control: &[u8]) -> Ancillary {
     found
 }
 
-/// The first control message (level, type, data) and what follows it.
-fn split_message(control: &[u8]) -> Option<((i32, i32, &[u8]), &[u8])> {
+/// Level, type and data of one control message.
+type Message<'a> = (i32, i32, &'a [u8]);
+
+/// The first control message and what follows it.
+fn split_message(control: &[u8]) -> Option<(Message<'_>, &[u8])> {
     let (length, rest) = control.split_first_chunk::<{ size_of::<usize>() }>()?;
     let (level, rest) = rest.split_first_chunk::<4>()?;
     let (kind, _) = rest.split_first_chunk::<4>()?;

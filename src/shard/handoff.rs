@@ -264,7 +264,9 @@ mod tests {
         Instant::now()
     }
 
-    fn handoff() -> (Handoff, Vec<(LaneReceiver<Misdirected>, LaneReceiver<Note>)>) {
+    type Ends = (LaneReceiver<Misdirected>, LaneReceiver<Note>);
+
+    fn handoff() -> (Handoff, Vec<Ends>) {
         let waker = Waker::new().unwrap();
         let (peers, ends) = (0..3)
             .map(|_| {

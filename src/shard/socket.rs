@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 use super::control_message::{
-    NAME_BYTES, RECEIVE_CONTROL_BYTES, SEND_CONTROL_BYTES, read_ancillary, read_name,
+    NAME_BYTES, NAME_LENGTH, RECEIVE_CONTROL_BYTES, SEND_CONTROL_BYTES, read_ancillary, read_name,
     write_ancillary, write_name,
 };
 use crate::engine::io::{Path, Protocol, Received, Train, TransmitBatch};
@@ -105,16 +105,11 @@ impl UdpSocket {
     }
 
     fn set_option(&self, level: i32, kind: i32, value: i32) -> io::Result<()> {
+        const I32_BYTES: libc::socklen_t = 4;
         // SAFETY: the pointer and length name the local `value`, which the kernel only reads, during
         // the call only.
         let result = unsafe {
-            libc::setsockopt(
-                self.fd.as_raw_fd(),
-                level,
-                kind,
-                (&raw const value).cast(),
-                size_of::<i32>() as libc::socklen_t,
-            )
+            libc::setsockopt(self.fd.as_raw_fd(), level, kind, (&raw const value).cast(), I32_BYTES)
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
@@ -149,13 +144,14 @@ impl UdpSocket {
             header.msg_len = 0;
             let message = &mut header.msg_hdr;
             message.msg_name = slot.name.as_mut_ptr().cast();
-            message.msg_namelen = NAME_BYTES as libc::socklen_t;
+            message.msg_namelen = NAME_LENGTH;
             message.msg_iov = &raw mut slot.iovec;
             message.msg_iovlen = 1;
             message.msg_control = slot.control.as_mut_ptr().cast();
             message.msg_controllen = RECEIVE_CONTROL_BYTES;
             message.msg_flags = 0;
         }
+        let count = libc::c_uint::try_from(slots.headers.len()).unwrap_or(0);
         // SAFETY: every header points to its own slot's name, control and iovec, and that to its
         // own chunk of the buffer, with their true lengths; all live in `slots`, which is borrowed
         // mutably during the call, and none is moved before it returns.
@@ -163,7 +159,7 @@ impl UdpSocket {
             libc::recvmmsg(
                 self.fd.as_raw_fd(),
                 slots.headers.as_mut_ptr(),
-                slots.headers.len() as libc::c_uint,
+                count,
                 libc::MSG_DONTWAIT,
                 ptr::null_mut(),
             )
@@ -278,17 +274,13 @@ impl UdpSocket {
             message.msg_controllen = slot.control_bytes;
         }
         let Some(headers) = slots.headers.get_mut(first..used) else { return Ok(0) };
+        let count = libc::c_uint::try_from(headers.len()).unwrap_or(0);
         // SAFETY: every header in the range was just pointed at its own slot's name, control and
         // iovec with their used lengths; these live in `slots`, borrowed mutably. The iovec points
         // into the caller's batch (or a part of it), which the caller borrows while the slots hold
         // it, and the kernel only reads it.
         let taken = unsafe {
-            libc::sendmmsg(
-                self.fd.as_raw_fd(),
-                headers.as_mut_ptr(),
-                headers.len() as libc::c_uint,
-                libc::MSG_DONTWAIT,
-            )
+            libc::sendmmsg(self.fd.as_raw_fd(), headers.as_mut_ptr(), count, libc::MSG_DONTWAIT)
         };
         usize::try_from(taken)
             .map_err(|_| io::Error::last_os_error().raw_os_error().unwrap_or_default())

@@ -458,6 +458,74 @@ mod tests {
         assert_eq!(frames_in(&bytes, 4), Err(TooLong));
     }
 
+    /// Takes everything, owns what `owned` says, notes what is closed.
+    #[derive(Default)]
+    struct Notes {
+        owned: bool,
+        frames: usize,
+        closed: usize,
+    }
+
+    impl TcpSink for Notes {
+        fn belongs(&self, _first_frame: &[u8]) -> Belongs {
+            Belongs::Here
+        }
+        fn owns(&self, _path: &Path) -> bool {
+            self.owned
+        }
+        fn frames<'a>(&mut self, frames: &mut dyn Iterator<Item = Received<'a>>) {
+            self.frames += frames.count();
+        }
+        fn passed_on(&mut self, _owner: ShardId, _adoption: Box<Adoption>) {}
+        fn closed(&mut self, _path: Path) {
+            self.closed += 1;
+        }
+    }
+
+    /// Handles what arrives until `done`.
+    fn serve(
+        tcp: &mut TcpConnections,
+        now: Instant,
+        notes: &mut Notes,
+        done: fn(&Notes, usize) -> bool,
+    ) {
+        while !done(notes, tcp.connections.len()) {
+            let timeout = Timespec { tv_sec: 5, tv_nsec: 0 };
+            let mut fds = [rustix::event::PollFd::new(tcp, rustix::event::PollFlags::IN)];
+            assert_eq!(rustix::event::poll(&mut fds, Some(&timeout)), Ok(1));
+            tcp.handle_ready(now, notes);
+        }
+    }
+
+    #[test]
+    fn a_connection_lives_while_it_is_heard_and_its_path_is_validated() {
+        let second = std::time::Duration::from_secs(1);
+        // Sends a frame, its path is validated: alive just before, gone at; the machine is told.
+        for (speaks, owned, lives, told) in [
+            (false, false, TCP_CLAIM_TIMEOUT, 0),
+            (true, false, TCP_CLAIM_TIMEOUT, 1),
+            (true, true, TCP_IDLE_TIMEOUT, 1),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let mut tcp = TcpConnections::new(Some(listener)).unwrap();
+            let mut notes = Notes { owned, ..Notes::default() };
+            #[expect(clippy::disallowed_methods, reason = "a test needs some first instant")]
+            let start = Instant::now();
+            serve(&mut tcp, start, &mut notes, |_, connections| connections == 1);
+            if speaks {
+                client.write_all(&framed(&[b"hello"])).unwrap();
+                serve(&mut tcp, start, &mut notes, |notes, _| notes.frames == 1);
+            }
+            tcp.sweep(start + lives - second, &mut notes);
+            assert_eq!((tcp.connections.len(), notes.closed), (1, 0), "{speaks} {owned}");
+            tcp.sweep(start + lives, &mut notes);
+            assert_eq!((tcp.connections.len(), notes.closed), (0, told), "{speaks} {owned}");
+            assert_eq!((tcp.strangers, tcp.by_path.len()), (0, 0));
+        }
+    }
+
     proptest! {
         #[test]
         fn framing_survives_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..9000)) {

@@ -22,6 +22,7 @@ const ECHO: u8 = 128;
 const TRAIN: u8 = 129;
 const LATER: u8 = 130;
 const EVENTS: u8 = 131;
+const PANIC: u8 = 132;
 
 /// "STUN" validates its path; the rest is answered only from validated paths. Answers begin with
 /// the shard.
@@ -73,6 +74,7 @@ impl Echo {
                     self.out.push_back((path, [&[shard, n][..], &[n; 998]].concat()));
                 }
             }
+            [PANIC, ..] => panic!("as asked"),
             [LATER, ..] => self.later = Some((now + Duration::from_millis(20), path)),
             [EVENTS, high, low, ..] => {
                 self.events = usize::from(u16::from_be_bytes([*high, *low]));
@@ -512,4 +514,45 @@ fn a_report_says_what_runs_the_shard() {
     assert!(report.busy < 0.9, "an idle shard waits: {}", report.busy);
     assert!(report.io.sleeps < 1000, "and does not spin: {:?}", report.io);
     glommio.stop();
+}
+
+/// Runs one of the ignored tests below in a process of its own; returns its exit code.
+fn in_a_process(limit: &str, test: &str) -> Option<i32> {
+    let this = std::env::current_exe().unwrap();
+    let script = format!("{limit} exec \"$0\" --exact shard::tests::{test} --ignored");
+    let output = std::process::Command::new("sh").args(["-c", &script]).arg(this).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("running 1 test"), "{text}");
+    output.status.code()
+}
+
+#[test]
+fn where_io_uring_is_refused_a_shard_runs_on_a_plain_thread() {
+    let code = in_a_process("ulimit -l 64;", "a_shard_with_little_locked_memory_serves");
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+#[ignore = "started by the test above, which limits locked memory"]
+fn a_shard_with_little_locked_memory_serves() {
+    let rig = rig(NodeSetup { runtime: Runtime::Glommio, ..setup(2) });
+    assert!(!rig.node.is_on_glommio());
+    assert_eq!(ask(&rig.udp(), &[0, 1, 7]), [1, 0, 1, 7]);
+    assert!(!rig.report(1).on_glommio);
+    rig.stop();
+}
+
+#[test]
+fn a_panic_on_a_shards_thread_ends_the_process() {
+    assert_eq!(in_a_process("", "a_shard_that_panics"), Some(70));
+}
+
+#[test]
+#[ignore = "started by the test above: it ends its process"]
+fn a_shard_that_panics() {
+    let rig = rig(setup(2));
+    let client = rig.udp();
+    assert_eq!(ask(&client, &[0, 1]), [1, 0, 1]);
+    client.send(&[PANIC]).unwrap();
+    listen(&client);
 }

@@ -16,9 +16,14 @@ use crate::limits::{
     SEQ_DROPOUT_MAX, SEQ_WINDOW, TIMESTAMP_ALIGN_ERROR_MAX, TIMESTAMP_EXTRA_MAX, TIMESTAMP_STEP,
 };
 
+/// Words of a [`Window`].
+const WINDOW_WORDS: usize = 16;
+
+const _: () = assert!(SEQ_WINDOW == 64 * 16, "one bit for each number of the window");
+
 /// A set of the last [`SEQ_WINDOW`] sequence numbers.
 #[derive(Debug, Clone, Copy, Default)]
-struct Window([u64; (SEQ_WINDOW / 64) as usize]);
+struct Window([u64; WINDOW_WORDS]);
 
 impl Window {
     fn word_and_bit(seq: u64) -> (usize, u64) {
@@ -95,9 +100,11 @@ impl Run {
         Self { base, highest: base, out, seen, dropped }
     }
 
-    /// True for a number that is remembered and was not dealt with.
+    /// True for a number that is ahead, or remembered and not dealt with.
     fn is_open(&self, seq: u64) -> bool {
-        seq >= self.base && seq + SEQ_WINDOW > self.highest && !self.seen.has(seq)
+        // What lies ahead shares its bits with what lies a window behind.
+        seq > self.highest
+            || (seq >= self.base && seq + SEQ_WINDOW > self.highest && !self.seen.has(seq))
     }
 
     /// Moves on to a higher number and gives back what it goes out with.
@@ -157,8 +164,8 @@ impl SeqRewriter {
 
     /// Leaves `seq` out on purpose, so that those behind it close up.
     ///
-    /// A late one cannot be closed any more: its number is given back, for the caller to fill with
-    /// a packet of padding only (else the receiver asks for it in vain).
+    /// One behind which packets were sent cannot be closed up any more: its number is given back,
+    /// for the caller to fill with a packet of padding only (else the receiver asks for it in vain).
     pub fn drop(&mut self, seq: u64) -> Option<u64> {
         let next = self.next;
         let run = self.run.get_or_insert_with(|| Run::starting_at(seq, next));
@@ -167,7 +174,14 @@ impl SeqRewriter {
         }
         if seq < run.highest {
             run.seen.insert(seq);
-            return Some(run.out_of(seq));
+            let out = run.out_of(seq);
+            if out < next {
+                return Some(out);
+            }
+            // All behind it were dropped too: nothing went out that would have to move.
+            run.dropped.insert(seq);
+            run.out -= 1;
+            return None;
         }
         if seq > run.highest {
             run.advance(seq);
@@ -304,4 +318,344 @@ impl TimestampRewriter {
 /// Serial number comparison (RFC 1982) of timestamps.
 fn is_after(a: u32, b: u32) -> bool {
     a.wrapping_sub(b).cast_signed() > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
+    fn origin() -> Instant {
+        Instant::now()
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// One step of a story: what is asked and what must come back.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Forward(u64, Option<u64>),
+        Drop(u64, Option<u64>),
+        Sync(u64),
+    }
+    use Step::{Drop, Forward, Sync};
+
+    fn tell(first: u64, steps: &[Step]) -> SeqRewriter {
+        let mut rewriter = SeqRewriter::new(first);
+        for (at, step) in steps.iter().enumerate() {
+            match *step {
+                Forward(seq, out) => assert_eq!(rewriter.forward(seq), out, "step {at}: {step:?}"),
+                Drop(seq, hole) => assert_eq!(rewriter.drop(seq), hole, "step {at}: {step:?}"),
+                Sync(seq) => rewriter.sync(seq),
+            }
+        }
+        rewriter
+    }
+
+    #[test]
+    fn drops_close_up_and_losses_stay_open() {
+        tell(
+            1,
+            &[
+                Forward(100, Some(1)),
+                Drop(101, None),
+                Drop(102, None),
+                Forward(103, Some(2)),
+                // 104 is late, 105 dropped.
+                Drop(105, None),
+                Forward(106, Some(4)),
+                Forward(104, Some(3)),
+                // Once only, and not what was dropped.
+                Forward(104, None),
+                Forward(105, None),
+                Forward(106, None),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_first_packet_that_is_dropped_takes_no_number() {
+        tell(7, &[Drop(1, None), Drop(2, None), Forward(3, Some(7)), Forward(2, None)]);
+    }
+
+    #[test]
+    fn a_late_drop_gives_back_its_number_unless_nothing_was_sent_behind() {
+        tell(
+            1,
+            &[
+                Forward(1, Some(1)),
+                Forward(3, Some(3)),
+                Drop(2, Some(2)),
+                Drop(2, None),
+                // 4 is late, and behind it all is dropped: it closes up.
+                Drop(5, None),
+                Drop(4, None),
+                Forward(6, Some(4)),
+                Forward(1, None),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_switch_continues_the_numbers_and_refuses_what_was_before() {
+        tell(
+            10,
+            &[
+                Forward(60_000, Some(10)),
+                // 60,001 is lost and 60,002 dropped at the end of the run: no gap is left.
+                Drop(60_002, None),
+                Sync(500),
+                Forward(500, Some(11)),
+                Forward(499, None),
+                Forward(502, Some(13)),
+                Forward(501, Some(12)),
+                Sync(60_010),
+                Forward(60_010, Some(14)),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_too_old_is_refused() {
+        tell(
+            0,
+            &[
+                Forward(0, Some(0)),
+                Forward(2_000, Some(2_000)),
+                Forward(2_000 - SEQ_WINDOW, None),
+                Forward(2_001 - SEQ_WINDOW, Some(2_001 - SEQ_WINDOW)),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_long_stream_goes_on_over_many_windows_and_a_wrap() {
+        let mut rewriter = SeqRewriter::new(65_000);
+        let mut expected = 65_000;
+        for seq in 65_500..75_500_u64 {
+            if seq % 3 == 1 {
+                assert_eq!(rewriter.drop(seq), None);
+            } else {
+                assert_eq!(rewriter.forward(seq), Some(expected), "{seq}");
+                assert_eq!(rewriter.source_of(expected), Some(seq));
+                expected += 1;
+            }
+        }
+    }
+
+    #[test]
+    fn a_sender_that_begins_anew_leaves_a_gap_that_srtp_can_follow() {
+        tell(
+            0,
+            &[
+                Forward(0, Some(0)),
+                Forward(1 << 40, Some(SEQ_WINDOW)),
+                Forward(1, None),
+                Forward((1 << 40) + 1, Some(SEQ_WINDOW + 1)),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_nack_finds_the_number_it_is_about() {
+        let rewriter = tell(
+            1,
+            &[
+                Forward(100, Some(1)),
+                Drop(101, None),
+                Drop(102, None),
+                Forward(103, Some(2)),
+                Forward(105, Some(4)),
+                Drop(106, None),
+            ],
+        );
+        for (out, seq) in
+            [(0, None), (1, Some(100)), (2, Some(103)), (3, None), (4, Some(105)), (5, None)]
+        {
+            assert_eq!(rewriter.source_of(out), seq, "{out}");
+        }
+        assert_eq!(SeqRewriter::new(0).source_of(0), None);
+    }
+
+    /// What becomes of one packet: forwarded, dropped on purpose, or lost on the way to us.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Fate {
+        Sent,
+        Dropped,
+        Lost,
+    }
+
+    fn fates() -> impl Strategy<Value = Vec<(Fate, u64)>> {
+        let fate =
+            prop_oneof![6 => Just(Fate::Sent), 3 => Just(Fate::Dropped), 1 => Just(Fate::Lost)];
+        proptest::collection::vec((fate, prop_oneof![4 => Just(0_u64), 1 => 0_u64..60]), 1..1_500)
+    }
+
+    proptest! {
+        // Fewer cases than usual, each of thousands of packets.
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn no_gap_but_for_losses_and_no_repeat_over_drops_reordering_and_switches(
+            runs in proptest::collection::vec((0_u64..1 << 47, fates()), 1..4),
+            first in 0_u64..1 << 16,
+        ) {
+            let mut rewriter = SeqRewriter::new(first);
+            let mut outs = BTreeSet::new();
+            let mut open = 0;
+            for (base, fates) in runs {
+                let mut arrivals: Vec<_> = (base..).zip(fates).collect();
+                // The key frame's first packet is what a run begins with.
+                arrivals[0].1 = (Fate::Sent, 0);
+                arrivals.sort_by_key(|(seq, (_, delay))| seq + delay);
+                rewriter.sync(base);
+                let before = rewriter.next_out();
+                let mut run = BTreeMap::new();
+                for (seq, (fate, _)) in arrivals {
+                    match fate {
+                        Fate::Lost => open += 1,
+                        Fate::Dropped => open += usize::from(rewriter.drop(seq).is_some()),
+                        Fate::Sent => {
+                            let out = rewriter.forward(seq).expect("inside the window");
+                            prop_assert!(outs.insert(out), "{} twice", out);
+                            prop_assert_eq!(rewriter.forward(seq), None);
+                            run.insert(seq, out);
+                        }
+                    }
+                }
+                prop_assert_eq!(run.get(&base), Some(&before), "a run follows without a gap");
+                prop_assert!(run.values().is_sorted(), "order is kept");
+                // Drops at the end may stand above the last one sent.
+                for (seq, out) in run.into_iter().rev().take(512) {
+                    prop_assert_eq!(rewriter.source_of(out), Some(seq));
+                }
+            }
+            let span = outs.last().expect("sent") - outs.first().expect("sent") + 1;
+            let missing = usize::try_from(span).expect("small") - outs.len();
+            prop_assert!(missing <= open, "{} missing, {} open", missing, open);
+        }
+
+        #[test]
+        fn any_numbers_are_survived_without_a_repeat(
+            steps in proptest::collection::vec((0_u8..8, 0_u64..1 << 48, 0_u64..5_000), 1..300),
+        ) {
+            let mut rewriter = SeqRewriter::new(0);
+            let mut outs = BTreeSet::new();
+            for (kind, far, near) in steps {
+                let out = match kind {
+                    0 => { rewriter.sync(far); None }
+                    1 => rewriter.drop(near),
+                    2 => rewriter.drop(far),
+                    3 => rewriter.forward(far),
+                    _ => rewriter.forward(near),
+                };
+                if let Some(out) = out {
+                    prop_assert!(outs.insert(out), "{} twice", out);
+                }
+                let _ = rewriter.source_of(far);
+            }
+        }
+    }
+
+    const RATE: u32 = 90_000;
+    const SECOND: u64 = 1 << 32;
+
+    /// Switches from a stream at timestamp 90,000 sent with offset 1,000 to one whose key frame has
+    /// the timestamp `rtp`, `elapsed` later.
+    fn switched(
+        rtp: u32,
+        elapsed: u64,
+        reports: Option<(ClockPoint, ClockPoint)>,
+    ) -> (TimestampRewriter, Switch, Instant) {
+        let start = origin();
+        let mut rewriter = TimestampRewriter::new(RATE, 1_000);
+        assert_eq!(rewriter.rewrite(start, 90_000), 91_000);
+        let now = start + ms(elapsed);
+        let (old, new) = reports.unzip();
+        let switch = rewriter.switch(now, rtp, old, new);
+        (rewriter, switch, now)
+    }
+
+    #[test]
+    fn streams_with_reports_are_aligned_by_their_capture_times() {
+        // The old stream shows 90,000 at second 100, the new one 5,000 half a second earlier.
+        let old = ClockPoint { ntp: 100 * SECOND, rtp: 90_000 };
+        let new = ClockPoint { ntp: 100 * SECOND - SECOND / 2, rtp: 5_000 };
+        // 50,000 is the new stream's timestamp at second 100. A frame 40 ms later, sent 70 ms later.
+        let (mut rewriter, switch, now) = switched(53_600, 70, Some((old, new)));
+        assert_eq!(switch, Switch::Accepted);
+        assert_eq!(rewriter.rewrite(now, 53_600), 91_000 + 3_600);
+        assert_eq!(rewriter.offset(), 41_000);
+    }
+
+    #[test]
+    fn without_reports_or_with_impossible_ones_the_time_passed_counts() {
+        let old = ClockPoint { ntp: 100 * SECOND, rtp: 90_000 };
+        let absurd = ClockPoint { ntp: 900 * SECOND, rtp: 7 };
+        for reports in [None, Some((old, absurd))] {
+            let (mut rewriter, switch, now) = switched(3_000_000_000, 70, reports);
+            assert_eq!(switch, Switch::Accepted);
+            assert_eq!(rewriter.rewrite(now, 3_000_000_000), 91_000 + 6_300, "{reports:?}");
+        }
+    }
+
+    #[test]
+    fn a_frame_captured_before_what_was_sent_is_put_33_ms_behind_it() {
+        let point = ClockPoint { ntp: 100 * SECOND, rtp: 90_000 };
+        // 40 ms before.
+        let (mut rewriter, switch, now) = switched(86_400, 10, Some((point, point)));
+        assert_eq!(switch, Switch::Accepted);
+        assert_eq!(rewriter.rewrite(now, 86_400), 91_000 + 2_970);
+        // The stretch is not carried into the next switch: equal clocks are back at the old offset.
+        let now = now + ms(500);
+        assert_eq!(rewriter.switch(now, 135_000, Some(point), Some(point)), Switch::Accepted);
+        assert_eq!(rewriter.offset(), 1_000);
+    }
+
+    #[test]
+    fn too_far_before_asks_for_one_more_key_frame_and_then_gives_in() {
+        let point = ClockPoint { ntp: 100 * SECOND, rtp: 90_000 };
+        // 50 ms before, and 33 more, is beyond 75.
+        let (mut rewriter, switch, now) = switched(85_500, 10, Some((point, point)));
+        assert_eq!(switch, Switch::AskAgain);
+        assert_eq!(rewriter.offset(), 1_000, "nothing changed");
+        assert_eq!(rewriter.switch(now, 85_500, Some(point), Some(point)), Switch::Accepted);
+        assert_eq!(rewriter.rewrite(now, 85_500), 91_001);
+    }
+
+    #[test]
+    fn the_first_stream_needs_no_switch() {
+        let mut rewriter = TimestampRewriter::new(RATE, 5);
+        assert_eq!(rewriter.switch(origin(), 100, None, None), Switch::Accepted);
+        assert_eq!(rewriter.rewrite(origin(), 100), 105);
+    }
+
+    proptest! {
+        #[test]
+        fn an_accepted_switch_never_runs_backwards_nor_far_ahead(
+            rtp in any::<u32>(), sent in any::<u32>(), offset in any::<u32>(),
+            elapsed in 0_u64..100_000,
+            reports in proptest::option::of((any::<u64>(), any::<u32>(), any::<u64>(), any::<u32>())),
+        ) {
+            let start = origin();
+            let mut rewriter = TimestampRewriter::new(RATE, offset);
+            let before = rewriter.rewrite(start, sent);
+            let now = start + ms(elapsed);
+            let old = reports.map(|(ntp, rtp, _, _)| ClockPoint { ntp, rtp });
+            let new = reports.map(|(_, _, ntp, rtp)| ClockPoint { ntp, rtp });
+            if rewriter.switch(now, rtp, old, new) == Switch::AskAgain {
+                prop_assert_eq!(rewriter.switch(now, rtp, old, new), Switch::Accepted);
+            }
+            let ahead = rewriter.rewrite(now, rtp).wrapping_sub(before).cast_signed();
+            prop_assert!(ahead > 0);
+            let most = elapsed * 90 + 3 * 90_000 + 1;
+            prop_assert!(u64::from(ahead.cast_unsigned()) <= most);
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! RTCP as bytes: an iterator over compound packets that arrive, a writer for those that leave.
 //!
-//! Owns the wire format of reports, source descriptions, goodbyes (RFC 3550 §6), feedback (RFC 4585,
-//! RFC 5104, REMB, transport-wide congestion control) and extended reports (RFC 3611). Called by the
-//! engine on its shard's thread with plaintext.
+//! Owns the wire format of reports, source descriptions, goodbyes (RFC 3550 §6), feedback (RFC
+//! 4585, RFC 5104, REMB, transport-wide congestion control) and extended reports (RFC 3611).
+//! Called by the engine on its shard's thread with plaintext.
 //!
 //! Invariants: nothing here allocates or reads a clock; any bytes are survived; a packet that was
 //! written halfway is taken back, so that what a writer holds can always be sent.

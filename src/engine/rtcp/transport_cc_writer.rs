@@ -1,7 +1,7 @@
 //! Transport-wide feedback as it leaves (draft-holmer-rmcat-transport-wide-cc-extensions-01 §3.1).
 //!
-//! Chunks precede deltas on the wire, and how many chunks there will be is known only at the end. So
-//! the arrivals are walked twice: once to find how many fit, once to write them. No scratch memory.
+//! Chunks precede deltas on the wire, and how many chunks there will be is known only at the end.
+//! So arrivals are walked twice: once to find how many fit, once to write them. No scratch memory.
 
 use super::kind;
 use super::transport_cc::{Arrival, Status, TICKS_PER_REFERENCE};
@@ -123,7 +123,7 @@ impl<'a> Plan<'a> {
         self.arrivals = self.arrivals.get(..fitting).unwrap_or_default();
     }
 
-    /// For each arrival: how many packets before it are missing, and the ticks since the one before.
+    /// For each arrival: how many packets before it are missing, and the ticks since the last.
     fn steps(&self) -> impl Iterator<Item = (u16, i64)> + use<'a> {
         let mut next_seq = self.base_seq;
         let mut ticks = self.reference_ticks;
@@ -334,13 +334,12 @@ mod tests {
     fn chunks_are_the_shortest_that_greed_finds() {
         let run: Vec<_> = (0..1000).map(|index| (100 + index, u64::from(index))).collect();
         let every_other: Vec<_> = (0..7).map(|index| (100 + 2 * index, u64::from(index))).collect();
-        let cases: [(&[(u16, u64)], &[u8]); 4] = [
-            (&run, &[0x23, 0xe8]),
+        for (list, chunks) in [
+            (&run[..], &[0x23, 0xe8][..]),
             (&every_other, &[0xaa, 0xaa]),
             (&[(100, 0), (8300, 1)], &[0x20, 0x01]),
             (&[(8291, 1)], &[0x1f, 0xff, 0x20, 0x01]),
-        ];
-        for (list, chunks) in cases {
+        ] {
             let mut out = [0; 1100];
             let mut writer = RtcpWriter::new(&mut out);
             assert!(writer.transport_cc(&HEAD, &arrivals(list)) > 0);

@@ -63,7 +63,10 @@ impl Extension {
             }
             Self::AudioLevel => "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
             Self::DependencyDescriptor => {
-                "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension"
+                concat!(
+                    "https://aomediacodec.github.io/av1-rtp-spec/",
+                    "#dependency-descriptor-rtp-header-extension"
+                )
             }
             Self::VideoOrientation => "urn:3gpp:video-orientation",
             Self::Toffset => "urn:ietf:params:rtp-hdrext:toffset",
@@ -399,16 +402,16 @@ mod tests {
 
     #[test]
     fn elements_of_the_one_byte_form_are_read_up_to_the_first_malformed_one() {
-        let cases: [(&[u8], &[(u8, usize, Vec<u8>)]); 6] = [
+        let mid = (1, 17, vec![b'0']);
+        for (bytes, wanted) in [
             // RFC 8285 §4.2: length field 0 is one byte, padding may stand between elements.
-            (&[0x10, b'0', 0, 0x22, 1, 2, 3, 0], &[(1, 17, vec![b'0']), (2, 20, vec![1, 2, 3])]),
-            (&[0x10, b'0', 0xf0, 9, 0x20, 1, 0, 0], &[(1, 17, vec![b'0'])]),
-            (&[0x10, b'0', 0x02, 9, 0x20, 1, 0, 0], &[(1, 17, vec![b'0'])]),
-            (&[0x10, b'0', 0x27, 9], &[(1, 17, vec![b'0'])]),
-            (&[0, 0, 0, 0], &[]),
-            (&[], &[]),
-        ];
-        for (bytes, wanted) in cases {
+            (&[0x10, b'0', 0, 0x22, 1, 2, 3, 0][..], vec![mid.clone(), (2, 20, vec![1, 2, 3])]),
+            (&[0x10, b'0', 0xf0, 9, 0x20, 1, 0, 0], vec![mid.clone()]),
+            (&[0x10, b'0', 0x02, 9, 0x20, 1, 0, 0], vec![mid.clone()]),
+            (&[0x10, b'0', 0x27, 9], vec![mid]),
+            (&[0, 0, 0, 0], vec![]),
+            (&[], vec![]),
+        ] {
             assert_eq!(elements(0xbede, bytes), wanted, "{bytes:?}");
         }
     }

@@ -64,7 +64,7 @@ impl NtpTime {
 
     /// The round trip that a report block proves (RFC 3550 §6.4.1): this moment less LSR and DLSR.
     ///
-    /// `None` when the peer had no sender report yet (`lsr` 0) or its delay exceeds the time passed.
+    /// `None` when the peer had no sender report yet (`lsr` 0) or its delay exceeds what passed.
     #[must_use]
     pub fn round_trip(self, lsr: u32, dlsr: u32) -> Option<Duration> {
         let passed = self.middle().wrapping_sub(lsr).wrapping_sub(dlsr);

@@ -26,7 +26,7 @@ pub const fn timestamp_is_newer(a: u32, b: u32) -> bool {
 
 /// Turns 16-bit sequence numbers into ones that do not wrap.
 ///
-/// Counting starts one turn above zero, so that packets older than the first have their numbers too.
+/// Counting starts one turn above zero, so that packets older than the first have numbers too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SeqExtender {
     highest: Option<u64>,

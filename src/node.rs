@@ -1,8 +1,8 @@
 //! Builds threads and lanes, starts and stops them; the only file naming both runtimes.
 //!
 //! Called by `main` and by tests, on the thread that will hold the [`Node`]. It binds one UDP
-//! socket and one TCP listener per shard to the one media port, pins each shard's thread to a usable core,
-//! and hands out the control side of the lanes ([`ShardLinks`]). Invariants: after
+//! socket and one TCP listener per shard to the one media port, pins each shard's thread to a
+//! usable core, and hands out the control side of the lanes ([`ShardLinks`]). Invariants: after
 //! [`Node::start`] returns, every shard runs; after [`Node::stop`] none does. A panic on a shard's
 //! thread is logged and ends the process: half a node must not look alive. It knows no room and no
 //! packet.

@@ -224,11 +224,11 @@ pub const REPORT_LANE_CAPACITY: usize = 4;
 /// the datagram itself and are resident from the start: 1.6 MB per shard.
 pub const HANDOFF_LANE_CAPACITY: usize = 1024;
 
-/// Bytes of a datagram that is handed to another shard: Ethernet's payload; nothing longer is media.
+/// Bytes of a datagram that is handed to another shard: Ethernet's payload, and media is shorter.
 pub const HANDOFF_BYTES_MAX: usize = 1500;
 
-/// Claims, disclaims and TCP connections waiting for one shard; a lost claim is repeated by the next
-/// STUN request, a lost connection is closed.
+/// Claims, disclaims and TCP connections waiting for one shard; a lost claim is repeated by the
+/// next STUN request, a lost connection is closed.
 pub const NOTE_LANE_CAPACITY: usize = 1024;
 
 /// Paths whose owning shard one shard remembers: all of its peers' transports on four shards.

@@ -1,8 +1,8 @@
 //! Builds threads and lanes, starts and stops them; the only file naming both runtimes.
 //!
-//! Called by `main` and by tests, on the thread that will hold the [`Node`]. It binds one UDP socket
-//! and one TCP listener per shard to the one media port, pins each shard's thread to a usable core,
-//! and hands out the control side of the lanes ([`ShardLinks`]). Invariants: after
+//! Called by `main` and by tests, on the thread that will hold the [`Node`]. It binds one UDP
+//! socket and one TCP listener per shard to the one media port, pins each shard's thread to a
+//! usable core, and hands out the control side of the lanes ([`ShardLinks`]). Invariants: after
 //! [`Node::start`] returns, every shard runs; after [`Node::stop`] none does. A panic on a shard's
 //! thread is logged and ends the process: half a node must not look alive. It knows no room and no
 //! packet.
@@ -256,7 +256,7 @@ struct Alive {
 impl Drop for Alive {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!(shard.id = %self.shard, "panic on a shard's thread: ending the process");
+            tracing::error!(shard.id = %self.shard, "panic on a shard: ending the process");
             // A node with a dead shard must not look alive.
             std::process::exit(70);
         }

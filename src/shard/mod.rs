@@ -1,11 +1,12 @@
 //! A shard: one thread that gives an engine time, datagrams and commands, and sends what it makes.
 //!
-//! Built inside its thread from a [`ShardSetup`] (it is `!Send`), run until the node stops it.
+//! Built inside its thread from a `ShardSetup` (it is `!Send`), run until the node stops it.
 //! Invariants: it waits for nothing but its descriptors and its machine's deadline; `now` is read
-//! once per turn; every part of a turn is bounded, so that no input starves another. The driver uses
-//! no io_uring itself: the same loop runs as a task on glommio and, where io_uring is refused, on a
-//! plain thread ([`run`]). It decides nothing about media; it never blocks on a full lane: a command
-//! is taken only while its answer has room, events that have none are counted and told later.
+//! once per turn; every part of a turn is bounded, so that no input starves another. The driver
+//! uses no io_uring itself: the same loop runs as a task on glommio and, where io_uring is refused,
+//! on a plain thread (`run`). It decides nothing about media; it never blocks on a full lane: a
+//! command is taken only while its answer has room, events that have none are counted and told
+//! later.
 
 mod control_message;
 pub(crate) mod handoff;

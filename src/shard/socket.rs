@@ -106,8 +106,8 @@ impl UdpSocket {
 
     fn set_option(&self, level: i32, kind: i32, value: i32) -> io::Result<()> {
         const I32_BYTES: libc::socklen_t = 4;
-        // SAFETY: the pointer and length name the local `value`, which the kernel only reads, during
-        // the call only.
+        // SAFETY: the pointer and length name the local `value`, which the kernel only reads, and
+        // during the call only.
         let result = unsafe {
             libc::setsockopt(self.fd.as_raw_fd(), level, kind, (&raw const value).cast(), I32_BYTES)
         };

@@ -409,6 +409,35 @@ mod tests {
         }
 
         #[test]
+        #[expect(clippy::disallowed_methods, reason = "an Instant can only be had from the clock")]
+        fn another_implementation_reads_the_same((base, steps) in any_stream()) {
+            let (mut seq, mut ticks) = (base, 1u64 << 26);
+            let list: Vec<Arrival> = steps
+                .into_iter()
+                .map(|(gap, delta)| {
+                    seq = seq.wrapping_add(gap + 1);
+                    ticks = ticks.wrapping_add_signed(delta);
+                    Arrival { seq, ticks }
+                })
+                .collect();
+            let mut out = [0; 1200];
+            let mut writer = RtcpWriter::new(&mut out);
+            let count = writer.transport_cc(&FeedbackHead { base_seq: base, ..HEAD }, &list);
+            prop_assert!(count > 0);
+            let twcc = str0m::rtp::rtcp::Twcc::try_from(&writer.as_bytes()[4..]).unwrap();
+            let zero = std::time::Instant::now();
+            let read: Vec<Arrival> = twcc
+                .into_iter(zero, (1 << 20 | u64::from(base)).into())
+                .filter_map(|(seq, _, at)| {
+                    let ticks = (at? - zero).as_micros() / 250;
+                    let seq = u16::try_from(*seq % 65_536).unwrap();
+                    Some(Arrival { seq, ticks: u64::try_from(ticks).unwrap() })
+                })
+                .collect();
+            prop_assert_eq!(&read[..], &list[..count]);
+        }
+
+        #[test]
         fn any_arrivals_survive(
             list in proptest::collection::vec((any::<u16>(), any::<u64>()), 1..60),
             base in any::<u16>(),

@@ -327,6 +327,9 @@ pub struct Extensions {
     pub dependency_descriptor: Option<Span>,
 }
 
+// Kept beside every packet of a ring: two cache lines.
+const _: () = assert!(size_of::<Extensions>() <= 128);
+
 impl Extensions {
     /// Reads what `ids` names. Of several elements with one id the last counts.
     #[must_use]

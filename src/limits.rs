@@ -47,11 +47,57 @@ pub const TUPLES_PER_TRANSPORT_MAX: usize = 8;
 /// Incoming SRTP contexts of one transport: 8 encodings × (media + RTX) × producers, rounded.
 pub const SRTP_CONTEXTS_PER_TRANSPORT_MAX: usize = 256;
 
+/// SRTP packets behind the newest that are still told from replays: as many as a video ring holds, so
+/// that whatever can still be repaired can still be opened (libwebrtc's window too).
+pub const SRTP_REPLAY_PACKETS: usize = 1024;
+
+/// SRTCP packets behind the newest that are still told from replays: RTCP is sparse.
+pub const SRTCP_REPLAY_PACKETS: usize = 128;
+
 /// Slots of one producer stream's packet ring for video: one second at 1,024 packets/s.
 pub const VIDEO_RING_SLOTS_MAX: usize = 1024;
 
 /// Slots of one producer stream's packet ring for audio: one second of 20 ms packets, rounded up.
 pub const AUDIO_RING_SLOTS_MAX: usize = 64;
+
+/// A packet ring grows only while it would overwrite packets younger than this: nobody asks for
+/// older ones again.
+pub const RING_SPAN: Duration = Duration::from_secs(1);
+
+/// A missing packet is asked for after this long: a reordered one arrives by itself (mediasoup).
+pub const NACK_DELAY: Duration = Duration::from_millis(10);
+
+/// The shortest time between two requests for one packet (mediasoup's timer).
+pub const NACK_INTERVAL_MIN: Duration = Duration::from_millis(40);
+
+/// The longest time between two requests for one packet, whatever round trip was measured.
+pub const NACK_INTERVAL_MAX: Duration = Duration::from_secs(1);
+
+/// Requests for one packet, then it is given up (mediasoup).
+pub const NACK_RETRIES_MAX: u8 = 10;
+
+/// Missing packets of one stream; beyond it a key frame is cheaper (mediasoup).
+pub const NACK_ITEMS_MAX: usize = 1000;
+
+/// Missing packets this far behind the newest are given up (mediasoup).
+pub const NACK_AGE_MAX: u64 = 10_000;
+
+/// Arrivals of one transport kept for transport-wide feedback: two feedbacks of 100 ms and the
+/// repeats for reordering at 4,000 packets/s. A larger gap in the numbers starts anew.
+pub const TWCC_ARRIVALS_MAX: usize = 2048;
+
+/// Packets of one transport-wide feedback: 400 worst-case deltas and chunks take 935 of an MTU's bytes.
+pub const TWCC_FEEDBACK_PACKETS_MAX: usize = 400;
+
+/// A transport-wide feedback is sent at least this often while packets arrive; the publisher's
+/// bandwidth estimate rises only as fast as it is told.
+pub const TWCC_INTERVAL: Duration = Duration::from_millis(100);
+
+/// An arrival reported this long ago is no longer repeated for packets that come late (libwebrtc).
+pub const TWCC_REPEAT: Duration = Duration::from_millis(500);
+
+/// Sent packets of one transport remembered for transport-wide feedback: 300 ms at 3,400 packets/s.
+pub const TWCC_HISTORY_MAX: usize = 1024;
 
 /// Bytes of one datagram that media may have: Ethernet's 1,500 less the smallest IP and UDP headers.
 pub const MEDIA_DATAGRAM_BYTES_MAX: usize = 1472;
@@ -98,6 +144,13 @@ pub const EVENT_READERS_MAX: usize = 16 * 1024;
 const _: () = assert!(VIDEO_RING_SLOTS_MAX.is_power_of_two());
 const _: () = assert!(AUDIO_RING_SLOTS_MAX.is_power_of_two());
 const _: () = assert!(AUDIO_RING_SLOTS_MAX <= VIDEO_RING_SLOTS_MAX);
+const _: () = assert!(SRTP_REPLAY_PACKETS.is_multiple_of(64));
+const _: () = assert!(SRTCP_REPLAY_PACKETS.is_multiple_of(64));
+const _: () = assert!(SRTP_REPLAY_PACKETS >= VIDEO_RING_SLOTS_MAX);
+const _: () = assert!(MEDIA_DATAGRAM_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(TWCC_HISTORY_MAX.is_power_of_two());
+const _: () = assert!(TWCC_FEEDBACK_PACKETS_MAX < TWCC_ARRIVALS_MAX);
+const _: () = assert!(TWCC_ARRIVALS_MAX < 1 << 15);
 const _: () = assert!(SHARDS_MAX <= 32 * 32);
 const _: () = assert!(TRANSPORTS_PER_SHARD_MAX <= 1 << 20);
 const _: () = assert!(CONSENT_TIMEOUT.as_secs() >= 10);

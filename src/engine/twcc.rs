@@ -1,0 +1,579 @@
+//! Transport-wide congestion control, both ends: when which packet arrived, and when which was sent
+//! (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+//!
+//! One [`TwccReceiver`] per transport that receives media, one [`SendHistory`] per transport that
+//! sends it, called on the shard's thread. Pure: the wire format of feedback is RTCP's business.
+//!
+//! Invariants: at most [`TWCC_ARRIVALS_MAX`] arrivals and [`TWCC_HISTORY_MAX`] sent packets are held;
+//! nothing is allocated once they have grown; every packet that arrives less than
+//! [`TWCC_ARRIVALS_MAX`] numbers late is reported; a feedback never holds more than
+//! [`TWCC_FEEDBACK_PACKETS_MAX`] and always fits the wire's 16-bit deltas.
+//!
+//! Not here: estimating bandwidth from any of it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::limits::{
+    TWCC_ARRIVALS_MAX, TWCC_FEEDBACK_PACKETS_MAX, TWCC_HISTORY_MAX, TWCC_INTERVAL, TWCC_REPEAT,
+};
+
+/// Microseconds of a receive delta's tick.
+const TICK_US: i64 = 250;
+
+/// Ticks of one unit of reference time (64 ms).
+const REFERENCE_TICKS: i64 = 256;
+
+/// Reference time has 24 bits on the wire.
+const REFERENCE_MASK: i64 = 0xff_ffff;
+
+/// One feedback message, ready to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TwccFeedback<'a> {
+    /// The transport-wide sequence number of the first packet.
+    pub base_seq: u16,
+    /// Counts feedback messages, so that the sender sees lost ones.
+    pub feedback_count: u8,
+    /// 24 bits: the reference time in units of 64 ms.
+    pub reference_time: u32,
+    /// Every packet from `base_seq` on, without gaps, the last one received: its number and, if it
+    /// was received, its arrival in ticks of 250 µs after the reference time. Consecutive arrivals
+    /// (and the first and zero) differ by what an `i16` holds.
+    pub packets: &'a [(u16, Option<i64>)],
+}
+
+/// Collects arrivals and says when to report them.
+#[derive(Debug)]
+pub struct TwccReceiver {
+    epoch: Instant,
+    /// Arrival ticks since the epoch by sequence number, from `first` to the newest.
+    arrivals: VecDeque<Option<i64>>,
+    /// The extended sequence number of the front of `arrivals`.
+    first: u64,
+    /// The extended sequence number from which on nothing was reported yet.
+    unreported: u64,
+    /// When the next feedback is due; set while something is unreported.
+    deadline: Option<Instant>,
+    feedback_count: u8,
+    /// The last feedback's packets; its memory is kept.
+    packets: Vec<(u16, Option<i64>)>,
+}
+
+impl TwccReceiver {
+    /// A receiver that measures time from `now`.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self {
+            epoch: now,
+            arrivals: VecDeque::new(),
+            first: 0,
+            unreported: 0,
+            deadline: None,
+            feedback_count: 0,
+            packets: Vec::new(),
+        }
+    }
+
+    /// Takes note of a packet with transport-wide sequence number `seq`. A second copy changes
+    /// nothing; a jump out of the window starts anew.
+    pub fn handle_packet(&mut self, now: Instant, seq: u16) {
+        let tick = self.ticks(now);
+        if self.arrivals.is_empty() {
+            return self.start(now, tick, 1 << 16 | u64::from(seq));
+        }
+        let len = self.arrivals.len() as u64;
+        let newest = self.first + len - 1;
+        let ahead = i64::from(seq.wrapping_sub(truncate(newest)));
+        let ahead = if ahead < 0x8000 { ahead } else { ahead - 0x1_0000 };
+        let Some(seq) = newest.checked_add_signed(ahead) else { return };
+        if ahead.unsigned_abs() >= TWCC_ARRIVALS_MAX as u64 {
+            // Behind by so much it is either ancient or the sender began anew; the latter goes on.
+            return self.start(now, tick, 1 << 16 | (seq & 0xffff));
+        }
+        if seq > newest {
+            (newest + 1..seq).for_each(|_| self.arrivals.push_back(None));
+            self.arrivals.push_back(Some(tick));
+            self.bound();
+        } else {
+            while seq < self.first {
+                if self.arrivals.len() == TWCC_ARRIVALS_MAX {
+                    return;
+                }
+                self.arrivals.push_front(None);
+                self.first -= 1;
+            }
+            let place = usize::try_from(seq - self.first).unwrap_or(usize::MAX);
+            match self.arrivals.get_mut(place) {
+                Some(arrival @ None) => *arrival = Some(tick),
+                _ => return,
+            }
+            // Reported as lost before, perhaps: it is reported again, with what follows it.
+            self.unreported = self.unreported.min(seq);
+        }
+        self.schedule(now);
+    }
+
+    /// The next feedback, when it is due; to be called until there is none.
+    pub fn poll_feedback(&mut self, now: Instant) -> Option<TwccFeedback<'_>> {
+        if self.deadline.is_none_or(|deadline| now < deadline) {
+            return None;
+        }
+        self.collect();
+        let Some(first_tick) = self.packets.iter().find_map(|(_, tick)| *tick) else {
+            // Unreachable while a deadline is set, since the newest arrival ends every window.
+            self.deadline = None;
+            return None;
+        };
+        let reference = first_tick.div_euclid(REFERENCE_TICKS);
+        for (_, tick) in &mut self.packets {
+            *tick = tick.map(|tick| tick - reference * REFERENCE_TICKS);
+        }
+        self.unreported += self.packets.len() as u64;
+        if self.unreported == self.first + self.arrivals.len() as u64 {
+            self.deadline = None;
+        }
+        self.forget(now);
+        let feedback_count = self.feedback_count;
+        self.feedback_count = feedback_count.wrapping_add(1);
+        Some(TwccFeedback {
+            base_seq: self.packets.first().map(|(seq, _)| *seq)?,
+            feedback_count,
+            reference_time: u32::try_from(reference & REFERENCE_MASK).unwrap_or_default(),
+            packets: &self.packets,
+        })
+    }
+
+    /// When [`poll_feedback`](Self::poll_feedback) is to be called next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    fn start(&mut self, now: Instant, tick: i64, seq: u64) {
+        self.arrivals.clear();
+        self.arrivals.push_back(Some(tick));
+        self.first = seq;
+        self.unreported = seq;
+        self.deadline = None;
+        self.schedule(now);
+    }
+
+    /// Due after the interval, or at once when there is enough for a whole message.
+    fn schedule(&mut self, now: Instant) {
+        let waiting = (self.first + self.arrivals.len() as u64).saturating_sub(self.unreported);
+        if waiting >= TWCC_FEEDBACK_PACKETS_MAX as u64 {
+            self.deadline = Some(now);
+        } else if self.deadline.is_none() {
+            self.deadline = Some(now + TWCC_INTERVAL);
+        }
+    }
+
+    /// Drops the oldest arrivals beyond the bound; what was unreported of them stays so.
+    fn bound(&mut self) {
+        while self.arrivals.len() > TWCC_ARRIVALS_MAX {
+            self.arrivals.pop_front();
+            self.first += 1;
+        }
+        self.unreported = self.unreported.max(self.first);
+    }
+
+    /// Fills `packets` with what one message may hold, up to a received packet.
+    fn collect(&mut self) {
+        self.packets.clear();
+        let skip = usize::try_from(self.unreported - self.first).unwrap_or(usize::MAX);
+        let window = self.arrivals.iter().skip(skip).take(TWCC_FEEDBACK_PACKETS_MAX);
+        let mut previous: Option<i64> = None;
+        let mut whole = 0;
+        for (seq, tick) in (self.unreported..).zip(window) {
+            if let Some(tick) = *tick {
+                // The first counts from its reference time, at most 255 ticks before it.
+                let delta = previous.map_or(0, |previous| tick - previous);
+                if i16::try_from(delta).is_err() {
+                    break;
+                }
+                previous = Some(tick);
+            }
+            self.packets.push((truncate(seq), *tick));
+            if tick.is_some() {
+                whole = self.packets.len();
+            }
+        }
+        if whole == 0 {
+            // A gap longer than a message: nothing in it to report, so begin behind it.
+            let gap = self.arrivals.iter().skip(skip).take_while(|tick| tick.is_none()).count();
+            self.unreported += gap as u64;
+            if self.unreported < self.first + self.arrivals.len() as u64 {
+                return self.collect();
+            }
+        }
+        self.packets.truncate(whole);
+    }
+
+    /// Drops what was reported and is too old to be repeated.
+    fn forget(&mut self, now: Instant) {
+        let repeat = i64::try_from(TWCC_REPEAT.as_micros()).unwrap_or(i64::MAX) / TICK_US;
+        let horizon = self.ticks(now) - repeat;
+        // The newest stays: later numbers are told by it.
+        while self.arrivals.len() > 1
+            && self.first < self.unreported
+            && self.arrivals.front().is_some_and(|tick| tick.is_none_or(|tick| tick < horizon))
+        {
+            self.arrivals.pop_front();
+            self.first += 1;
+        }
+    }
+
+    fn ticks(&self, now: Instant) -> i64 {
+        let us = now.saturating_duration_since(self.epoch).as_micros();
+        i64::try_from(us).unwrap_or(i64::MAX) / TICK_US
+    }
+}
+
+/// A sent packet in eight bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sent {
+    /// Microseconds since the history's epoch, modulo 2^32 (71 minutes).
+    at_us: u32,
+    bytes: u16,
+    fate: Fate,
+}
+
+/// What is known of a sent packet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Fate {
+    #[default]
+    Unknown,
+    Lost,
+    Received,
+}
+
+/// What feedback told of one sent packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SentReport {
+    /// Its extended transport-wide sequence number.
+    pub seq: u64,
+    /// When it was sent.
+    pub sent: Instant,
+    /// Its bytes as given to [`SendHistory::record`].
+    pub bytes: u16,
+    /// Its arrival on the receiver's clock as the feedback gave it; `None` when it was lost.
+    pub arrival: Option<i64>,
+}
+
+/// Numbers the packets of one sending transport and remembers the last [`TWCC_HISTORY_MAX`].
+#[derive(Debug)]
+pub struct SendHistory {
+    epoch: Instant,
+    /// By number modulo [`TWCC_HISTORY_MAX`]; grown as packets are sent.
+    sent: Vec<Sent>,
+    /// The extended number of the next packet.
+    next: u64,
+}
+
+impl SendHistory {
+    /// An empty history, which allocates nothing before the first packet.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self { epoch: now, sent: Vec::new(), next: 0 }
+    }
+
+    /// Gives a packet of `bytes`, about to be sent, its transport-wide sequence number.
+    pub fn record(&mut self, now: Instant, bytes: usize) -> u16 {
+        let sent = Sent {
+            at_us: self.micros(now),
+            bytes: u16::try_from(bytes).unwrap_or(u16::MAX),
+            fate: Fate::Unknown,
+        };
+        match self.sent.get_mut(place(self.next)) {
+            Some(place) => *place = sent,
+            None => self.sent.push(sent),
+        }
+        let seq = truncate(self.next);
+        self.next += 1;
+        seq
+    }
+
+    /// The extended number of the next packet.
+    #[must_use]
+    pub fn next_seq(&self) -> u64 {
+        self.next
+    }
+
+    /// Calls `report` for each packet of a feedback that is news: received for the first time, or
+    /// lost and not told before. Numbers never sent, or sent too long ago, are passed over.
+    pub fn ack(
+        &mut self,
+        now: Instant,
+        packets: impl IntoIterator<Item = (u16, Option<i64>)>,
+        mut report: impl FnMut(SentReport),
+    ) {
+        let now_us = self.micros(now);
+        for (seq, arrival) in packets {
+            let behind = u64::from(truncate(self.next).wrapping_sub(seq));
+            // A number equal to the next one is a whole turn old.
+            let Some(seq) = self.next.checked_sub(behind).filter(|_| behind > 0) else { continue };
+            if behind > TWCC_HISTORY_MAX as u64 {
+                continue;
+            }
+            let Some(sent) = self.sent.get_mut(place(seq)) else { continue };
+            let fate = if arrival.is_some() { Fate::Received } else { Fate::Lost };
+            if sent.fate == Fate::Received || sent.fate == fate {
+                continue;
+            }
+            sent.fate = fate;
+            let age = Duration::from_micros(u64::from(now_us.wrapping_sub(sent.at_us)));
+            let sent_at = now.checked_sub(age).unwrap_or(self.epoch);
+            report(SentReport { seq, sent: sent_at, bytes: sent.bytes, arrival });
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "time is told modulo 2^32 µs")]
+    fn micros(&self, now: Instant) -> u32 {
+        now.saturating_duration_since(self.epoch).as_micros() as u32
+    }
+}
+
+fn place(seq: u64) -> usize {
+    usize::try_from(seq % TWCC_HISTORY_MAX as u64).unwrap_or_default()
+}
+
+/// The sequence number on the wire.
+fn truncate(seq: u64) -> u16 {
+    let [.., high, low] = seq.to_be_bytes();
+    u16::from_be_bytes([high, low])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "any instant will do as the virtual clock's zero"
+    )]
+    fn epoch() -> Instant {
+        Instant::now()
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// Base, count, reference time and the packets as in a [`TwccFeedback`].
+    type Told = (u16, u8, u32, Vec<(u16, Option<i64>)>);
+
+    fn polled(receiver: &mut TwccReceiver, now: Instant) -> Vec<Told> {
+        let mut told = Vec::new();
+        while let Some(f) = receiver.poll_feedback(now) {
+            told.push((f.base_seq, f.feedback_count, f.reference_time, f.packets.to_vec()));
+        }
+        told
+    }
+
+    #[test]
+    fn arrivals_are_reported_in_quarter_milliseconds_after_a_reference_of_64() {
+        let t = epoch();
+        let mut receiver = TwccReceiver::new(t);
+        assert_eq!(receiver.next_deadline(), None);
+        for (at, seq) in [(130, 65_534), (131, 65_535), (140, 1), (135, 0), (150, 4), (150, 4)] {
+            receiver.handle_packet(t + ms(at), seq);
+        }
+        assert_eq!(receiver.next_deadline(), Some(t + ms(230)));
+        assert_eq!(polled(&mut receiver, t + ms(229)), []);
+        let packets = vec![
+            (65_534, Some(8)),
+            (65_535, Some(12)),
+            (0, Some(28)),
+            (1, Some(48)),
+            (2, None),
+            (3, None),
+            (4, Some(88)),
+        ];
+        assert_eq!(polled(&mut receiver, t + ms(230)), [(65_534, 0, 2, packets)]);
+        assert_eq!(receiver.next_deadline(), None);
+
+        receiver.handle_packet(t + ms(300), 5);
+        let told = polled(&mut receiver, t + ms(400));
+        assert_eq!(told, [(5, 1, 4, vec![(5, Some(176))])]);
+    }
+
+    #[test]
+    fn a_packet_reported_lost_that_comes_late_is_reported_with_what_follows() {
+        let t = epoch();
+        let mut receiver = TwccReceiver::new(t);
+        for seq in [10, 12, 13] {
+            receiver.handle_packet(t, seq);
+        }
+        let lost = vec![(10, Some(0)), (11, None), (12, Some(0)), (13, Some(0))];
+        assert_eq!(polled(&mut receiver, t + ms(100)), [(10, 0, 0, lost)]);
+        receiver.handle_packet(t + ms(110), 11);
+        let late = vec![(11, Some(440)), (12, Some(0)), (13, Some(0))];
+        assert_eq!(
+            polled(&mut receiver, t + ms(210)),
+            [(11, 1, 1, {
+                // The reference is that of the first packet: what came earlier lies before it.
+                late.into_iter().map(|(seq, tick)| (seq, tick.map(|tick| tick - 256))).collect()
+            })]
+        );
+        receiver.handle_packet(t + ms(220), 11);
+        receiver.handle_packet(t + ms(220), 13);
+        assert_eq!(receiver.next_deadline(), None, "copies are no news");
+    }
+
+    #[test]
+    fn many_packets_are_reported_at_once_in_messages_of_bounded_size() {
+        let t = epoch();
+        let mut receiver = TwccReceiver::new(t);
+        for seq in 0..399 {
+            receiver.handle_packet(t, seq);
+        }
+        assert_eq!(polled(&mut receiver, t), []);
+        receiver.handle_packet(t, 399);
+        let told = polled(&mut receiver, t);
+        assert_eq!(told.iter().map(|told| told.3.len()).collect::<Vec<_>>(), [400]);
+        for seq in 400..1300 {
+            receiver.handle_packet(t, seq);
+        }
+        let told = polled(&mut receiver, t);
+        assert_eq!(told.iter().map(|told| told.3.len()).collect::<Vec<_>>(), [400, 400, 100]);
+        assert_eq!(told.iter().map(|told| told.1).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_jump_in_the_numbers_starts_anew() {
+        let t = epoch();
+        for (first, jump) in [(0u16, 2048u16), (100, 40_000), (5000, 2952), (30_000, 60_000)] {
+            let mut receiver = TwccReceiver::new(t);
+            receiver.handle_packet(t, first);
+            receiver.handle_packet(t + ms(10), jump);
+            assert_eq!(polled(&mut receiver, t + ms(110)), [(jump, 0, 0, vec![(jump, Some(40))])]);
+        }
+        // A long gap within the window is skipped rather than told in several messages.
+        let mut receiver = TwccReceiver::new(t);
+        receiver.handle_packet(t, 0);
+        assert_eq!(polled(&mut receiver, t + ms(100)).len(), 1);
+        receiver.handle_packet(t + ms(200), 2000);
+        assert_eq!(polled(&mut receiver, t + ms(300)), [(2000, 1, 3, vec![(2000, Some(32))])]);
+    }
+
+    #[test]
+    fn arrivals_too_far_apart_for_a_delta_go_into_two_messages() {
+        let t = epoch();
+        let mut receiver = TwccReceiver::new(t);
+        receiver.handle_packet(t, 1);
+        receiver.handle_packet(t + ms(8300), 2);
+        let told = polled(&mut receiver, t + ms(8300));
+        assert_eq!(told, [(1, 0, 0, vec![(1, Some(0))]), (2, 1, 129, vec![(2, Some(176))])]);
+    }
+
+    #[test]
+    fn a_history_tells_each_fate_once() {
+        let t = epoch();
+        let mut history = SendHistory::new(t);
+        for at in 0..70_000u64 {
+            let seq = history.record(t + ms(at), 1000 + usize::try_from(at % 100).unwrap());
+            assert_eq!(u64::from(seq), at % 65_536);
+        }
+        let now = t + ms(70_050);
+        let mut ack = |packets: &[(u64, Option<i64>)]| {
+            let mut reports = Vec::new();
+            let packets = packets.iter().map(|(seq, tick)| (truncate(*seq), *tick));
+            history.ack(now, packets, |report| reports.push((report.seq, report.arrival)));
+            reports
+        };
+        assert_eq!(ack(&[(69_990, Some(1)), (69_991, None)]), [(69_990, Some(1)), (69_991, None)]);
+        assert_eq!(ack(&[(69_990, Some(1)), (69_990, None), (69_991, None)]), []);
+        assert_eq!(ack(&[(69_991, Some(7))]), [(69_991, Some(7))], "it was only late");
+        assert_eq!(ack(&[(70_000, Some(1)), (70_001, Some(1)), (68_975, Some(1))]), []);
+        assert_eq!(ack(&[(68_976, Some(1))]), [(68_976, Some(1))], "the oldest remembered");
+
+        let mut reports = Vec::new();
+        history.ack(now, [(truncate(69_992), Some(0))], |report| reports.push(report));
+        let [report] = reports[..] else { panic!("{reports:?}") };
+        assert_eq!((report.bytes, now - report.sent), (1092, ms(58)));
+    }
+
+    #[test]
+    fn an_empty_history_has_no_memory_and_takes_any_feedback() {
+        let mut history = SendHistory::new(epoch());
+        assert_eq!(history.sent.capacity(), 0);
+        assert_eq!(size_of::<Sent>(), 8);
+        for seq in [0, 1, 1000, 65_535] {
+            history.ack(epoch(), [(seq, Some(1))], |report| panic!("{report:?}"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn feedback_is_whole_and_bounded_for_any_arrivals(
+            packets in prop::collection::vec(
+                (prop_oneof![8 => 0u16..5, 2 => 0u16..600, 1 => any::<u16>()], 0u64..30, any::<bool>()),
+                1..300
+            )
+        ) {
+            let t = epoch();
+            let mut receiver = TwccReceiver::new(t);
+            let (mut now, mut seq) = (t, 0u16);
+            for (step, pause, back) in packets {
+                now += ms(pause);
+                seq = if back { seq.wrapping_sub(step) } else { seq.wrapping_add(step) };
+                receiver.handle_packet(now, seq);
+                prop_assert!(receiver.arrivals.len() <= TWCC_ARRIVALS_MAX);
+                for (base, _, _, packets) in polled(&mut receiver, now) {
+                    prop_assert!((1..=TWCC_FEEDBACK_PACKETS_MAX).contains(&packets.len()));
+                    prop_assert!(packets.last().unwrap().1.is_some());
+                    let mut previous = 0;
+                    for (at, (seq, tick)) in (0u16..).zip(&packets) {
+                        prop_assert_eq!(*seq, base.wrapping_add(at));
+                        if let Some(tick) = tick {
+                            prop_assert!(i16::try_from(tick - previous).is_ok());
+                            previous = *tick;
+                        }
+                    }
+                }
+                prop_assert!(receiver.next_deadline().is_none_or(|deadline| deadline > now));
+            }
+        }
+
+        #[test]
+        fn every_packet_is_told_with_its_arrival_whatever_is_lost_or_reordered(
+            first in any::<u16>(),
+            fates in prop::collection::vec(0u64..10, 1..500),
+        ) {
+            let t = epoch();
+            let mut arrivals: Vec<(u64, u16)> = fates
+                .iter()
+                .enumerate()
+                .filter(|(at, fate)| *at == 0 || **fate != 0)
+                .map(|(at, fate)| {
+                    let late = if *fate == 1 && at > 0 { 150 } else { 0 };
+                    (at as u64 + late, first.wrapping_add(u16::try_from(at).unwrap()))
+                })
+                .collect();
+            arrivals.sort_unstable();
+            let mut receiver = TwccReceiver::new(t);
+            let mut told: BTreeMap<u16, i64> = BTreeMap::new();
+            let mut pending = arrivals.iter().peekable();
+            for at in 0..fates.len() as u64 + 300 {
+                while let Some((_, seq)) = pending.next_if(|(due, _)| *due <= at) {
+                    receiver.handle_packet(t + ms(at), *seq);
+                }
+                for (_, _, reference, packets) in polled(&mut receiver, t + ms(at)) {
+                    for (seq, tick) in packets {
+                        if let Some(tick) = tick {
+                            let tick = i64::from(reference) * REFERENCE_TICKS + tick;
+                            prop_assert!(*told.entry(seq).or_insert(tick) == tick);
+                        }
+                    }
+                }
+            }
+            let expected: BTreeMap<u16, i64> =
+                arrivals.iter().map(|(at, seq)| (*seq, i64::try_from(*at).unwrap() * 4)).collect();
+            prop_assert_eq!(told, expected);
+        }
+    }
+}

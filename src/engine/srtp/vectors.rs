@@ -136,7 +136,7 @@ fn what_is_sealed_opens_for_every_profile_body_and_header() {
         let mut context = OpenContext::default();
         let mut index = 65_500;
         for payload_len in [0, 1, 15, 16, 17, 100, 1180] {
-            let payload: Vec<u8> = (0..payload_len).map(|i| (i % 251) as u8).collect();
+            let payload: Vec<u8> = (0..251).cycle().take(payload_len).collect();
             for (prefix, padding) in [(&[][..], 0), (&[], 5), (&[1, 2], 0), (&[1, 2], 255)] {
                 index += 7;
                 let mut out = header(u16::try_from(index & 0xffff).unwrap(), 99);

@@ -25,10 +25,10 @@ pub(super) struct CreateConsumer {
     #[schema(value_type = String)]
     peer_id: PeerId,
     /// Where it is sent; the peer's own.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = String, format = "uuid")]
     transport_id: TransportId,
     /// What it copies; of the same room.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = String, format = "uuid")]
     producer_id: ProducerId,
     /// What the client can receive.
     #[schema(value_type = Object)]
@@ -74,13 +74,13 @@ fn layers(value: Value) -> Result<(u8, Option<u8>), ApiError> {
     };
     let mut fields = Fields::new(map);
     let mut layer = |name| {
-        let layer = fields
-            .optional_u64(name)
-            .map_err(|error| ApiError::new(error.code, format!("preferredLayers.{}", error.message)))?;
+        let layer = fields.optional_u64(name).map_err(|error| {
+            ApiError::new(error.code, format!("preferredLayers.{}", error.message))
+        })?;
         Ok::<_, ApiError>(layer.map(|layer| u8::try_from(layer).unwrap_or(u8::MAX)))
     };
-    let spatial = layer("spatialLayer")?
-        .ok_or_else(|| ApiError::missing("preferredLayers.spatialLayer"))?;
+    let spatial =
+        layer("spatialLayer")?.ok_or_else(|| ApiError::missing("preferredLayers.spatialLayer"))?;
     Ok((spatial, layer("temporalLayer")?))
 }
 
@@ -109,10 +109,7 @@ pub(super) async fn create(
 #[utoipa::path(post, path = "/media/consumer/{consumerId}/pause", tag = "calls",
     params(("consumerId" = String, Path)), responses(
     (status = 201, body = Success<Done>), (status = "4XX", body = Failure)))]
-pub(super) async fn pause(
-    State(control): State<Control>,
-    Of(consumer): Of<ConsumerId>,
-) -> Answer {
+pub(super) async fn pause(State(control): State<Control>, Of(consumer): Of<ConsumerId>) -> Answer {
     control.pause_consumer(consumer, true).await?;
     created(Done::YES)
 }
@@ -121,10 +118,7 @@ pub(super) async fn pause(
 #[utoipa::path(post, path = "/media/consumer/{consumerId}/resume", tag = "calls",
     params(("consumerId" = String, Path)), responses(
     (status = 201, body = Success<Done>), (status = "4XX", body = Failure)))]
-pub(super) async fn resume(
-    State(control): State<Control>,
-    Of(consumer): Of<ConsumerId>,
-) -> Answer {
+pub(super) async fn resume(State(control): State<Control>, Of(consumer): Of<ConsumerId>) -> Answer {
     control.pause_consumer(consumer, false).await?;
     created(Done::YES)
 }
@@ -145,10 +139,7 @@ pub(super) async fn key_frame(
 #[utoipa::path(delete, path = "/media/consumer/{consumerId}", tag = "calls",
     params(("consumerId" = String, Path)), responses(
     (status = 200, body = Success<Done>), (status = "4XX", body = Failure)))]
-pub(super) async fn delete(
-    State(control): State<Control>,
-    Of(consumer): Of<ConsumerId>,
-) -> Answer {
+pub(super) async fn delete(State(control): State<Control>, Of(consumer): Of<ConsumerId>) -> Answer {
     control.close_consumer(consumer).await?;
     ok(Done::YES)
 }

@@ -31,9 +31,8 @@ pub(super) fn read(parameters: &Value) -> Result<DtlsRequest, ApiError> {
     let mut chosen = None;
     for (index, fingerprint) in fingerprints.iter().enumerate() {
         let at = format!("dtlsParameters.fingerprints[{index}]");
-        let object = fingerprint
-            .as_object()
-            .ok_or_else(|| ApiError::invalid(&at, "must be an object"))?;
+        let object =
+            fingerprint.as_object().ok_or_else(|| ApiError::invalid(&at, "must be an object"))?;
         let algorithm = text(object, &at, "algorithm")?;
         let value = text(object, &at, "value")?;
         if chosen.is_none() && algorithm.eq_ignore_ascii_case("sha-256") {

@@ -34,7 +34,9 @@ impl Fields {
 
     pub(super) fn optional_bool(&mut self, name: &str) -> Result<Option<bool>, ApiError> {
         self.optional(name)
-            .map(|value| value.as_bool().ok_or_else(|| ApiError::invalid(name, "must be a boolean")))
+            .map(|value| {
+                value.as_bool().ok_or_else(|| ApiError::invalid(name, "must be a boolean"))
+            })
             .transpose()
     }
 

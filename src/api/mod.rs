@@ -18,8 +18,8 @@ pub mod openapi;
 mod path;
 mod producers;
 mod reply;
-pub mod router;
 mod rooms;
+pub mod router;
 mod transports;
 
 use std::future::Future;

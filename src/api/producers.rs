@@ -29,7 +29,7 @@ pub(super) struct CreateProducer {
     #[schema(value_type = String)]
     peer_id: PeerId,
     /// Where it arrives; the peer's own.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = String, format = "uuid")]
     transport_id: TransportId,
     /// `audio` or `video`.
     #[schema(value_type = String)]
@@ -97,9 +97,8 @@ fn source(fields: &mut Fields, kind: MediaKind) -> Result<String, ApiError> {
 }
 
 fn app_data(fields: &mut Fields) -> Result<Value, ApiError> {
-    let app_data = fields
-        .optional("appData")
-        .unwrap_or_else(|| Value::Object(serde_json::Map::default()));
+    let app_data =
+        fields.optional("appData").unwrap_or_else(|| Value::Object(serde_json::Map::default()));
     if app_data.to_string().len() > APP_DATA_BYTES_MAX {
         let must = format!("must be at most {APP_DATA_BYTES_MAX} bytes of JSON");
         return Err(ApiError::invalid("appData", &must));
@@ -112,7 +111,7 @@ fn app_data(fields: &mut Fields) -> Result<Value, ApiError> {
 #[serde(rename_all = "camelCase")]
 pub(super) struct ProducerReply {
     /// Its name.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = String, format = "uuid")]
     producer_id: ProducerId,
 }
 
@@ -142,10 +141,7 @@ pub(super) async fn create(
 #[utoipa::path(post, path = "/media/producer/{producerId}/pause", tag = "calls",
     params(("producerId" = String, Path)), responses(
     (status = 201, body = Success<Done>), (status = "4XX", body = Failure)))]
-pub(super) async fn pause(
-    State(control): State<Control>,
-    Of(producer): Of<ProducerId>,
-) -> Answer {
+pub(super) async fn pause(State(control): State<Control>, Of(producer): Of<ProducerId>) -> Answer {
     control.pause_producer(producer, true).await?;
     created(Done::YES)
 }
@@ -154,10 +150,7 @@ pub(super) async fn pause(
 #[utoipa::path(post, path = "/media/producer/{producerId}/resume", tag = "calls",
     params(("producerId" = String, Path)), responses(
     (status = 201, body = Success<Done>), (status = "4XX", body = Failure)))]
-pub(super) async fn resume(
-    State(control): State<Control>,
-    Of(producer): Of<ProducerId>,
-) -> Answer {
+pub(super) async fn resume(State(control): State<Control>, Of(producer): Of<ProducerId>) -> Answer {
     control.pause_producer(producer, false).await?;
     created(Done::YES)
 }
@@ -166,10 +159,7 @@ pub(super) async fn resume(
 #[utoipa::path(delete, path = "/media/producer/{producerId}", tag = "calls",
     params(("producerId" = String, Path)), responses(
     (status = 200, body = Success<Done>), (status = "4XX", body = Failure)))]
-pub(super) async fn delete(
-    State(control): State<Control>,
-    Of(producer): Of<ProducerId>,
-) -> Answer {
+pub(super) async fn delete(State(control): State<Control>, Of(producer): Of<ProducerId>) -> Answer {
     control.close_producer(producer).await?;
     ok(Done::YES)
 }

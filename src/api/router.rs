@@ -72,7 +72,17 @@ pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
 
 /// First segments that routes use or will use.
 const TAKEN: [&str; 11] = [
-    "", "media", "healthz", "readyz", "metrics", "admin", "api", "docs-json", "whip", "whep", "ws",
+    "",
+    "media",
+    "healthz",
+    "readyz",
+    "metrics",
+    "admin",
+    "api",
+    "docs-json",
+    "whip",
+    "whep",
+    "ws",
 ];
 
 /// The Swagger path with its slash.
@@ -80,7 +90,8 @@ fn docs_path(path: &str) -> io::Result<String> {
     let path = path.trim_matches('/');
     let first = path.split('/').next().unwrap_or_default();
     let plain = path.split('/').all(|segment| {
-        !segment.is_empty() && segment.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+        !segment.is_empty()
+            && segment.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
     });
     if !plain || TAKEN.contains(&first) {
         let message = format!("the Swagger path {path:?} is malformed or taken by another route");

@@ -8,9 +8,7 @@ use rand::distr::Alphanumeric;
 use super::error::ControlError;
 use super::registry::Transport;
 use crate::ortc::scalability::Scalability;
-use crate::ortc::types::{
-    MediaKind, ProducerType, RtpCapabilities, RtpMapping, RtpParameters,
-};
+use crate::ortc::types::{MediaKind, ProducerType, RtpCapabilities, RtpMapping, RtpParameters};
 use crate::ortc::{self, OrtcError};
 
 /// mediasoup's range of SSRCs, less room for a producer's further encodings. 1234, which clients

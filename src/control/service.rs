@@ -153,8 +153,7 @@ impl Control {
         for happening in &effects.events {
             journal::note(happening);
             let room = &happening.room;
-            let log =
-                state.logs.entry(room.clone()).or_insert_with(|| RoomLog::new(room.clone()));
+            let log = state.logs.entry(room.clone()).or_insert_with(|| RoomLog::new(room.clone()));
             log.append(now, self.inner.clock, &happening.event);
             if matches!(happening.event, RoomEvent::RoomClosed { .. }) {
                 state.logs.remove(room);
@@ -163,9 +162,7 @@ impl Control {
         let closes = effects
             .closes
             .into_iter()
-            .map(|(shard, close)| {
-                (shard, close, self.inner.dispatcher.submit(shard, close.into()))
-            })
+            .map(|(shard, close)| (shard, close, self.inner.dispatcher.submit(shard, close.into())))
             .collect();
         Closing { inner: Arc::clone(&self.inner), closes }
     }

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 
-use super::command::{DtlsState, Event, FromShard, IceState, Inventory};
 use super::command::{Command, Reply};
+use super::command::{DtlsState, Event, FromShard, IceState, Inventory};
 use super::registry::{Close, Effects, Transport};
 use super::service::{Control, State, now};
 use crate::events::RoomEvent;
@@ -92,12 +92,18 @@ impl Control {
             closes.extend(found.transports.iter().filter_map(|id| {
                 stray(registry.any_transport(*id).is_some(), Close::Transport(*id))
             }));
-            closes.extend(found.producers.iter().filter_map(|id| {
-                stray(registry.knows_producer(*id), Close::Producer(*id))
-            }));
-            closes.extend(found.consumers.iter().filter_map(|id| {
-                stray(registry.knows_consumer(*id), Close::Consumer(*id))
-            }));
+            closes.extend(
+                found
+                    .producers
+                    .iter()
+                    .filter_map(|id| stray(registry.knows_producer(*id), Close::Producer(*id))),
+            );
+            closes.extend(
+                found
+                    .consumers
+                    .iter()
+                    .filter_map(|id| stray(registry.knows_consumer(*id), Close::Consumer(*id))),
+            );
             self.settle(state, effects)
         });
         closing.finish_later();

@@ -15,7 +15,7 @@ use crate::ortc::types::{MediaKind, ProducerType};
 #[serde(rename_all = "camelCase")]
 pub struct ProducerView {
     /// Its name.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = String, format = "uuid")]
     pub producer_id: ProducerId,
     /// Whose it is.
     #[schema(value_type = String)]
@@ -56,7 +56,7 @@ impl ProducerView {
 #[serde(rename_all = "camelCase")]
 pub struct TransportView {
     /// Its name.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = String, format = "uuid")]
     pub id: TransportId,
     /// What the client means to do with it.
     pub direction: Direction,

@@ -20,10 +20,7 @@ impl HttpCounts {
     #[must_use]
     pub fn all(&self) -> Vec<(String, u16, u64)> {
         self.0.with(|counts| {
-            counts
-                .iter()
-                .map(|((route, class), count)| (route.clone(), *class, *count))
-                .collect()
+            counts.iter().map(|((route, class), count)| (route.clone(), *class, *count)).collect()
         })
     }
 }

@@ -56,8 +56,7 @@ impl Registry {
         transport.ssrcs.extend(&new.ssrcs);
         producer.consumers.insert(id);
         let NewConsumer { transport, producer, ssrcs, paused } = new;
-        self.consumers
-            .insert(id, Consumer { transport, producer, ssrcs, paused, ready: false });
+        self.consumers.insert(id, Consumer { transport, producer, ssrcs, paused, ready: false });
         Ok(())
     }
 

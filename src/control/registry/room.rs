@@ -91,9 +91,7 @@ impl Registry {
     /// Ends the room if nobody is left in it.
     pub(super) fn close_room_if_empty(&mut self, id: &RoomId) -> Effects {
         match self.rooms.get(id) {
-            Some(room) if room.peers.is_empty() => {
-                self.close_room(id, "empty").unwrap_or_default()
-            }
+            Some(room) if room.peers.is_empty() => self.close_room(id, "empty").unwrap_or_default(),
             _ => Effects::default(),
         }
     }

@@ -11,8 +11,8 @@ use crate::control::negotiation;
 use crate::control::registry::NewConsumer;
 use crate::control::service::{Control, State, whole};
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, TransportId};
-use crate::ortc::types::{MediaKind, ProducerType, RtpCapabilities, RtpParameters};
 use crate::ortc;
+use crate::ortc::types::{MediaKind, ProducerType, RtpCapabilities, RtpParameters};
 
 /// The score of a stream without losses; scoring by loss is not done yet, and clients read 10 as
 /// "fine".
@@ -66,10 +66,10 @@ pub struct Layers {
 #[serde(rename_all = "camelCase")]
 pub struct ConsumerReply {
     /// Its name.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = String, format = "uuid")]
     pub id: ConsumerId,
     /// What it copies.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = String, format = "uuid")]
     pub producer_id: ProducerId,
     /// `audio` or `video`.
     #[schema(value_type = String)]
@@ -160,11 +160,8 @@ impl Control {
             pipe: false,
         })?;
         let id = ConsumerId::random();
-        let layers = negotiation::preferred_layers(
-            source.producer_type,
-            &rtp,
-            request.preferred_layers,
-        );
+        let layers =
+            negotiation::preferred_layers(source.producer_type, &rtp, request.preferred_layers);
         let scores = vec![SCORE_MAX; source.consumable.encodings.len()];
         let mut reply = ConsumerReply {
             id,
@@ -174,11 +171,7 @@ impl Control {
             producer_type: source.producer_type,
             paused: request.paused,
             producer_paused: source.paused,
-            score: Score {
-                score: SCORE_MAX,
-                producer_score: SCORE_MAX,
-                producer_scores: scores,
-            },
+            score: Score { score: SCORE_MAX, producer_score: SCORE_MAX, producer_scores: scores },
             preferred_layers: layers
                 .map(|(spatial_layer, temporal_layer)| Layers { spatial_layer, temporal_layer }),
             app_data: source.app_data.clone(),
@@ -195,7 +188,8 @@ impl Control {
             paused: request.paused,
         };
         state.registry.reserve_consumer(id, new)?;
-        rtp.mid = state.registry.transport_mut(*on).map(super::super::registry::Transport::take_mid);
+        rtp.mid =
+            state.registry.transport_mut(*on).map(super::super::registry::Transport::take_mid);
         reply.rtp_parameters.mid.clone_from(&rtp.mid);
         let command = CreateConsumer {
             transport: *on,

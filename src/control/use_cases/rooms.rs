@@ -93,7 +93,7 @@ impl Control {
         whole(async move {
             let closing = control.inner.state.with(|state| {
                 let effects = state.registry.close_room(&room, "deleted")?;
-                Ok(control.settle(state, effects))
+                Ok::<_, ControlError>(control.settle(state, effects))
             })?;
             closing.finish().await;
             Ok(())
@@ -123,8 +123,6 @@ impl Control {
     /// # Errors
     /// [`ControlError::RoomNotFound`].
     pub fn room(&self, room: &RoomId) -> Result<RoomView, ControlError> {
-        self.inner
-            .state
-            .with(|state| RoomView::of(room, &state.registry, self.inner.clock))
+        self.inner.state.with(|state| RoomView::of(room, &state.registry, self.inner.clock))
     }
 }

@@ -58,7 +58,7 @@ pub struct DtlsParameters {
 #[serde(rename_all = "camelCase")]
 pub struct TransportReply {
     /// Its name.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = String, format = "uuid")]
     pub id: TransportId,
     /// The server's part of ICE.
     pub ice_parameters: IceParameters,

@@ -35,6 +35,35 @@ pub const CODECS_MAX: usize = 256;
 /// Header extensions in a peer's parameters or capabilities.
 pub const HEADER_EXTENSIONS_MAX: usize = 128;
 
+/// RTCP feedback mechanisms of one codec; browsers name five.
+pub const RTCP_FEEDBACK_MAX: usize = 32;
+
+/// Parameters of one codec or header extension, or fields of one encoding; browsers use under ten.
+pub const CODEC_PARAMETERS_MAX: usize = 64;
+
+/// Characters of a codec parameter's name or value: H264's `sprop-parameter-sets` may take some
+/// hundreds.
+pub const PARAMETER_CHARS_MAX: usize = 1024;
+
+/// Characters of a MIME type; the longest registered RTP name with its kind is under 40.
+pub const MIME_CHARS_MAX: usize = 64;
+
+/// Characters of a header extension's URI; the longest known one has 88.
+pub const EXTENSION_URI_CHARS_MAX: usize = 256;
+
+/// Characters of a producer's MID or RID: a one-byte header extension carries 16 bytes (RFC 8285
+/// §4.2), doubled for senders that use two-byte headers.
+pub const MID_CHARS_MAX: usize = 32;
+
+/// Characters of a CNAME: an SDES item carries 255 bytes (RFC 3550 §6.5).
+pub const CNAME_CHARS_MAX: usize = 255;
+
+/// Characters of an msid: two ids of at most 64 and a space (RFC 8830 §2).
+pub const MSID_CHARS_MAX: usize = 129;
+
+/// Characters of a scalability mode; the longest known one, `L3T3_KEY_SHIFT`, has 14.
+pub const SCALABILITY_MODE_CHARS_MAX: usize = 32;
+
 /// Peers of one room.
 pub const PEERS_PER_ROOM_MAX: usize = 10_000;
 

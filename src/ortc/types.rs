@@ -1,7 +1,15 @@
 //! RTP capabilities and parameters as they travel in JSON (mediasoup's shapes).
+//!
+//! Owns the data types and questions about one value; rules between values live in the sibling
+//! modules. Used by the control thread and, inside commands, by every shard. A value that came
+//! from a client is made by [`super::parse_rtp_parameters`] or [`super::parse_rtp_capabilities`],
+//! which check and bound it; `Deserialize` alone does neither.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use super::codec::Codec;
+use super::scalability::Scalability;
 
 /// Audio or video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -11,6 +19,34 @@ pub enum MediaKind {
     Audio,
     /// Pictures.
     Video,
+}
+
+impl MediaKind {
+    /// `audio` or `video`, as in JSON.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Audio => "audio",
+            Self::Video => "video",
+        }
+    }
+
+    /// The kind of a MIME type such as `video/VP8`; `None` unless it is `audio/…` or `video/…`.
+    #[must_use]
+    pub fn of(mime: &str) -> Option<Self> {
+        let (kind, name) = mime.split_once('/')?;
+        match kind {
+            _ if name.is_empty() => None,
+            _ if kind.eq_ignore_ascii_case("audio") => Some(Self::Audio),
+            _ if kind.eq_ignore_ascii_case("video") => Some(Self::Video),
+            _ => None,
+        }
+    }
+}
+
+/// The payload type that an RTX codec's `apt` parameter names (RFC 4588 §8.1).
+fn apt(parameters: &Map<String, Value>) -> Option<u8> {
+    parameters.get("apt").and_then(Value::as_u64).and_then(|apt| u8::try_from(apt).ok())
 }
 
 /// Direction of a header extension, seen from the router.
@@ -63,6 +99,20 @@ pub struct RtpCodecCapability {
     pub rtcp_feedback: Vec<RtcpFeedback>,
 }
 
+impl RtpCodecCapability {
+    /// The codec that the MIME type names.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        Codec::of(&self.mime_type)
+    }
+
+    /// For RTX: the payload type of the media it repairs.
+    #[must_use]
+    pub fn apt(&self) -> Option<u8> {
+        apt(&self.parameters)
+    }
+}
+
 /// A header extension that a router or client is able to handle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -112,6 +162,20 @@ pub struct RtpCodecParameters {
     /// RTCP feedback mechanisms.
     #[serde(default)]
     pub rtcp_feedback: Vec<RtcpFeedback>,
+}
+
+impl RtpCodecParameters {
+    /// The codec that the MIME type names.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        Codec::of(&self.mime_type)
+    }
+
+    /// For RTX: the payload type of the media it repairs.
+    #[must_use]
+    pub fn apt(&self) -> Option<u8> {
+        apt(&self.parameters)
+    }
 }
 
 /// A header extension in use, with its id.
@@ -166,6 +230,14 @@ pub struct RtpEncodingParameters {
     pub extra: Map<String, Value>,
 }
 
+impl RtpEncodingParameters {
+    /// The layers of this encoding; a single one of each when it names no mode.
+    #[must_use]
+    pub fn scalability(&self) -> Scalability {
+        self.scalability_mode.as_deref().map_or(Scalability::SINGLE, Scalability::of)
+    }
+}
+
 /// RTCP settings of a producer or consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -197,6 +269,26 @@ pub struct RtpParameters {
     /// Media stream and track id, `stream track`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub msid: Option<String>,
+}
+
+impl RtpParameters {
+    /// The id on the wire of the header extension with that URI, if negotiated.
+    #[must_use]
+    pub fn extension_id(&self, uri: &str) -> Option<u8> {
+        self.header_extensions.iter().find(|extension| extension.uri == uri).map(|found| found.id)
+    }
+
+    /// The first codec that is no RTX.
+    #[must_use]
+    pub fn media_codec(&self) -> Option<&RtpCodecParameters> {
+        self.codecs.iter().find(|codec| !codec.codec().is_rtx())
+    }
+
+    /// The RTX codec that repairs the given payload type.
+    #[must_use]
+    pub fn rtx_codec_of(&self, payload_type: u8) -> Option<&RtpCodecParameters> {
+        self.codecs.iter().find(|codec| codec.codec().is_rtx() && codec.apt() == Some(payload_type))
+    }
 }
 
 /// A producer's payload type and the room's.
@@ -242,4 +334,16 @@ pub enum ProducerType {
     Simulcast,
     /// One encoding with spatial or temporal layers.
     Svc,
+}
+
+impl ProducerType {
+    /// mediasoup's word, as in JSON.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Simple => "simple",
+            Self::Simulcast => "simulcast",
+            Self::Svc => "svc",
+        }
+    }
 }

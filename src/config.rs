@@ -1,1 +1,0 @@
-//! flags + environment + file → checked Config; nothing else reads the environment.

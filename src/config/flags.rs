@@ -1,0 +1,111 @@
+//! The command line, as `--help` shows it. Values stay text here: flags, environment and file go
+//! through the same parsers in [`super::values`].
+
+use std::path::PathBuf;
+
+/// A WebRTC selective forwarding unit: one binary, one UDP port, every core.
+#[derive(Debug, clap::Parser)]
+#[command(name = "ringcast", version, about, after_help = AFTER_HELP)]
+pub(super) struct Flags {
+    /// Read settings from this JSON file: an object with the names of the flags below
+    /// [env: RINGCAST_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+
+    /// Where the API listens [default: 127.0.0.1:6040] [env: RINGCAST_API_LISTEN,
+    /// FILES_SERVICE_APP_PORT (port)]
+    #[arg(long, value_name = "ADDRESS:PORT", help_heading = "API")]
+    api_listen: Option<String>,
+
+    /// Let everyone who reaches the API use it, also from other hosts
+    /// [env: RINGCAST_ALLOW_ANONYMOUS]
+    #[arg(
+        long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", help_heading = "API"
+    )]
+    allow_anonymous: Option<String>,
+
+    /// Path of the Swagger UI [default: docs] [env: RINGCAST_DOCS_PATH, SWAGGER_PATH]
+    #[arg(long, value_name = "PATH", help_heading = "API")]
+    docs_path: Option<String>,
+
+    /// Origins that browsers may call the API from, comma-separated [default: any]
+    /// [env: RINGCAST_CORS_ORIGINS]
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',', help_heading = "API")]
+    cors_origins: Vec<String>,
+
+    /// The one port of all media, UDP and TCP; 0 takes a free one [default: 10000]
+    /// [env: RINGCAST_MEDIA_PORT, MEDIASOUP_RTC_MIN_PORT]
+    #[arg(long, value_name = "PORT", help_heading = "Media")]
+    media_port: Option<String>,
+
+    /// Addresses to receive media on, comma-separated [default: 0.0.0.0,::]
+    /// [env: RINGCAST_MEDIA_LISTEN, MEDIASOUP_LISTEN_IP]
+    #[arg(long, value_name = "IP", value_delimiter = ',', help_heading = "Media")]
+    media_listen: Vec<String>,
+
+    /// IP addresses or host names told to clients, comma-separated [default: the host's addresses]
+    /// [env: RINGCAST_ANNOUNCE, MEDIASOUP_ANNOUNCED_IP]
+    #[arg(long, value_name = "IP|NAME", value_delimiter = ',', help_heading = "Media")]
+    announce: Vec<String>,
+
+    /// Whether media may use UDP [default: true] [env: RINGCAST_MEDIA_UDP]
+    #[arg(long, value_name = "BOOL", help_heading = "Media")]
+    media_udp: Option<String>,
+
+    /// Whether media may use TCP [default: true] [env: RINGCAST_MEDIA_TCP]
+    #[arg(long, value_name = "BOOL", help_heading = "Media")]
+    media_tcp: Option<String>,
+
+    /// Number of shards, or auto for one per usable core [default: auto]
+    /// [env: RINGCAST_SHARDS, MEDIASOUP_NUM_WORKERS]
+    #[arg(long, value_name = "NUMBER", help_heading = "Threads")]
+    shards: Option<String>,
+
+    /// Whether each shard is bound to a core [default: true] [env: RINGCAST_PIN]
+    #[arg(long, value_name = "BOOL", help_heading = "Threads")]
+    pin: Option<String>,
+
+    /// What shards run on: auto, glommio or thread; auto takes a plain thread where io_uring is
+    /// refused [default: auto] [env: RINGCAST_RUNTIME]
+    #[arg(long, value_name = "RUNTIME", help_heading = "Threads")]
+    runtime: Option<String>,
+
+    /// Which log lines, for instance info or ringcast=debug [default: info] [env: RINGCAST_LOG]
+    #[arg(long, value_name = "FILTER", help_heading = "Logs")]
+    log: Option<String>,
+
+    /// Form of log lines: text or json [default: text] [env: RINGCAST_LOG_FORMAT]
+    #[arg(long, value_name = "FORMAT", help_heading = "Logs")]
+    log_format: Option<String>,
+}
+
+const AFTER_HELP: &str = "\
+A flag wins over the environment, the environment over the file. Without --allow-anonymous the API \
+listens on loopback only, unless a variable of the replaced service (MEDIASOUP_…, \
+FILES_SERVICE_APP_PORT, SWAGGER_PATH) is set: then it listens on all addresses.";
+
+impl Flags {
+    /// The values given for a flag; `None` when it was not given.
+    pub(super) fn given(&self, name: &str) -> Option<Vec<String>> {
+        let one = |value: &Option<String>| value.clone().map(|value| vec![value]);
+        let many = |values: &Vec<String>| (!values.is_empty()).then(|| values.clone());
+        match name {
+            "api-listen" => one(&self.api_listen),
+            "allow-anonymous" => one(&self.allow_anonymous),
+            "docs-path" => one(&self.docs_path),
+            "cors-origins" => many(&self.cors_origins),
+            "media-port" => one(&self.media_port),
+            "media-listen" => many(&self.media_listen),
+            "announce" => many(&self.announce),
+            "media-udp" => one(&self.media_udp),
+            "media-tcp" => one(&self.media_tcp),
+            "shards" => one(&self.shards),
+            "pin" => one(&self.pin),
+            "runtime" => one(&self.runtime),
+            "log" => one(&self.log),
+            "log-format" => one(&self.log_format),
+            _ => None,
+        }
+    }
+}

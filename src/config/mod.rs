@@ -1,0 +1,230 @@
+//! Flags + environment + file → checked [`Config`]; nothing else reads the environment.
+//!
+//! Owns every setting: its names, default and rules. Called once by `main` before any thread is
+//! made; a [`Config`] never changes afterwards. Invariants: what is in a [`Config`] was parsed, so no
+//! reader checks it again; flags win over the environment, the environment over the file; an error
+//! names the setting and where it came from. An environment variable that is empty counts as absent.
+//!
+//! The environment is an argument, so that tests need no process. Not here: whether a port is free,
+//! which addresses the host has, how many cores are usable. The node finds out.
+
+mod flags;
+mod sources;
+mod values;
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::Parser as _;
+
+use self::flags::Flags;
+pub use self::sources::Origin;
+use self::sources::Sources;
+
+/// Port of the API when nothing else is said: the replaced service's.
+const API_PORT: u16 = 6040;
+
+/// Media port when nothing else is said: the first of the replaced service's range.
+const MEDIA_PORT: u16 = 10_000;
+
+/// Variables of the replaced service. Any of them means that this server stands in its place, where
+/// clients reach the API from outside.
+const REPLACED_SERVICE: [&str; 7] = [
+    "FILES_SERVICE_APP_PORT",
+    "MEDIASOUP_ANNOUNCED_IP",
+    "MEDIASOUP_LISTEN_IP",
+    "MEDIASOUP_NUM_WORKERS",
+    "MEDIASOUP_RTC_MAX_PORT",
+    "MEDIASOUP_RTC_MIN_PORT",
+    "SWAGGER_PATH",
+];
+
+/// What the server was told to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where the API listens; port 0 takes any free one. When it is `[::]` only because of the
+    /// replaced service's variables and the host has no IPv6, `0.0.0.0` means the same.
+    pub api_listen: SocketAddr,
+    /// UDP and TCP port of all media; 0 takes any free one.
+    pub media_port: u16,
+    /// Addresses that media is received on, without repetition; never empty.
+    pub media_listen: Vec<IpAddr>,
+    /// IP addresses or host names told to clients; empty is the host's own addresses.
+    pub announce: Vec<String>,
+    /// Shards, 1–[`crate::limits::SHARDS_MAX`]; `None` is one per usable core.
+    pub shards: Option<usize>,
+    /// Whether shards are bound to cores.
+    pub pin: bool,
+    /// What shards run on.
+    pub runtime: Runtime,
+    /// Media over UDP; this or `media_tcp` is true.
+    pub media_udp: bool,
+    /// Media over TCP (RFC 6544).
+    pub media_tcp: bool,
+    /// Path of the Swagger UI, without slashes at the ends.
+    pub docs_path: String,
+    /// Origins allowed by CORS; empty reflects the request's.
+    pub cors_origins: Vec<String>,
+    /// The API may be reached from outside without credentials.
+    pub allow_anonymous: bool,
+    /// Form of log lines.
+    pub log_format: LogFormat,
+    /// Which log lines, in the filter language of `tracing-subscriber`.
+    pub log_filter: String,
+    /// Sentences to log at start.
+    pub warnings: Vec<String>,
+}
+
+/// What shards run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Runtime {
+    /// glommio where `io_uring` is permitted, a plain thread elsewhere.
+    #[default]
+    Auto,
+    /// glommio, or no start at all.
+    Glommio,
+    /// A plain thread.
+    Thread,
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Why there is no [`Config`].
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Flags that do not parse, or `--help` or `--version`, whose text this is.
+    #[error("{0}")]
+    Flags(#[from] clap::Error),
+    /// A setting with a value that it cannot have.
+    #[error("{origin}: {reason}")]
+    Invalid {
+        /// Where the value came from.
+        origin: Origin,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file of settings cannot be read.
+    #[error("cannot read the settings in {}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An API open to others without credentials, which nobody asked for.
+    #[error(
+        "the API has no credentials, so it listens on loopback addresses only; {0} is not one \
+         (from {1}): listen on 127.0.0.1, or add --allow-anonymous if everyone who reaches that \
+         address may use it"
+    )]
+    Exposed(SocketAddr, Origin),
+    /// Neither UDP nor TCP.
+    #[error("media needs a way in: --media-udp and --media-tcp cannot both be false")]
+    NoProtocol,
+}
+
+impl ConfigError {
+    /// True for `--help` and `--version`: print to standard output and leave with success.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        matches!(self, Self::Flags(error) if !error.use_stderr())
+    }
+}
+
+impl Config {
+    /// The configuration that arguments (the program's name first), environment and, if one is
+    /// named, file say.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first setting that is wrong, and for `--help` and `--version`.
+    pub fn from_args(
+        args: impl IntoIterator<Item = OsString>,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let flags = Flags::try_parse_from(args)?;
+        let sources = Sources::new(flags, &env)?;
+        let replaced: Vec<&str> =
+            REPLACED_SERVICE.into_iter().filter(|name| sources.has_variable(name)).collect();
+        let allow_anonymous = sources.one("allow-anonymous", values::boolean)?.unwrap_or_default();
+        let api_listen = api_listen(&sources, allow_anonymous, &replaced)?;
+        let media_udp = sources.one("media-udp", values::boolean)?.unwrap_or(true);
+        let media_tcp = sources.one("media-tcp", values::boolean)?.unwrap_or(true);
+        if !media_udp && !media_tcp {
+            return Err(ConfigError::NoProtocol);
+        }
+        Ok(Self {
+            api_listen,
+            media_port: sources.one("media-port", values::port)?.unwrap_or(MEDIA_PORT),
+            media_listen: sources.many("media-listen", values::ip)?.unwrap_or_else(|| {
+                vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
+            }),
+            announce: sources.many("announce", values::announced)?.unwrap_or_default(),
+            shards: sources.one("shards", values::shards)?.flatten(),
+            pin: sources.one("pin", values::boolean)?.unwrap_or(true),
+            runtime: sources.one("runtime", values::runtime)?.unwrap_or_default(),
+            media_udp,
+            media_tcp,
+            docs_path: sources
+                .one("docs-path", values::docs_path)?
+                .unwrap_or_else(|| "docs".to_owned()),
+            cors_origins: sources.many("cors-origins", values::web_origin)?.unwrap_or_default(),
+            allow_anonymous,
+            log_format: sources.one("log-format", values::log_format)?.unwrap_or_default(),
+            log_filter: sources
+                .one("log", values::log_filter)?
+                .unwrap_or_else(|| "info".to_owned()),
+            warnings: warnings(api_listen, &replaced),
+        })
+    }
+}
+
+/// The API's address: as told; all addresses in place of the replaced service; else loopback.
+fn api_listen(
+    sources: &Sources<'_>,
+    allow_anonymous: bool,
+    replaced: &[&str],
+) -> Result<SocketAddr, ConfigError> {
+    let given = sources.one_with_origin("api-listen", values::socket_address)?;
+    let port = sources.variable("FILES_SERVICE_APP_PORT", values::port)?.unwrap_or(API_PORT);
+    match given {
+        Some((address, origin)) => {
+            let permitted = address.ip().is_loopback() || allow_anonymous || !replaced.is_empty();
+            if permitted { Ok(address) } else { Err(ConfigError::Exposed(address, origin)) }
+        }
+        None if replaced.is_empty() => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        None => Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
+    }
+}
+
+fn warnings(api_listen: SocketAddr, replaced: &[&str]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if !api_listen.ip().is_loopback() {
+        let why = if replaced.is_empty() {
+            "--allow-anonymous".to_owned()
+        } else {
+            format!("the environment of the replaced service ({})", replaced.join(", "))
+        };
+        warnings.push(format!(
+            "the API listens on {api_listen} without credentials because of {why}: everyone who \
+             reaches it may use it"
+        ));
+    }
+    if replaced.contains(&"MEDIASOUP_RTC_MAX_PORT") {
+        warnings.push(
+            "MEDIASOUP_RTC_MAX_PORT has no effect: all media uses one port, UDP and TCP".to_owned(),
+        );
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests;

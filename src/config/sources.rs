@@ -1,0 +1,199 @@
+//! Where a setting's text comes from: the flag, else the first variable that is set, else the file.
+//! Knows names and precedence; what a text means is [`super::values`]'.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::ConfigError;
+use super::flags::Flags;
+
+/// Every setting: its flag (and name in the file), and its variables in order of precedence.
+const SETTINGS: [(&str, &[&str]); 14] = [
+    // FILES_SERVICE_APP_PORT gives only the port, and is read apart.
+    ("api-listen", &["RINGCAST_API_LISTEN"]),
+    ("allow-anonymous", &["RINGCAST_ALLOW_ANONYMOUS"]),
+    ("docs-path", &["RINGCAST_DOCS_PATH", "SWAGGER_PATH"]),
+    ("cors-origins", &["RINGCAST_CORS_ORIGINS"]),
+    ("media-port", &["RINGCAST_MEDIA_PORT", "MEDIASOUP_RTC_MIN_PORT"]),
+    ("media-listen", &["RINGCAST_MEDIA_LISTEN", "MEDIASOUP_LISTEN_IP"]),
+    ("announce", &["RINGCAST_ANNOUNCE", "MEDIASOUP_ANNOUNCED_IP"]),
+    ("media-udp", &["RINGCAST_MEDIA_UDP"]),
+    ("media-tcp", &["RINGCAST_MEDIA_TCP"]),
+    ("shards", &["RINGCAST_SHARDS", "MEDIASOUP_NUM_WORKERS"]),
+    ("pin", &["RINGCAST_PIN"]),
+    ("runtime", &["RINGCAST_RUNTIME"]),
+    ("log", &["RINGCAST_LOG"]),
+    ("log-format", &["RINGCAST_LOG_FORMAT"]),
+];
+
+/// Where the value of a setting came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The command line; the flag's name without dashes.
+    Flag(&'static str),
+    /// The environment; the variable's name.
+    Variable(&'static str),
+    /// A file; its path and the name in it.
+    File(PathBuf, String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(f, "--{name}"),
+            Self::Variable(name) => f.write_str(name),
+            Self::File(path, name) => write!(f, "{name} in {}", path.display()),
+        }
+    }
+}
+
+/// What a parser of one text says is wrong.
+pub(super) type Parsed<T> = Result<T, String>;
+
+/// All places that settings are looked up in.
+pub(super) struct Sources<'a> {
+    flags: Flags,
+    env: &'a dyn Fn(&str) -> Option<String>,
+    file: Option<(PathBuf, Map<String, Value>)>,
+}
+
+impl<'a> Sources<'a> {
+    pub(super) fn new(
+        flags: Flags,
+        env: &'a dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let path = flags.config.clone().or_else(|| env("RINGCAST_CONFIG").map(PathBuf::from));
+        let file = match path.filter(|path| !path.as_os_str().is_empty()) {
+            None => None,
+            Some(path) => {
+                let settings = read_file(&path)?;
+                Some((path, settings))
+            }
+        };
+        Ok(Self { flags, env, file })
+    }
+
+    /// True when the variable is set to anything but nothing.
+    pub(super) fn has_variable(&self, name: &str) -> bool {
+        self.text_of(name).is_some()
+    }
+
+    /// A setting with one value.
+    pub(super) fn one<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        Ok(self.one_with_origin(name, parse)?.map(|(value, _)| value))
+    }
+
+    /// A setting with one value, and where it came from.
+    pub(super) fn one_with_origin<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> Result<Option<(T, Origin)>, ConfigError> {
+        let Some((texts, origin)) = self.texts(name)? else { return Ok(None) };
+        let [text] = texts.as_slice() else {
+            return Err(ConfigError::Invalid { origin, reason: "takes one value".to_owned() });
+        };
+        match parse(text.trim()) {
+            Ok(value) => Ok(Some((value, origin))),
+            Err(reason) => Err(ConfigError::Invalid { origin, reason }),
+        }
+    }
+
+    /// A setting with several values, comma-separated in one text; repetitions are dropped. `None`
+    /// when none is left.
+    pub(super) fn many<T: PartialEq>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> Result<Option<Vec<T>>, ConfigError> {
+        let Some((texts, origin)) = self.texts(name)? else { return Ok(None) };
+        let mut values = Vec::new();
+        for text in texts.iter().flat_map(|text| text.split(',')).map(str::trim) {
+            if text.is_empty() {
+                continue;
+            }
+            match parse(text) {
+                Ok(value) if values.contains(&value) => {}
+                Ok(value) => values.push(value),
+                Err(reason) => return Err(ConfigError::Invalid { origin, reason }),
+            }
+        }
+        Ok((!values.is_empty()).then_some(values))
+    }
+
+    /// One variable of the environment, outside the table of settings.
+    pub(super) fn variable<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        self.text_of(name)
+            .map(|text| parse(text.trim()))
+            .transpose()
+            .map_err(|reason| ConfigError::Invalid { origin: Origin::Variable(name), reason })
+    }
+
+    fn text_of(&self, variable: &str) -> Option<String> {
+        (self.env)(variable).filter(|text| !text.trim().is_empty())
+    }
+
+    fn texts(&self, name: &'static str) -> Result<Option<(Vec<String>, Origin)>, ConfigError> {
+        if let Some(texts) = self.flags.given(name) {
+            return Ok(Some((texts, Origin::Flag(name))));
+        }
+        let variables = SETTINGS
+            .iter()
+            .find(|(setting, _)| *setting == name)
+            .map_or(&[] as &[&str], |(_, variables)| variables);
+        for variable in variables {
+            if let Some(text) = self.text_of(variable) {
+                return Ok(Some((vec![text], Origin::Variable(variable))));
+            }
+        }
+        let Some((path, settings)) = &self.file else { return Ok(None) };
+        let Some(value) = settings.get(name) else { return Ok(None) };
+        let origin = Origin::File(path.clone(), name.to_owned());
+        match texts_of(value) {
+            Some(texts) => Ok(Some((texts, origin))),
+            None => Err(ConfigError::Invalid {
+                origin,
+                reason: "must be a string, number, boolean or a list of them".to_owned(),
+            }),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<Map<String, Value>, ConfigError> {
+    let wrong = |reason: String| ConfigError::File { path: path.to_owned(), reason };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let settings = match serde_json::from_str(&text) {
+        Ok(Value::Object(settings)) => settings,
+        Ok(_) => return Err(wrong("must be a JSON object".to_owned())),
+        Err(error) => return Err(wrong(error.to_string())),
+    };
+    match settings.keys().find(|name| !SETTINGS.iter().any(|(setting, _)| setting == name)) {
+        None => Ok(settings),
+        Some(unknown) => {
+            let known: Vec<&str> = SETTINGS.iter().map(|(setting, _)| *setting).collect();
+            Err(wrong(format!("{unknown:?} is no setting; there are {}", known.join(", "))))
+        }
+    }
+}
+
+fn texts_of(value: &Value) -> Option<Vec<String>> {
+    let one = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    };
+    match value {
+        Value::Array(values) => values.iter().map(one).collect(),
+        value => one(value).map(|text| vec![text]),
+    }
+}

@@ -1,0 +1,175 @@
+//! What a router could carry at all, and what rooms carry by default. Tables only; called by
+//! [`super::router_caps`] once per room kind. Numbers are mediasoup's, so that captures and recorded
+//! vectors compare. Never looked at per packet.
+
+use serde_json::{Map, Value, json};
+
+use super::types::{Direction, MediaKind, RtcpFeedback, RtpCodecCapability, RtpHeaderExtension};
+use super::uri;
+
+/// Feedback of a codec: type and parameter.
+type Feedback = &'static [(&'static str, &'static str)];
+
+const NACK_AND_CC: Feedback = &[("nack", ""), ("transport-cc", "")];
+const CC_ONLY: Feedback = &[("transport-cc", "")];
+const NO_FEEDBACK: Feedback = &[];
+const VIDEO_FEEDBACK: Feedback =
+    &[("nack", ""), ("nack", "pli"), ("ccm", "fir"), ("goog-remb", ""), ("transport-cc", "")];
+
+/// Clock rate of every video codec (RFC 3551 §5).
+pub(super) const VIDEO_CLOCK_RATE: u32 = 90_000;
+
+/// Audio codecs of one channel without parameters: name, clock rate, fixed payload type, feedback.
+const MONO: [(&str, u32, Option<u8>, Feedback); 17] = [
+    ("audio/PCMU", 8000, Some(0), CC_ONLY),
+    ("audio/PCMA", 8000, Some(8), CC_ONLY),
+    ("audio/ISAC", 32_000, None, CC_ONLY),
+    ("audio/ISAC", 16_000, None, CC_ONLY),
+    ("audio/G722", 8000, Some(9), CC_ONLY),
+    ("audio/iLBC", 8000, None, CC_ONLY),
+    ("audio/SILK", 24_000, None, CC_ONLY),
+    ("audio/SILK", 16_000, None, CC_ONLY),
+    ("audio/SILK", 12_000, None, CC_ONLY),
+    ("audio/SILK", 8000, None, CC_ONLY),
+    ("audio/CN", 32_000, Some(13), NO_FEEDBACK),
+    ("audio/CN", 16_000, Some(13), NO_FEEDBACK),
+    ("audio/CN", 8000, Some(13), NO_FEEDBACK),
+    ("audio/telephone-event", 48_000, None, NO_FEEDBACK),
+    ("audio/telephone-event", 32_000, None, NO_FEEDBACK),
+    ("audio/telephone-event", 16_000, None, NO_FEEDBACK),
+    ("audio/telephone-event", 8000, None, NO_FEEDBACK),
+];
+
+/// Opus of more than two channels: channels, mapping, streams, coupled streams.
+const MULTIOPUS: [(u8, &str, u8, u8); 3] =
+    [(4, "0,1,2,3", 2, 2), (6, "0,4,1,2,3,5", 4, 2), (8, "0,6,1,2,3,4,5,7", 5, 3)];
+
+/// Every codec a room may be made of; RTX is added to video codecs when a room is made.
+pub(super) fn supported_codecs() -> Vec<RtpCodecCapability> {
+    let mut codecs = vec![audio("audio/opus", 48_000, 2, NACK_AND_CC)];
+    for (channels, mapping, streams, coupled) in MULTIOPUS {
+        codecs.push(RtpCodecCapability {
+            parameters: parameters(json!({
+                "channel_mapping": mapping, "num_streams": streams, "coupled_streams": coupled,
+            })),
+            ..audio("audio/multiopus", 48_000, channels, NACK_AND_CC)
+        });
+    }
+    for (mime, clock_rate, payload_type, feedback) in MONO {
+        codecs.push(RtpCodecCapability {
+            preferred_payload_type: payload_type,
+            ..audio(mime, clock_rate, 1, feedback)
+        });
+    }
+    codecs.push(video("video/VP8", json!({})));
+    codecs.push(video("video/VP9", json!({})));
+    codecs.push(video("video/H264", json!({"level-asymmetry-allowed": 1})));
+    codecs.push(video("video/AV1", json!({})));
+    codecs
+}
+
+/// The codecs of a room: the replaced service's four, then AV1, so that the ids of the four stay.
+#[must_use]
+pub fn default_media_codecs() -> Vec<RtpCodecCapability> {
+    vec![
+        audio("audio/opus", 48_000, 2, NO_FEEDBACK),
+        RtpCodecCapability {
+            rtcp_feedback: Vec::new(),
+            ..video("video/VP8", json!({"x-google-start-bitrate": 300}))
+        },
+        RtpCodecCapability { rtcp_feedback: Vec::new(), ..video("video/VP9", json!({})) },
+        RtpCodecCapability {
+            rtcp_feedback: Vec::new(),
+            ..video(
+                "video/H264",
+                json!({
+                    "packetization-mode": 1,
+                    "profile-level-id": "42e01f",
+                    "level-asymmetry-allowed": 1,
+                }),
+            )
+        },
+        RtpCodecCapability { rtcp_feedback: Vec::new(), ..video("video/AV1", json!({})) },
+    ]
+}
+
+/// Every header extension of a router, in mediasoup's order: audio before video for each URI.
+///
+/// `Recvonly` ones are taken from producers and never offered to consumers: a RID means nothing
+/// behind an SFU, and the dependency descriptor travels only between routers.
+pub(super) fn supported_header_extensions() -> Vec<RtpHeaderExtension> {
+    use Direction::{Recvonly, Sendrecv};
+    let table: [(&str, u8, Option<Direction>, Option<Direction>); 12] = [
+        (uri::MID, 1, Some(Sendrecv), Some(Sendrecv)),
+        (uri::RID, 2, None, Some(Recvonly)),
+        (uri::RRID, 3, None, Some(Recvonly)),
+        (uri::ABS_SEND_TIME, 4, Some(Sendrecv), Some(Sendrecv)),
+        (uri::TRANSPORT_CC, 5, Some(Recvonly), Some(Sendrecv)),
+        (uri::AUDIO_LEVEL, 6, Some(Sendrecv), None),
+        (uri::DEPENDENCY_DESCRIPTOR, DEPENDENCY_DESCRIPTOR_ID, None, Some(Recvonly)),
+        (uri::VIDEO_ORIENTATION, 8, None, Some(Sendrecv)),
+        (uri::TOFFSET, 9, None, Some(Sendrecv)),
+        (uri::ABS_CAPTURE_TIME, 10, Some(Sendrecv), Some(Sendrecv)),
+        (uri::PLAYOUT_DELAY, 11, Some(Sendrecv), Some(Sendrecv)),
+        (uri::PACKET_ID, 12, Some(Sendrecv), Some(Sendrecv)),
+    ];
+    let mut extensions = Vec::new();
+    for (uri, preferred_id, audio, video) in table {
+        for (kind, direction) in [(MediaKind::Audio, audio), (MediaKind::Video, video)] {
+            if let Some(direction) = direction {
+                extensions.push(RtpHeaderExtension {
+                    kind,
+                    uri: uri.to_owned(),
+                    preferred_id,
+                    preferred_encrypt: false,
+                    direction,
+                });
+            }
+        }
+    }
+    extensions
+}
+
+/// The router's id of the dependency descriptor: pipes carry it although consumers never see it.
+pub(super) const DEPENDENCY_DESCRIPTOR_ID: u8 = 7;
+
+fn audio(mime: &str, clock_rate: u32, channels: u8, feedback: Feedback) -> RtpCodecCapability {
+    RtpCodecCapability {
+        kind: MediaKind::Audio,
+        mime_type: mime.to_owned(),
+        preferred_payload_type: None,
+        clock_rate,
+        channels: Some(channels),
+        parameters: Map::new(),
+        rtcp_feedback: rtcp_feedback(feedback),
+    }
+}
+
+fn video(mime: &str, values: Value) -> RtpCodecCapability {
+    RtpCodecCapability {
+        kind: MediaKind::Video,
+        mime_type: mime.to_owned(),
+        preferred_payload_type: None,
+        clock_rate: VIDEO_CLOCK_RATE,
+        channels: None,
+        parameters: parameters(values),
+        rtcp_feedback: rtcp_feedback(VIDEO_FEEDBACK),
+    }
+}
+
+fn parameters(values: Value) -> Map<String, Value> {
+    match values {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+fn rtcp_feedback(feedback: Feedback) -> Vec<RtcpFeedback> {
+    feedback
+        .iter()
+        .map(|&(kind, parameter)| RtcpFeedback {
+            kind: kind.to_owned(),
+            parameter: parameter.to_owned(),
+        })
+        .collect()
+}

@@ -385,6 +385,47 @@ const _: () = assert!(TCP_FIRST_FRAME_BYTES_MAX <= TCP_FRAME_BYTES_MAX);
 const _: () = assert!(TCP_FRAME_BYTES_MAX + 2 <= TCP_READ_BYTES);
 const _: () = assert!(HANDOFF_BYTES_MAX >= MEDIA_DATAGRAM_BYTES_MAX);
 const _: () = assert!(SEGMENTS_PER_TRAIN_MAX <= 64);
+/// Events waiting for one reader; beyond it the reader is disconnected. Equal to the log's length:
+/// whoever is further behind could not be served from the log either.
+pub const EVENT_READER_QUEUE: usize = ROOM_LOG_EVENTS_MAX;
+
+/// Silence on an event stream after which a comment is sent: proxies cut idle streams after 30 s
+/// and more.
+pub const EVENT_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Calls to shards that wait for their answers: each is a few hundred bytes, and a shard answers
+/// thousands per second.
+pub const CALLS_OUTSTANDING_MAX: usize = 16 * 1024;
+
+/// How often the control thread looks for peers and rooms whose grace is over.
+pub const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(5);
+
+/// How long a command that must not be lost (a close) waits before it tries a full lane again.
+pub const CLOSE_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// A report is made once a second; one older than this says that its shard did not turn for 2 s.
+pub const REPORT_AGE_MAX: Duration = Duration::from_secs(3);
+
+/// A node whose every shard is busier than this is not ready for more.
+pub const BUSY_MAX: f64 = 0.95;
+
+/// Characters of a producer's `source`: a word such as `camera`, copied into lists and events.
+pub const SOURCE_CHARS_MAX: usize = 64;
+
+/// Fingerprints in a client's DTLS parameters: one per hash that exists, and some.
+pub const FINGERPRINTS_MAX: usize = 16;
+
+/// Least time between key-frame requests that a client may ask for; longer would look like a
+/// frozen picture.
+pub const KEY_FRAME_REQUEST_DELAY_MAX: Duration = Duration::from_secs(10);
+
+/// Rooms in one page of the list.
+pub const ROOMS_PAGE_MAX: usize = 1000;
+
+/// How long open HTTP connections may take to end after the API was told to stop.
+pub const API_STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+const _: () = assert!(API_STOP_TIMEOUT.as_millis() < STOP_TIMEOUT.as_millis());
 const _: () = assert!(VIDEO_RING_SLOTS_MAX.is_power_of_two());
 const _: () = assert!(AUDIO_RING_SLOTS_MAX.is_power_of_two());
 const _: () = assert!(AUDIO_RING_SLOTS_MAX <= VIDEO_RING_SLOTS_MAX);

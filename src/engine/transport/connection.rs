@@ -648,6 +648,21 @@ mod tests {
     }
 
     #[test]
+    fn a_handshake_that_agrees_on_no_srtp_closes_the_connection() {
+        let mut call = Call::new(true);
+        while !matches!(call.lone.connection.dtls, Dtls::Running(_)) {
+            call.lone.now += Duration::from_millis(5);
+            call.client.handle_input(Input::Timeout(call.lone.now)).unwrap();
+            call.client_to_server();
+        }
+        let Dtls::Running(host) = &mut call.lone.connection.dtls else { unreachable!() };
+        host.lose_tap();
+        call.run(300);
+        assert_eq!(call.closed(), Some(CloseReason::DtlsFailed));
+        assert!(call.keys().is_none());
+    }
+
+    #[test]
     fn an_idle_connection_wakes_for_consent_alone_and_lives_on_its_keep_alives() {
         let mut call = Call::connected();
         call.events.clear();

@@ -136,6 +136,12 @@ impl RtcHost {
         self.panic_next = true;
     }
 
+    /// Makes the handshake look like one that agreed on no SRTP.
+    #[cfg(test)]
+    pub(super) fn lose_tap(&mut self) {
+        self.tap = Tap::default();
+    }
+
     /// Changes the `Rtc` once and drains it. After an error the host must be dropped.
     fn mutate(
         &mut self,
@@ -146,6 +152,7 @@ impl RtcHost {
         // After a panic nobody looks at the `Rtc` again, so what it left half done cannot be seen.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             if panics {
+                #[expect(clippy::panic, reason = "only a test asks for it")]
                 std::panic::panic_any("injected into an Rtc by a test");
             }
             change(rtc)?;

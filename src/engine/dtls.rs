@@ -346,4 +346,29 @@ mod tests {
         assert_eq!(shared_config().unwrap().rng_seed(), None);
         assert!(!shared_config().unwrap().use_server_cookie());
     }
+
+    #[test]
+    fn what_anyone_could_have_sent_does_not_end_a_connected_association() {
+        use dimpl::{CertificateError, SecurityError};
+        let certificate = TappingProvider.generate_certificate().unwrap();
+        let config = shared_config().unwrap();
+        let dtls = dimpl::Dtls::new_12(Arc::clone(config), certificate, start());
+        let mut instance = TappingInstance { dtls, tap: Tap::default(), connected: false };
+        let alert = SecurityError::FatalAlert { description: 40 };
+        let suite = SecurityError::NoMutuallyAcceptableCipherSuite;
+        let certificate = CertificateError::NoServerCertificateReceived;
+        for (error, before, after) in [
+            (DtlsImplError::SecurityError(alert), true, true),
+            (DtlsImplError::ConnectionClosed, true, true),
+            (DtlsImplError::SecurityError(suite), true, false),
+            (DtlsImplError::CertificateError(certificate), true, false),
+            (DtlsImplError::ReceiveQueueFull, false, false),
+            (DtlsImplError::RenegotiationAttempt, false, false),
+        ] {
+            for (connected, fatal) in [(false, before), (true, after)] {
+                instance.connected = connected;
+                assert_eq!(instance.is_fatal(&error), fatal, "{error:?}, connected: {connected}");
+            }
+        }
+    }
 }

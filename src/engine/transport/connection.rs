@@ -703,12 +703,61 @@ mod tests {
     #[test]
     fn dtls_from_an_address_that_ice_has_not_validated_is_let_go() {
         let mut call = Call::connected();
-        let now = call.lone.now;
-        let hello = [22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        let connection = &mut call.lone.connection;
-        let stranger = connection.handle_dtls(now, path(1), &hello);
+        call.client.close().unwrap();
+        let farewell = loop {
+            match call.client.poll_output().unwrap() {
+                Output::Transmit(out) if PacketClass::of(&out.contents) == PacketClass::Dtls => {
+                    break out.contents;
+                }
+                _ => {}
+            }
+        };
+        let (now, connection) = (call.lone.now, &mut call.lone.connection);
+        let stranger = connection.handle_dtls(now, path(1), &farewell);
         assert_eq!(stranger, Err(Discard::UnknownAddress));
-        assert!(connection.poll_transmit().is_none());
+        assert_eq!(
+            (connection.dtls_state(), connection.poll_event()),
+            (DtlsState::Connected, None)
+        );
+        assert_eq!(connection.handle_dtls(now, path(5000), &farewell), Ok(()));
+        assert_eq!(connection.dtls_state(), DtlsState::Closed);
+    }
+
+    #[test]
+    fn a_lost_flight_is_sent_again() {
+        for client_is_active in [true, false] {
+            let mut call = Call::new(client_is_active);
+            while !matches!(call.lone.connection.dtls, Dtls::Running(_)) {
+                call.run(5);
+            }
+            call.lose_answers = true;
+            call.run(20);
+            call.lose_answers = false;
+            call.run(1500);
+            assert!(call.keys().is_some(), "client is active: {client_is_active}");
+        }
+        let mut call = Call::new(false);
+        call.lose_answers = true;
+        call.run(1000);
+        assert_eq!(call.lone.connection.dtls_state(), DtlsState::Connecting);
+        call.lose_answers = false;
+        call.run(2000);
+        assert!(call.keys().is_some(), "our first flight was lost, with the first answers");
+    }
+
+    #[test]
+    fn a_clients_fatal_alert_fails_the_handshake_but_not_a_connected_call() {
+        let alert = [21, 254, 253, 0, 0, 0, 0, 0, 0, 0, 99, 0, 2, 2, 40];
+        let mut call = Call::connected();
+        let (now, home) = (call.lone.now, path(5000));
+        let _ = call.lone.connection.handle_dtls(now, home, &alert);
+        assert_eq!(call.lone.events(), [], "it is not encrypted: anyone may have sent it");
+        let mut call = Call::new(true);
+        call.lose_answers = true;
+        call.run(100);
+        let _ = call.lone.connection.handle_dtls(call.lone.now, home, &alert);
+        call.turn();
+        assert_eq!(call.closed(), Some(CloseReason::DtlsFailed));
     }
 
     #[test]

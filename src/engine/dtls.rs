@@ -57,7 +57,8 @@ impl fmt::Debug for DtlsIdentity {
 }
 
 impl DtlsIdentity {
-    /// A fresh key pair (P-256) with a self-signed certificate. Costs milliseconds: once per process.
+    /// A fresh key pair (P-256) with a self-signed certificate. Costs milliseconds: once per
+    /// process.
     pub fn generate() -> Result<Self, IdentityError> {
         let certificate = dimpl::certificate::generate_self_signed_certificate()
             .map_err(|_| IdentityError::Certificate)?;

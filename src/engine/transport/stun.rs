@@ -1,9 +1,10 @@
-//! STUN as an ICE-lite agent needs it: reads binding requests, writes their answers (RFC 8489, RFC 8445 §7.3).
+//! STUN as an ICE-lite agent needs it: reads binding requests and writes their answers.
 //!
-//! Pure functions over bytes, called on the shard's thread by [`ice`](super::ice) and by the
-//! demultiplexer. Nothing here allocates but the answers. The library under DTLS has a STUN parser
-//! of its own, but that one indexes past the end of some malformed messages, knows no NOMINATION
-//! and refuses what must be answered with 400; so it never sees a byte of STUN from the network.
+//! RFC 8489, RFC 8445 §7.3. Pure functions over bytes, called on the shard's thread by
+//! [`ice`](super::ice) and by the demultiplexer. Nothing here allocates but the answers. The
+//! library under DTLS has a STUN parser of its own, but that one indexes past the end of some
+//! malformed messages, knows no NOMINATION and refuses what must be answered with 400; so it never
+//! sees a byte of STUN from the network.
 //!
 //! Invariant: any bytes survive. Deliberately not here: which user name is alive (`ice`), other
 //! methods than Binding, long-term credentials, comprehension-required refusals (420): browsers
@@ -58,7 +59,8 @@ impl IntegrityKey {
         Self(Hmac::new_from_slice(password.as_bytes()).expect("HMAC takes keys of any length"))
     }
 
-    /// The MAC over a message up to its MESSAGE-INTEGRITY attribute, as if the message ended with it.
+    /// The MAC over a message up to its MESSAGE-INTEGRITY attribute, as if the message ended with
+    /// it.
     fn mac(&self, before: &[u8]) -> Hmac<Sha1> {
         let mut mac = self.0.clone();
         let length = before.len() + 4 + INTEGRITY_BYTES - HEADER_BYTES.min(before.len());

@@ -174,8 +174,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A transport without a valid STUN request for this long is closed (RFC 7675 consent).
 pub const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Silence of the selected address after which media from another validated one moves the selection:
-/// above any reordering around a switch, below what a viewer notices.
+/// Silence of the selected address after which media from another validated one moves the
+/// selection: above any reordering around a switch, below what a viewer notices.
 pub const FOLLOW_MEDIA_AFTER: Duration = Duration::from_millis(200);
 
 /// Silence of the selected address after which a request from another one moves the selection:
@@ -185,18 +185,19 @@ pub const FOLLOW_STUN_AFTER: Duration = Duration::from_secs(3);
 /// Validated addresses of one shard: every transport may have all of its tuples.
 pub const PATHS_PER_SHARD_MAX: usize = TRANSPORTS_PER_SHARD_MAX * TUPLES_PER_TRANSPORT_MAX;
 
-/// STUN answers and DTLS datagrams of one transport waiting to be sent: a handshake flight is at most
-/// 10, and whatever is dropped is sent again by its protocol.
+/// STUN answers and DTLS datagrams of one transport waiting to be sent: a handshake flight is at
+/// most 10, and whatever is dropped is sent again by its protocol.
 pub const CONNECTION_OUTPUT_MAX: usize = 32;
 
-/// Outputs taken from one `Rtc` for one input: far above a flight, so that a fault cannot stall a shard.
+/// Outputs taken from one `Rtc` for one input: far above a flight, so that a fault cannot stall a
+/// shard.
 pub const RTC_OUTPUTS_MAX: usize = 256;
 
 /// Bytes of a DTLS datagram at most: passes every network that passes browsers' own 1,200.
 pub const DTLS_DATAGRAM_BYTES_MAX: usize = 1200;
 
-/// First retransmission of a DTLS flight; doubles each time. RFC 6347's 1 s would be a second of black
-/// for each lost flight.
+/// First retransmission of a DTLS flight; doubles each time. RFC 6347's 1 s would be a second of
+/// black for each lost flight.
 pub const DTLS_RETRANSMIT_AFTER: Duration = Duration::from_millis(200);
 
 /// Retransmissions of a DTLS flight: 200 ms doubled 7 times is 25 s, within the connect time-out.

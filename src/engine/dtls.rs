@@ -57,7 +57,8 @@ impl fmt::Debug for DtlsIdentity {
 }
 
 impl DtlsIdentity {
-    /// A fresh key pair (P-256) with a self-signed certificate. Costs milliseconds: once per process.
+    /// A fresh key pair (P-256) with a self-signed certificate. Costs milliseconds: once per
+    /// process.
     pub fn generate() -> Result<Self, IdentityError> {
         let certificate = dimpl::certificate::generate_self_signed_certificate()
             .map_err(|_| IdentityError::Certificate)?;
@@ -345,5 +346,30 @@ mod tests {
         assert!(!TappingProvider.is_test());
         assert_eq!(shared_config().unwrap().rng_seed(), None);
         assert!(!shared_config().unwrap().use_server_cookie());
+    }
+
+    #[test]
+    fn what_anyone_could_have_sent_does_not_end_a_connected_association() {
+        use dimpl::{CertificateError, SecurityError};
+        let certificate = TappingProvider.generate_certificate().unwrap();
+        let config = shared_config().unwrap();
+        let dtls = dimpl::Dtls::new_12(Arc::clone(config), certificate, start());
+        let mut instance = TappingInstance { dtls, tap: Tap::default(), connected: false };
+        let alert = SecurityError::FatalAlert { description: 40 };
+        let suite = SecurityError::NoMutuallyAcceptableCipherSuite;
+        let certificate = CertificateError::NoServerCertificateReceived;
+        for (error, before, after) in [
+            (DtlsImplError::SecurityError(alert), true, true),
+            (DtlsImplError::ConnectionClosed, true, true),
+            (DtlsImplError::SecurityError(suite), true, false),
+            (DtlsImplError::CertificateError(certificate), true, false),
+            (DtlsImplError::ReceiveQueueFull, false, false),
+            (DtlsImplError::RenegotiationAttempt, false, false),
+        ] {
+            for (connected, fatal) in [(false, before), (true, after)] {
+                instance.connected = connected;
+                assert_eq!(instance.is_fatal(&error), fatal, "{error:?}, connected: {connected}");
+            }
+        }
     }
 }

@@ -64,9 +64,9 @@ const NEVER_IN: &[(&str, &[&str])] = &[
 
 /// A word, and the only places whose code may contain it.
 const ONLY_IN: &[(&str, &[&str])] = &[
-    ("glommio", &["src/shard/", "src/node.rs"]),
-    ("axum", &["src/api/", "src/events/", "src/metrics/", "src/node.rs"]),
-    ("rdkafka", &["src/events/kafka.rs"]),
+    ("glommio::", &["src/shard/", "src/node.rs"]),
+    ("axum::", &["src/api/", "src/events/", "src/metrics/", "src/node.rs"]),
+    ("rdkafka::", &["src/events/kafka.rs"]),
     ("recvmmsg", &["src/shard/socket.rs"]),
     ("sendmmsg", &["src/shard/socket.rs"]),
     ("catch_unwind", &["src/engine/", "src/shard/", "src/node.rs"]),

@@ -2,6 +2,7 @@
 // calls at a time would only measure the machine. Run with `node --test suite.mjs`, after `npm ci`.
 
 import './calls/instrument.mjs';
+import './calls/readme.mjs';
 import './calls/codecs.mjs';
 import './calls/group.mjs';
 import './calls/start.mjs';

@@ -126,8 +126,8 @@ fn has_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, found)| {
         let before = line.get(..at).and_then(|text| text.chars().next_back());
         let after = line.get(at + found.len()..).and_then(|text| text.chars().next());
-        let open = found.ends_with(is_word_character);
-        !before.is_some_and(is_word_character) && !(open && after.is_some_and(is_word_character))
+        let goes_on = found.ends_with(is_word_character) && after.is_some_and(is_word_character);
+        !before.is_some_and(is_word_character) && !goes_on
     })
 }
 

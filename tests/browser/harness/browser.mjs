@@ -122,6 +122,10 @@ class Program {
     this.ended = new Promise((resolve) => child.once('exit', resolve));
   }
 
+  get running() {
+    return this.child.exitCode === null && this.child.signalCode === null;
+  }
+
   #announcement(pattern) {
     let text = '';
     return new Promise((resolve, reject) => {
@@ -140,7 +144,7 @@ class Program {
 
   async stop() {
     const kill = setTimeout(() => this.child.kill('SIGKILL'), 5_000);
-    if (this.child.exitCode === null && this.child.signalCode === null) {
+    if (this.running) {
       this.child.kill('SIGTERM');
       await this.ended;
     }
@@ -198,6 +202,10 @@ export class Chromium {
     this.name = 'Chromium';
     this.program = program;
     this.wire = wire;
+  }
+
+  get running() {
+    return this.program.running;
   }
 
   /** A page in a window of its own, which shares nothing with others and counts as visible. */
@@ -265,6 +273,10 @@ export class Firefox {
     this.name = 'Firefox';
     this.program = program;
     this.wire = wire;
+  }
+
+  get running() {
+    return this.program.running;
   }
 
   async open(url) {

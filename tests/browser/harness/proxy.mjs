@@ -30,17 +30,18 @@ export class Proxy {
   constructor(options) {
     Object.assign(this, options);
     this.upstreams = new Map();
+    this.toMove = new Set();
     this.samples = [];
-    this.counts = { up: 0, down: 0, lost: 0 };
+    this.counts = { up: 0, down: 0, lost: 0, moved: 0 };
     this.closed = false;
   }
 
   #handleUp(datagram, from) {
     this.counts.up += 1;
     if (this.samples.length < SAMPLES_MAX && this.counts.up % 5 === 0) this.samples.push(Buffer.from(datagram));
-    if (this.atCheck && isCheck(datagram)) this.atCheck();
     const key = `${from.address}:${from.port}`;
     if (!this.upstreams.has(key)) this.upstreams.set(key, this.#upstream(from));
+    if (this.toMove.has(key) && isCheck(datagram)) this.#rebind(key, from);
     this.#carry(() => this.upstreams.get(key)?.send(datagram, this.to, HOST));
   }
 
@@ -66,27 +67,21 @@ export class Proxy {
   }
 
   /**
-   * Changes the address of every peer behind this proxy when the next connectivity check passes, so that a check is the
-   * first thing the server sees from the new address, as it is when a device changes networks. (After a silent change by
-   * a NAT, Chromium's next check may be 2.5 s away, and nothing but a check says whose address it is.)
+   * Gives every browser socket behind this proxy a new address, each when its next connectivity check passes, so that a
+   * check is the first thing the server sees from there, as it is when a device changes networks. (After a silent change
+   * by a NAT, Chromium's next check may be 2.5 s away, and nothing but a check says whose address it is.) `counts.moved`
+   * tells how many have; a socket that its browser no longer uses never does.
    */
-  rebindAtNextCheck() {
-    return new Promise((resolve) => {
-      this.atCheck = () => {
-        this.atCheck = undefined;
-        resolve(this.#rebind());
-      };
-    });
+  rebindAtNextChecks() {
+    this.toMove = new Set(this.upstreams.keys());
   }
 
-  #rebind() {
-    const before = [...this.upstreams];
-    for (const [key] of before) {
-      const at = key.lastIndexOf(':');
-      this.upstreams.set(key, this.#upstream({ address: key.slice(0, at), port: Number(key.slice(at + 1)) }));
-    }
-    for (const [, socket] of before) socket.close();
-    return before.length;
+  /** The old address is gone at once: what the server still sends there is lost. */
+  #rebind(key, from) {
+    this.upstreams.get(key).close();
+    this.upstreams.set(key, this.#upstream(from));
+    this.toMove.delete(key);
+    this.counts.moved += 1;
   }
 
   /** Sends to the server from the very address of a peer behind this proxy. */

@@ -17,12 +17,15 @@ const shared = {};
 const BROWSERS = { chromium: Chromium, firefox: Firefox };
 
 async function browser(name) {
+  const started = await shared[name]?.catch(() => undefined);
+  if (!started?.running) shared[name] = undefined;
   shared[name] ??= BROWSERS[name].start();
   return shared[name];
 }
 
 async function server() {
-  if (shared.server && !(await shared.server).running) shared.server = undefined;
+  const started = await shared.server?.catch(() => undefined);
+  if (!started?.running) shared.server = undefined;
   shared.server ??= Server.start();
   return shared.server;
 }

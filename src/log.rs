@@ -3,6 +3,8 @@
 //! Called once by `main`, before any thread is made. Fields are named alike everywhere: `room.id`,
 //! `peer.id`, `transport.id`, `shard.id`. Nothing logs at a sender's rate.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -15,6 +17,7 @@ pub fn start(config: &Config) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     let _ = match config.log_format {
         LogFormat::Text => builder.finish().try_init(),

@@ -8,7 +8,6 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -279,7 +278,13 @@ fn is_private(ip: &IpAddr) -> bool {
 
 /// Hands what the shards say to the control plane, for as long as the runtime lives.
 async fn empty_lanes(control: Control, lanes: Vec<LaneReceiver<FromShard>>, waker: Waker) {
-    let readable = match AsyncFd::with_interest(waker.as_raw_fd(), Interest::READABLE) {
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe for the sake of descriptors that close early; the waker \
+                  keeps its own open for as long as it lives"
+    )]
+    let registered = AsyncFd::with_interest(waker.clone(), Interest::READABLE);
+    let readable = match registered {
         Ok(readable) => readable,
         Err(error) => {
             tracing::error!(%error, "the shards cannot be heard");

@@ -270,10 +270,7 @@ pub fn bare(method: Method, path: &str) -> Request<Body> {
 }
 
 pub fn json_post(path: &str, body: impl Into<Body>) -> Request<Body> {
-    Request::post(path)
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(body.into())
-        .unwrap()
+    Request::post(path).header(header::CONTENT_TYPE, "application/json").body(body.into()).unwrap()
 }
 
 /// A request to send a microphone.

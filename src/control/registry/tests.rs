@@ -73,7 +73,7 @@ fn a_peer_that_comes_back_in_its_grace_stays() {
     let (mut registry, now) = start();
     let (id, _) = join(&mut registry);
     let _ = registry.close_transport(id, "closed", now).unwrap();
-    join(&mut registry);
+    let _ = join(&mut registry);
     assert_eq!(names(&registry.expire(now + PEER_GRACE * 2)), [""; 0]);
 }
 
@@ -88,8 +88,8 @@ fn a_room_that_nobody_comes_to_ends_after_its_grace() {
 #[test]
 fn ending_a_room_closes_its_transports_and_tells_only_that_it_ended() {
     let (mut registry, _) = start();
-    join(&mut registry);
-    join(&mut registry);
+    let _ = join(&mut registry);
+    let _ = join(&mut registry);
     let effects = registry.close_room(&room(), "deleted").unwrap();
     assert_eq!(names(&effects), ["room-closed"]);
     assert_eq!(effects.closes.len(), 2);

@@ -5,7 +5,6 @@ use axum::http::{Method, Request, header};
 use http_body_util::BodyExt;
 use ringcast::api::{ApiOptions, openapi, serve};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::harness::{Node, bare};
 
@@ -163,11 +162,13 @@ async fn a_served_api_answers_over_a_socket_and_stops_when_told_even_with_open_s
         let _ = stopped.await;
     }));
     node.room("r").await;
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let request = "GET /media/room/r/events HTTP/1.1\r\nHost: x\r\n\r\n";
-    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.writable().await.unwrap();
+    assert_eq!(stream.try_write(request.as_bytes()).unwrap(), request.len());
     let mut first = [0; 12];
-    stream.read_exact(&mut first).await.unwrap();
+    stream.readable().await.unwrap();
+    assert_eq!(stream.try_read(&mut first).unwrap(), first.len());
     assert_eq!(&first, b"HTTP/1.1 200");
     stop.send(()).unwrap();
     serving.await.unwrap().unwrap();

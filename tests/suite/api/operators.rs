@@ -136,6 +136,18 @@ async fn the_docs_are_served_where_configured() {
 }
 
 #[test]
+fn every_operation_has_its_own_name() {
+    let document = serde_json::to_value(openapi::document()).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let names = paths.values().flat_map(|path| path.as_object().unwrap().values());
+    let mut names: Vec<_> = names.map(|operation| operation["operationId"].to_string()).collect();
+    assert_eq!(names.len(), 23);
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 23);
+}
+
+#[test]
 fn the_openapi_document_is_the_committed_one() {
     let document = openapi::document().to_pretty_json().unwrap() + "\n";
     let committed_at = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/openapi.json");

@@ -85,7 +85,8 @@ fn layers(value: Value) -> Result<(u8, Option<u8>), ApiError> {
 }
 
 /// Receives a producer of the same room.
-#[utoipa::path(post, path = "/media/consumer", tag = "calls", request_body = CreateConsumer,
+#[utoipa::path(post, path = "/media/consumer",
+    operation_id = "createConsumer", tag = "calls", request_body = CreateConsumer,
     responses((status = 201, body = Success<ConsumerReply>), (status = "4XX", body = Failure),
     (status = 503, body = Failure)))]
 pub(super) async fn create(
@@ -106,7 +107,8 @@ pub(super) async fn create(
 }
 
 /// Stops forwarding to one consumer.
-#[utoipa::path(post, path = "/media/consumer/{consumerId}/pause", tag = "calls",
+#[utoipa::path(post, path = "/media/consumer/{consumerId}/pause",
+    operation_id = "pauseConsumer", tag = "calls",
     params(("consumerId" = String, Path)), responses(
     (status = 201, body = Success<Done>), (status = "4XX", body = Failure)))]
 pub(super) async fn pause(State(control): State<Control>, Of(consumer): Of<ConsumerId>) -> Answer {
@@ -115,7 +117,8 @@ pub(super) async fn pause(State(control): State<Control>, Of(consumer): Of<Consu
 }
 
 /// Resumes forwarding to one consumer; video begins with a key frame.
-#[utoipa::path(post, path = "/media/consumer/{consumerId}/resume", tag = "calls",
+#[utoipa::path(post, path = "/media/consumer/{consumerId}/resume",
+    operation_id = "resumeConsumer", tag = "calls",
     params(("consumerId" = String, Path)), responses(
     (status = 201, body = Success<Done>), (status = "4XX", body = Failure)))]
 pub(super) async fn resume(State(control): State<Control>, Of(consumer): Of<ConsumerId>) -> Answer {
@@ -124,7 +127,8 @@ pub(super) async fn resume(State(control): State<Control>, Of(consumer): Of<Cons
 }
 
 /// Asks the publisher for a key frame.
-#[utoipa::path(post, path = "/media/consumer/{consumerId}/keyframe", tag = "calls",
+#[utoipa::path(post, path = "/media/consumer/{consumerId}/keyframe",
+    operation_id = "requestKeyFrame", tag = "calls",
     params(("consumerId" = String, Path)), responses(
     (status = 201, body = Success<Done>), (status = "4XX", body = Failure)))]
 pub(super) async fn key_frame(
@@ -136,7 +140,8 @@ pub(super) async fn key_frame(
 }
 
 /// Closes a consumer.
-#[utoipa::path(delete, path = "/media/consumer/{consumerId}", tag = "calls",
+#[utoipa::path(delete, path = "/media/consumer/{consumerId}",
+    operation_id = "closeConsumer", tag = "calls",
     params(("consumerId" = String, Path)), responses(
     (status = 200, body = Success<Done>), (status = "4XX", body = Failure)))]
 pub(super) async fn delete(State(control): State<Control>, Of(consumer): Of<ConsumerId>) -> Answer {

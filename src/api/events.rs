@@ -11,7 +11,8 @@ use crate::events::sse;
 use crate::id::RoomId;
 
 /// Follows a room's events (SSE): after `Last-Event-ID` or `after`, else from a snapshot on.
-#[utoipa::path(get, path = "/media/room/{roomId}/events", tag = "events", params(
+#[utoipa::path(get, path = "/media/room/{roomId}/events",
+    operation_id = "followRoom", tag = "events", params(
     ("roomId" = String, Path), ("after" = Option<u64>, Query)), responses(
     (status = 200, content_type = "text/event-stream", body = String),
     (status = "4XX", body = Failure)))]

@@ -13,7 +13,8 @@ use crate::control::{Control, ShardView};
 use crate::metrics::prometheus;
 
 /// Every shard turned within 2 seconds.
-#[utoipa::path(get, path = "/healthz", tag = "operators", responses(
+#[utoipa::path(get, path = "/healthz",
+    operation_id = "healthz", tag = "operators", responses(
     (status = 200, body = Success<Done>), (status = 503, body = Failure)))]
 pub(super) async fn healthy(State(control): State<Control>) -> Answer {
     if control.node().is_healthy() {
@@ -24,7 +25,8 @@ pub(super) async fn healthy(State(control): State<Control>) -> Answer {
 }
 
 /// Healthy, not stopping, not overloaded.
-#[utoipa::path(get, path = "/readyz", tag = "operators", responses(
+#[utoipa::path(get, path = "/readyz",
+    operation_id = "readyz", tag = "operators", responses(
     (status = 200, body = Success<Done>), (status = 503, body = Failure)))]
 pub(super) async fn ready(State(control): State<Control>) -> Answer {
     if control.node().is_ready() {
@@ -35,7 +37,8 @@ pub(super) async fn ready(State(control): State<Control>) -> Answer {
 }
 
 /// Prometheus text.
-#[utoipa::path(get, path = "/metrics", tag = "operators", responses(
+#[utoipa::path(get, path = "/metrics",
+    operation_id = "metrics", tag = "operators", responses(
     (status = 200, content_type = "text/plain", body = String)))]
 pub(super) async fn metrics(
     State(control): State<Control>,
@@ -104,7 +107,8 @@ impl From<&ShardView> for ShardStatus {
 }
 
 /// The node, its shards and their load.
-#[utoipa::path(get, path = "/admin/status", tag = "operators", responses(
+#[utoipa::path(get, path = "/admin/status",
+    operation_id = "adminStatus", tag = "operators", responses(
     (status = 200, body = Success<Status>)))]
 pub(super) async fn status(State(control): State<Control>) -> Answer {
     let node = control.node();

@@ -116,7 +116,8 @@ pub(super) struct ProducerReply {
 }
 
 /// Sends something new, or returns the producer that is that already.
-#[utoipa::path(post, path = "/media/producer", tag = "calls", request_body = CreateProducer,
+#[utoipa::path(post, path = "/media/producer",
+    operation_id = "createProducer", tag = "calls", request_body = CreateProducer,
     responses((status = 201, body = Success<ProducerReply>), (status = "4XX", body = Failure),
     (status = 503, body = Failure)))]
 pub(super) async fn create(
@@ -138,7 +139,8 @@ pub(super) async fn create(
 }
 
 /// Stops forwarding of a producer to everybody.
-#[utoipa::path(post, path = "/media/producer/{producerId}/pause", tag = "calls",
+#[utoipa::path(post, path = "/media/producer/{producerId}/pause",
+    operation_id = "pauseProducer", tag = "calls",
     params(("producerId" = String, Path)), responses(
     (status = 201, body = Success<Done>), (status = "4XX", body = Failure)))]
 pub(super) async fn pause(State(control): State<Control>, Of(producer): Of<ProducerId>) -> Answer {
@@ -147,7 +149,8 @@ pub(super) async fn pause(State(control): State<Control>, Of(producer): Of<Produ
 }
 
 /// Resumes forwarding of a producer.
-#[utoipa::path(post, path = "/media/producer/{producerId}/resume", tag = "calls",
+#[utoipa::path(post, path = "/media/producer/{producerId}/resume",
+    operation_id = "resumeProducer", tag = "calls",
     params(("producerId" = String, Path)), responses(
     (status = 201, body = Success<Done>), (status = "4XX", body = Failure)))]
 pub(super) async fn resume(State(control): State<Control>, Of(producer): Of<ProducerId>) -> Answer {
@@ -156,7 +159,8 @@ pub(super) async fn resume(State(control): State<Control>, Of(producer): Of<Prod
 }
 
 /// Closes a producer and with it its consumers.
-#[utoipa::path(delete, path = "/media/producer/{producerId}", tag = "calls",
+#[utoipa::path(delete, path = "/media/producer/{producerId}",
+    operation_id = "closeProducer", tag = "calls",
     params(("producerId" = String, Path)), responses(
     (status = 200, body = Success<Done>), (status = "4XX", body = Failure)))]
 pub(super) async fn delete(State(control): State<Control>, Of(producer): Of<ProducerId>) -> Answer {

@@ -40,7 +40,8 @@ impl FromFields for CreateRoom {
 }
 
 /// Creates a room, or gets the one of that name.
-#[utoipa::path(post, path = "/media/room", tag = "calls", request_body = CreateRoom, responses(
+#[utoipa::path(post, path = "/media/room",
+    operation_id = "createRoom", tag = "calls", request_body = CreateRoom, responses(
     (status = 201, body = Success<RoomReply>), (status = "4XX", body = Failure),
     (status = 503, body = Failure)))]
 pub(super) async fn create(State(control): State<Control>, Body(body): Body<CreateRoom>) -> Answer {
@@ -54,7 +55,8 @@ pub(super) struct Producers {
 }
 
 /// Lists what is sent in a room; an unknown room has nothing.
-#[utoipa::path(get, path = "/media/room/{roomId}/producers", tag = "calls", params(
+#[utoipa::path(get, path = "/media/room/{roomId}/producers",
+    operation_id = "listProducers", tag = "calls", params(
     ("roomId" = String, Path), ("excludePeerId" = Option<String>, Query)), responses(
     (status = 200, body = Success<Producers>), (status = 400, body = Failure)))]
 pub(super) async fn producers(
@@ -85,7 +87,8 @@ impl FromFields for Leave {
 }
 
 /// Leaves a room with everything; success also when nobody of that name is there.
-#[utoipa::path(post, path = "/media/room/{roomId}/leave", tag = "calls", request_body = Leave,
+#[utoipa::path(post, path = "/media/room/{roomId}/leave",
+    operation_id = "leaveRoom", tag = "calls", request_body = Leave,
     params(("roomId" = String, Path)), responses(
     (status = 201, body = Success<Done>), (status = "4XX", body = Failure)))]
 pub(super) async fn leave(
@@ -98,7 +101,8 @@ pub(super) async fn leave(
 }
 
 /// Lists rooms by name, page by page.
-#[utoipa::path(get, path = "/media/rooms", tag = "operators", params(
+#[utoipa::path(get, path = "/media/rooms",
+    operation_id = "listRooms", tag = "operators", params(
     ("cursor" = Option<String>, Query), ("limit" = Option<u64>, Query)), responses(
     (status = 200, body = Success<RoomsPage>), (status = 400, body = Failure)))]
 pub(super) async fn list(State(control): State<Control>, query: Parameters) -> Answer {
@@ -109,7 +113,8 @@ pub(super) async fn list(State(control): State<Control>, query: Parameters) -> A
 }
 
 /// Everything in one room.
-#[utoipa::path(get, path = "/media/room/{roomId}", tag = "operators",
+#[utoipa::path(get, path = "/media/room/{roomId}",
+    operation_id = "showRoom", tag = "operators",
     params(("roomId" = String, Path)), responses(
     (status = 200, body = Success<RoomView>), (status = "4XX", body = Failure)))]
 pub(super) async fn show(State(control): State<Control>, Of(room): Of<RoomId>) -> Answer {
@@ -117,7 +122,8 @@ pub(super) async fn show(State(control): State<Control>, Of(room): Of<RoomId>) -
 }
 
 /// Ends a room for everybody.
-#[utoipa::path(delete, path = "/media/room/{roomId}", tag = "operators",
+#[utoipa::path(delete, path = "/media/room/{roomId}",
+    operation_id = "deleteRoom", tag = "operators",
     params(("roomId" = String, Path)), responses(
     (status = 200, body = Success<Done>), (status = "4XX", body = Failure)))]
 pub(super) async fn delete(State(control): State<Control>, Of(room): Of<RoomId>) -> Answer {

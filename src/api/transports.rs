@@ -37,7 +37,8 @@ impl FromFields for CreateTransport {
 }
 
 /// Creates a WebRTC transport; with its first one a peer joins the room.
-#[utoipa::path(post, path = "/media/transport/{roomId}", tag = "calls",
+#[utoipa::path(post, path = "/media/transport/{roomId}",
+    operation_id = "createTransport", tag = "calls",
     request_body = CreateTransport, params(("roomId" = String, Path)), responses(
     (status = 201, body = Success<TransportReply>), (status = "4XX", body = Failure),
     (status = 503, body = Failure)))]
@@ -66,7 +67,8 @@ impl FromFields for Connect {
 }
 
 /// Gives a transport its client's DTLS parameters, once.
-#[utoipa::path(post, path = "/media/transport/{transportId}/connect", tag = "calls",
+#[utoipa::path(post, path = "/media/transport/{transportId}/connect",
+    operation_id = "connectTransport", tag = "calls",
     request_body = Connect, params(("transportId" = String, Path)), responses(
     (status = 201, body = Success<Done>), (status = "4XX", body = Failure),
     (status = 503, body = Failure)))]
@@ -80,7 +82,8 @@ pub(super) async fn connect(
 }
 
 /// Closes a transport with all it carries.
-#[utoipa::path(delete, path = "/media/transport/{transportId}", tag = "calls",
+#[utoipa::path(delete, path = "/media/transport/{transportId}",
+    operation_id = "closeTransport", tag = "calls",
     params(("transportId" = String, Path)), responses(
     (status = 200, body = Success<Done>), (status = "4XX", body = Failure)))]
 pub(super) async fn delete(

@@ -57,7 +57,7 @@ fn shards(out: &mut Text, shards: &[ShardView]) {
         let counters = report.counters.iter().chain(report.io.iter());
         counters.map(|(name, value)| (format!("shard_{name}_total"), value)).collect()
     });
-    out.table(&known, "gauge", |report| gauges(report));
+    out.table(&known, "gauge", gauges);
     out.family("shard_discards_total", "counter");
     for (shard, report) in &known {
         for (reason, count) in report.discards.iter() {

@@ -253,3 +253,6 @@ impl Registry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

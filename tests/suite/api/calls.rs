@@ -68,8 +68,13 @@ async fn the_seven_routes_carry_a_call() {
     assert_eq!(
         node.shard().told(),
         [
-            "CreateTransport", "ConnectTransport", "CreateProducer", "CreateTransport",
-            "CreateConsumer", "CloseTransport", "CloseTransport",
+            "CreateTransport",
+            "ConnectTransport",
+            "CreateProducer",
+            "CreateTransport",
+            "CreateConsumer",
+            "CloseTransport",
+            "CloseTransport",
         ]
     );
 }
@@ -187,7 +192,10 @@ async fn deleting_cascades() {
     let producer = node.producer("r", "alice", &sends).await;
     let consumer = node.consume(("r", "bob"), &receives, &producer).await.id("id");
     assert_eq!(node.delete(&format!("/media/consumer/{consumer}")).await.status, 200);
-    assert_eq!(node.delete(&format!("/media/consumer/{consumer}")).await.code(), "consumer_not_found");
+    assert_eq!(
+        node.delete(&format!("/media/consumer/{consumer}")).await.code(),
+        "consumer_not_found"
+    );
 
     let consumer = node.consume(("r", "bob"), &receives, &producer).await.id("id");
     assert_eq!(node.delete(&format!("/media/producer/{producer}")).await.status, 200);
@@ -200,7 +208,10 @@ async fn deleting_cascades() {
     assert_eq!(gone.code(), "producer_not_found", "it closed with its transport");
 
     assert_eq!(node.delete("/media/room/r").await.status, 200);
-    assert_eq!(node.delete(&format!("/media/transport/{receives}")).await.code(), "transport_not_found");
+    assert_eq!(
+        node.delete(&format!("/media/transport/{receives}")).await.code(),
+        "transport_not_found"
+    );
     assert_eq!(node.delete("/media/room/r").await.code(), "room_not_found");
     assert_eq!(node.room("r").await.status, 201, "the name can be used again");
 }

@@ -19,24 +19,25 @@ use ringcast::engine::report::{Counters, DiscardCounts, Gauges, IoCounters, Repo
 use ringcast::events::timestamp::WallAnchor;
 use ringcast::id::ShardId;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tower::ServiceExt;
 
 /// What a shard was told, and how it is to answer.
 #[derive(Default)]
-pub struct Script {
-    pub commands: Vec<Command>,
-    pub refusals: Vec<Refusal>,
-    pub inventory: Inventory,
-    pub holding: bool,
-    pub held: Vec<(CallId, Result<Reply, Refusal>)>,
-    pub lane_full: bool,
+pub(crate) struct Script {
+    pub(crate) commands: Vec<Command>,
+    pub(crate) refusals: Vec<Refusal>,
+    pub(crate) inventory: Inventory,
+    pub(crate) holding: bool,
+    pub(crate) held: Vec<(CallId, Result<Reply, Refusal>)>,
+    pub(crate) lane_full: bool,
 }
 
 #[derive(Clone)]
-pub struct Shard {
+pub(crate) struct Shard {
     id: ShardId,
     script: Arc<Guarded<Script>>,
+    heard: Arc<Notify>,
 }
 
 struct Link {
@@ -54,22 +55,22 @@ impl ShardLink for Link {
 }
 
 impl Shard {
-    pub fn with<R>(&self, look: impl FnOnce(&mut Script) -> R) -> R {
+    pub(crate) fn with<R>(&self, look: impl FnOnce(&mut Script) -> R) -> R {
         self.script.with(look)
     }
 
     /// The next command is refused.
-    pub fn refuses(&self, refusal: Refusal) {
+    pub(crate) fn refuses(&self, refusal: Refusal) {
         self.with(|script| script.refusals.insert(0, refusal));
     }
 
     /// Answers wait until `release`.
-    pub fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.with(|script| script.holding = true);
     }
 
     /// Gives all held answers, in order.
-    pub fn release(&self, control: &Control) {
+    pub(crate) fn release(&self, control: &Control) {
         let held = self.with(|script| {
             script.holding = false;
             std::mem::take(&mut script.held)
@@ -80,15 +81,22 @@ impl Shard {
     }
 
     /// Names of the commands it got, in order.
-    pub fn told(&self) -> Vec<String> {
+    pub(crate) fn told(&self) -> Vec<String> {
         self.with(|script| {
             let names = script.commands.iter().map(|command| format!("{command:?}"));
             names.map(|text| text.split('(').next().unwrap().to_owned()).collect()
         })
     }
 
+    /// Waits until it got the command of that name.
+    pub(crate) async fn hears(&self, name: &str) {
+        while self.count(name) == 0 {
+            self.heard.notified().await;
+        }
+    }
+
     /// How often it got the command of that name.
-    pub fn count(&self, name: &str) -> usize {
+    pub(crate) fn count(&self, name: &str) -> usize {
         self.told().iter().filter(|told| *told == name).count()
     }
 
@@ -111,6 +119,7 @@ impl Shard {
     async fn run(self, control: Control, mut lane: mpsc::UnboundedReceiver<(CallId, Command)>) {
         while let Some((call, command)) = lane.recv().await {
             let answer = self.answer(command);
+            self.heard.notify_one();
             if self.with(|script| script.holding) {
                 self.with(|script| script.held.push((call, answer)));
             } else {
@@ -121,44 +130,45 @@ impl Shard {
 }
 
 /// A node without media.
-pub struct Node {
-    pub app: Router,
-    pub control: Control,
-    pub shards: Vec<Shard>,
+pub(crate) struct Node {
+    pub(crate) app: Router,
+    pub(crate) control: Control,
+    pub(crate) shards: Vec<Shard>,
 }
 
 /// What came back.
 #[derive(Debug)]
-pub struct Answered {
-    pub status: StatusCode,
-    pub body: Value,
+pub(crate) struct Answered {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Value,
 }
 
 impl Answered {
-    pub fn data(&self) -> &Value {
+    pub(crate) fn data(&self) -> &Value {
         assert_eq!(self.body["success"], true, "{self:?}");
         &self.body["data"]
     }
 
-    pub fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         assert_eq!(self.body["success"], false, "{self:?}");
         assert!(self.body["data"].is_string(), "{self:?}");
         self.body["code"].as_str().unwrap()
     }
 
-    pub fn id(&self, name: &str) -> String {
+    pub(crate) fn id(&self, name: &str) -> String {
         self.data()[name].as_str().unwrap_or_else(|| panic!("no {name} in {self:?}")).to_owned()
     }
 }
 
 impl Node {
-    pub fn start(shards: u16) -> Self {
+    pub(crate) fn start(shards: u16) -> Self {
         Self::start_with(shards, &ApiOptions::default())
     }
 
-    pub fn start_with(shards: u16, options: &ApiOptions) -> Self {
-        let shards: Vec<Shard> =
-            (0..shards).map(|id| Shard { id: ShardId(id), script: Arc::default() }).collect();
+    pub(crate) fn start_with(shards: u16, options: &ApiOptions) -> Self {
+        let shards: Vec<Shard> = (0..shards)
+            .map(|id| Shard { id: ShardId(id), script: Arc::default(), heard: Arc::default() })
+            .collect();
         let mut links: Vec<Box<dyn ShardLink>> = Vec::new();
         let mut lanes = Vec::new();
         for shard in &shards {
@@ -186,15 +196,15 @@ impl Node {
         Self { app, control, shards }
     }
 
-    pub fn shard(&self) -> &Shard {
+    pub(crate) fn shard(&self) -> &Shard {
         &self.shards[0]
     }
 
-    pub fn happens(&self, event: Event) {
+    pub(crate) fn happens(&self, event: Event) {
         self.control.handle_from_shard(ShardId(0), FromShard::Event(event));
     }
 
-    pub fn reports(&self, shard: u16, busy: f64) {
+    pub(crate) fn reports(&self, shard: u16, busy: f64) {
         let counters = Counters { packets_in: 7, ..Counters::default() };
         let report = Report {
             shard: ShardId(shard),
@@ -208,11 +218,11 @@ impl Node {
         self.control.handle_from_shard(ShardId(shard), FromShard::Report(Box::new(report)));
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Response {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Response {
         self.app.clone().oneshot(request).await.unwrap()
     }
 
-    pub async fn ask(&self, request: Request<Body>) -> Answered {
+    pub(crate) async fn ask(&self, request: Request<Body>) -> Answered {
         let response = self.send(request).await;
         let status = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
@@ -221,36 +231,36 @@ impl Node {
         Answered { status, body }
     }
 
-    pub async fn get(&self, path: &str) -> Answered {
+    pub(crate) async fn get(&self, path: &str) -> Answered {
         self.ask(bare(Method::GET, path)).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answered {
+    pub(crate) async fn delete(&self, path: &str) -> Answered {
         self.ask(bare(Method::DELETE, path)).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Answered {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answered {
         self.ask(json_post(path, body.to_string())).await
     }
 
-    pub async fn room(&self, room: &str) -> Answered {
+    pub(crate) async fn room(&self, room: &str) -> Answered {
         self.post("/media/room", json!({ "roomId": room })).await
     }
 
-    pub async fn transport(&self, room: &str, peer: &str) -> String {
+    pub(crate) async fn transport(&self, room: &str, peer: &str) -> String {
         let body = json!({ "peerId": peer, "direction": "send" });
         let made = self.post(&format!("/media/transport/{room}"), body).await;
         assert_eq!(made.status, 201, "{made:?}");
         made.id("id")
     }
 
-    pub async fn producer(&self, room: &str, peer: &str, transport: &str) -> String {
+    pub(crate) async fn producer(&self, room: &str, peer: &str, transport: &str) -> String {
         let made = self.post("/media/producer", opus(room, peer, transport)).await;
         assert_eq!(made.status, 201, "{made:?}");
         made.id("producerId")
     }
 
-    pub async fn consume(
+    pub(crate) async fn consume(
         &self,
         (room, peer): (&str, &str),
         transport: &str,
@@ -265,19 +275,16 @@ impl Node {
     }
 }
 
-pub fn bare(method: Method, path: &str) -> Request<Body> {
+pub(crate) fn bare(method: Method, path: &str) -> Request<Body> {
     Request::builder().method(method).uri(path).body(Body::empty()).unwrap()
 }
 
-pub fn json_post(path: &str, body: impl Into<Body>) -> Request<Body> {
-    Request::post(path)
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(body.into())
-        .unwrap()
+pub(crate) fn json_post(path: &str, body: impl Into<Body>) -> Request<Body> {
+    Request::post(path).header(header::CONTENT_TYPE, "application/json").body(body.into()).unwrap()
 }
 
 /// A request to send a microphone.
-pub fn opus(room: &str, peer: &str, transport: &str) -> Value {
+pub(crate) fn opus(room: &str, peer: &str, transport: &str) -> Value {
     json!({
         "roomId": room, "peerId": peer, "transportId": transport, "kind": "audio",
         "rtpParameters": {
@@ -294,7 +301,7 @@ pub fn opus(room: &str, peer: &str, transport: &str) -> Value {
 }
 
 /// A client's DTLS parameters.
-pub fn dtls() -> Value {
+pub(crate) fn dtls() -> Value {
     let value = vec!["AB"; 32].join(":");
     json!({ "dtlsParameters": {
         "role": "client", "fingerprints": [{ "algorithm": "sha-256", "value": value }],
@@ -302,7 +309,7 @@ pub fn dtls() -> Value {
 }
 
 /// Lets every other task run until it waits.
-pub async fn settle() {
+pub(crate) async fn settle() {
     for _ in 0..64 {
         tokio::task::yield_now().await;
     }

@@ -124,9 +124,7 @@ async fn a_full_lane_is_answered_503_with_retry_after_and_a_close_is_not_lost() 
     assert_eq!(node.delete(&format!("/media/transport/{transport}")).await.status, 200);
     assert_eq!(node.shard().count("CloseTransport"), 0);
     node.shard().with(|script| script.lane_full = false);
-    while node.shard().count("CloseTransport") == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    node.shard().hears("CloseTransport").await;
 }
 
 #[tokio::test]

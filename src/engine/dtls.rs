@@ -26,9 +26,10 @@ use str0m::config::{DtlsCert, DtlsVersion};
 use str0m::crypto::CryptoError;
 use str0m::crypto::dtls::{
     DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, KeyingMaterial, ProtocolVersion,
-    SrtpProfile,
+    SrtpProfile as DtlsProfile,
 };
 
+use crate::engine::srtp::SrtpProfile;
 use crate::limits::{
     CONNECT_TIMEOUT, DTLS_DATAGRAM_BYTES_MAX, DTLS_RETRANSMISSIONS_MAX, DTLS_RETRANSMIT_AFTER,
 };
@@ -112,8 +113,8 @@ fn shared_config() -> Option<&'static Arc<dimpl::Config>> {
 /// The SRTP keys that a handshake agreed on.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TappedKeys {
-    /// The protection profile's name in IANA's registry (RFC 5764, RFC 7714).
-    pub profile_name: &'static str,
+    /// The protection profile (RFC 5764, RFC 7714).
+    pub profile: SrtpProfile,
     /// Client key, server key, client salt, server salt (RFC 5764 §4.2).
     pub material: Box<[u8]>,
     /// True when this side was the DTLS client, and so seals with the client's key.
@@ -122,20 +123,24 @@ pub struct TappedKeys {
 
 impl fmt::Debug for TappedKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TappedKeys").field(&self.profile_name).finish()
+        f.debug_tuple("TappedKeys").field(&self.profile).finish()
     }
 }
 
 impl TappedKeys {
-    fn new(profile: SrtpProfile, material: &KeyingMaterial, local_is_client: bool) -> Option<Self> {
-        let profile_name = match profile {
-            SrtpProfile::AEAD_AES_256_GCM => "AEAD_AES_256_GCM",
-            SrtpProfile::AEAD_AES_128_GCM => "AEAD_AES_128_GCM",
-            SrtpProfile::AES128_CM_SHA1_80 => "AES_CM_128_HMAC_SHA1_80",
+    fn new(
+        negotiated: DtlsProfile,
+        material: &KeyingMaterial,
+        local_is_client: bool,
+    ) -> Option<Self> {
+        let profile = match negotiated {
+            DtlsProfile::AEAD_AES_256_GCM => SrtpProfile::AeadAes256Gcm,
+            DtlsProfile::AEAD_AES_128_GCM => SrtpProfile::AeadAes128Gcm,
+            DtlsProfile::AES128_CM_SHA1_80 => SrtpProfile::Aes128CmSha1_80,
             _ => return None,
         };
         let material = Box::from(&**material);
-        Some(Self { profile_name, material, local_is_client })
+        Some(Self { profile, material, local_is_client })
     }
 }
 

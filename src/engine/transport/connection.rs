@@ -321,7 +321,7 @@ impl Connection {
         // A client that did not offer SRTP (RFC 5764 `use_srtp`) is of no use here.
         let Some(keys) = host.keys().cloned() else { return self.end(CloseReason::DtlsFailed) };
         self.connect_by = None;
-        let profile = keys.profile_name;
+        let profile = keys.profile.label();
         self.events.push_back(ConnectionEvent::Keys(keys));
         self.tell_dtls(DtlsState::Connected, Some(profile));
     }
@@ -393,6 +393,7 @@ mod tests {
 
     use super::super::stun::{IntegrityKey, RequestOptions, request};
     use super::*;
+    use crate::engine::srtp::SrtpProfile;
     use crate::engine::demux::{PacketClass, Ufrag};
     use crate::engine::dtls::{Tap, tapped};
     use crate::engine::io::Protocol;
@@ -597,12 +598,12 @@ mod tests {
             let ours = call.keys().expect("keys");
             let theirs = call.client_keys.keys().expect("the client's keys");
             assert_eq!(ours.material, theirs.material);
-            assert_eq!((ours.profile_name, ours.material.len()), ("AEAD_AES_256_GCM", 88));
+            assert_eq!((ours.profile, ours.material.len()), (SrtpProfile::AeadAes256Gcm, 88));
             assert_eq!(ours.local_is_client, !client_is_active);
             assert_eq!(theirs.local_is_client, client_is_active);
             let states: Vec<_> = call.events.iter().filter(|e| !is_keys(e)).cloned().collect();
             let home = path(5000);
-            let cipher = Some("AEAD_AES_256_GCM");
+            let cipher = Some(SrtpProfile::AeadAes256Gcm.label());
             for expected in [
                 ConnectionEvent::TupleAdded(home),
                 ConnectionEvent::IceState(IceState::Completed, Some(home)),

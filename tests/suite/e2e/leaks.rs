@@ -1,8 +1,10 @@
 //! What stays behind when everybody has left: nothing.
 
+use std::ops::Range;
+
 use super::call::Call;
 use super::http::Api;
-use super::servers::Process;
+use super::servers::{PATIENCE, Process, clock};
 
 /// What may grow from the 100th to the 200th life, in KiB.
 const GROWTH_KIB: u64 = 1024;
@@ -30,33 +32,33 @@ fn live(api: Api, n: usize) {
     call.leave("bob");
 }
 
-/// Waits for reports in which nothing is alive.
-fn rest(api: Api) -> Vec<f64> {
-    // Reports come once a second, and each request waits a little in the kernel: no other clock.
-    let deadline = super::servers::clock() + super::servers::PATIENCE;
+/// Waits for reports in which nothing is alive, and for the end of the API's connections.
+fn rest(api: Api, process: &Process, descriptors: usize) {
+    let deadline = clock() + PATIENCE;
     loop {
         let gauges: Vec<f64> = GAUGES.iter().map(|name| api.metric(name)).collect();
-        if gauges.iter().all(|gauge| *gauge == 0.0) {
-            return gauges;
+        if gauges.iter().all(|gauge| *gauge == 0.0) && process.descriptors() == descriptors {
+            return;
         }
-        assert!(super::servers::clock() < deadline, "left over: {GAUGES:?} {gauges:?}");
+        let open = process.descriptors();
+        assert!(clock() < deadline, "{open} of {descriptors}, {GAUGES:?} {gauges:?}");
     }
 }
 
 #[test]
 fn two_hundred_lives_leave_nothing_behind() {
-    let mut process = Process::start(&["--shards=2", "--log=warn,ringcast::server=info"]);
+    let mut process = Process::start(&["--shards=2"]);
     let api = process.api();
-    let mut measure = |from: usize, process: &Process| {
-        for n in from..from + 100 {
+    let idle = process.descriptors();
+    let memory_after = |lives: Range<usize>, process: &Process| {
+        for n in lives {
             live(api, n);
         }
-        rest(api);
-        (process.resident_kib(), process.descriptors())
+        rest(api, process, idle);
+        process.resident_kib()
     };
-    let (memory_100, descriptors_100) = measure(0, &process);
-    let (memory_200, descriptors_200) = measure(100, &process);
-    assert_eq!(descriptors_200, descriptors_100);
-    let growth = memory_200.saturating_sub(memory_100);
-    assert!(growth <= GROWTH_KIB, "{memory_100} KiB grew to {memory_200} KiB");
+    let hundred = memory_after(0..100, &process);
+    let two_hundred = memory_after(100..200, &process);
+    let growth = two_hundred.saturating_sub(hundred);
+    assert!(growth <= GROWTH_KIB, "{hundred} KiB grew to {two_hundred} KiB");
 }

@@ -174,7 +174,7 @@ impl Stock {
         });
         api.set_remote_fingerprint(Fingerprint { hash_func: "sha-256".into(), bytes });
         api.start_dtls(true).unwrap();
-        self.drain();
+        self.begin();
     }
 
     /// Starts to send a source.
@@ -185,7 +185,7 @@ impl Stock {
         api.declare_media(mid, media_kind(source.kind));
         api.declare_stream_tx(source.ssrc.into(), repair, mid, None);
         self.sources.push(source);
-        self.drain();
+        self.begin();
     }
 
     /// Expects what the API says a consumer gets.
@@ -200,7 +200,7 @@ impl Stock {
         let mut api = self.rtc.direct_api();
         api.declare_media(mid.as_str().into(), media_kind(kind));
         api.expect_stream_rx(ssrc.into(), repair, mid.as_str().into(), None);
-        self.drain();
+        self.begin();
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
@@ -241,6 +241,11 @@ impl Stock {
             }
         }
         self.wire.flush();
+    }
+
+    /// Lets what was just changed begin: str0m's own deadline knows nothing of it yet.
+    fn begin(&mut self) {
+        self.input(Input::Timeout(clock()));
     }
 
     fn input(&mut self, input: Input<'_>) {

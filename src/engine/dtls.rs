@@ -29,6 +29,7 @@ use str0m::crypto::dtls::{
     SrtpProfile,
 };
 
+use crate::engine::srtp;
 use crate::limits::{
     CONNECT_TIMEOUT, DTLS_DATAGRAM_BYTES_MAX, DTLS_RETRANSMISSIONS_MAX, DTLS_RETRANSMIT_AFTER,
 };
@@ -128,9 +129,9 @@ impl fmt::Debug for TappedKeys {
 impl TappedKeys {
     fn new(profile: SrtpProfile, material: &KeyingMaterial, local_is_client: bool) -> Option<Self> {
         let profile_name = match profile {
-            SrtpProfile::AEAD_AES_256_GCM => "AEAD_AES_256_GCM",
-            SrtpProfile::AEAD_AES_128_GCM => "AEAD_AES_128_GCM",
-            SrtpProfile::AES128_CM_SHA1_80 => "AES_CM_128_HMAC_SHA1_80",
+            SrtpProfile::AEAD_AES_256_GCM => srtp::SrtpProfile::AeadAes256Gcm.label(),
+            SrtpProfile::AEAD_AES_128_GCM => srtp::SrtpProfile::AeadAes128Gcm.label(),
+            SrtpProfile::AES128_CM_SHA1_80 => srtp::SrtpProfile::Aes128CmSha1_80.label(),
             _ => return None,
         };
         let material = Box::from(&**material);

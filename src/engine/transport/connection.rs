@@ -596,12 +596,12 @@ mod tests {
             let ours = call.keys().expect("keys");
             let theirs = call.client_keys.keys().expect("the client's keys");
             assert_eq!(ours.material, theirs.material);
-            assert_eq!((ours.profile_name, ours.material.len()), ("AEAD_AES_256_GCM", 88));
+            assert_eq!((ours.profile_name, ours.material.len()), ("SRTP_AEAD_AES_256_GCM", 88));
             assert_eq!(ours.local_is_client, !client_is_active);
             assert_eq!(theirs.local_is_client, client_is_active);
             let states: Vec<_> = call.events.iter().filter(|e| !is_keys(e)).cloned().collect();
             let home = path(5000);
-            let cipher = Some("AEAD_AES_256_GCM");
+            let cipher = Some("SRTP_AEAD_AES_256_GCM");
             for expected in [
                 ConnectionEvent::TupleAdded(home),
                 ConnectionEvent::IceState(IceState::Completed, Some(home)),

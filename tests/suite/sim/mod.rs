@@ -14,3 +14,7 @@ mod stock;
 mod verdicts;
 
 mod calls;
+mod key_frames;
+mod loss;
+mod pause;
+mod sequence;

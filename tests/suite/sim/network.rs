@@ -20,7 +20,7 @@ pub(crate) struct Link {
     pub(crate) duplication: f64,
     /// Bits/s; a packet waits for those before it.
     pub(crate) capacity_bps: Option<u32>,
-    busy_until: Option<Instant>,
+    pub(crate) busy_until: Option<Instant>,
 }
 
 impl Link {

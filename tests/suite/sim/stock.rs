@@ -2,7 +2,7 @@
 //! str0m's own SRTP, RTCP, NACK and RTX.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringcast::control::command::TransportCreated;
 use str0m::config::Fingerprint;
@@ -110,7 +110,9 @@ impl StockClient {
         let mut api = self.rtc.direct_api();
         api.declare_media(mid, kind(setup.codec));
         let rid = setup.rid.as_deref().map(Into::into);
-        api.declare_stream_tx(setup.ssrc.into(), rtx_ssrc.map(Into::into), mid, rid);
+        let stream = api.declare_stream_tx(setup.ssrc.into(), rtx_ssrc.map(Into::into), mid, rid);
+        // As much repair as is asked for; str0m's own cap would hide who failed.
+        stream.set_rtx_cache(2048, Duration::from_secs(3), None);
         self.drain();
     }
 

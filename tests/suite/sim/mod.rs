@@ -14,7 +14,12 @@ mod stock;
 mod verdicts;
 
 mod calls;
+mod hostile;
 mod key_frames;
+mod life;
 mod loss;
 mod pause;
+mod reports;
 mod sequence;
+mod simulcast;
+mod wires;

@@ -467,6 +467,10 @@ impl Room {
         self.engine.report().2
     }
 
+    pub(crate) fn engine_deadline(&self) -> Option<Instant> {
+        self.engine.poll_timeout()
+    }
+
     pub(crate) fn inventory(&mut self) -> Inventory {
         match self.command(Command::Inventory) {
             Reply::Inventory(inventory) => inventory,

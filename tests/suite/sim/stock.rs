@@ -10,7 +10,7 @@ use str0m::format::{Codec as RtcCodec, FormatParams};
 use str0m::ice::IceCreds;
 use str0m::media::{Frequency, MediaKind as RtcKind};
 use str0m::net::{DatagramRecv, Protocol, Receive};
-use str0m::rtp::rtcp::Rtcp;
+use str0m::rtp::rtcp::{Rtcp, SenderInfo};
 use str0m::rtp::{Extension, ExtensionMap, RawPacket, RtpWrite};
 use str0m::{Candidate, Event, Input, Output, Rtc};
 
@@ -36,6 +36,8 @@ pub(crate) struct StockClient {
     /// RTP as str0m gives it to an application: repaired, without duplicates.
     pub(crate) played: Vec<(Instant, u32, u64, u32, Vec<u8>)>,
     pub(crate) rtcp: Vec<(Instant, Rtcp)>,
+    /// Sender reports that left, with the time of leaving.
+    pub(crate) reported: Vec<(Instant, SenderInfo)>,
     /// Key-frame requests: MID and RID.
     pub(crate) asked: Vec<(Instant, String, Option<String>)>,
     timeout: Instant,
@@ -77,6 +79,7 @@ impl StockClient {
             heard: Vec::new(),
             played: Vec::new(),
             rtcp: Vec::new(),
+            reported: Vec::new(),
             asked: Vec::new(),
             timeout: now,
             transmits: std::collections::VecDeque::new(),
@@ -230,6 +233,9 @@ impl StockClient {
                     payload,
                 }),
                 RawPacket::RtcpRx(rtcp) => self.rtcp.push((self.now, rtcp)),
+                RawPacket::RtcpTx(Rtcp::SenderReport(report)) => {
+                    self.reported.push((self.now, report.sender_info));
+                }
                 RawPacket::RtpTx(..) | RawPacket::RtcpTx(_) => {}
             },
             _ => {}

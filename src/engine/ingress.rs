@@ -18,7 +18,7 @@ use crate::engine::rtp::{Extensions, RtpView, Token, unpadded_payload};
 use crate::engine::srtp::OpenError;
 use crate::engine::stream::Stream;
 use crate::engine::transport::{Incoming, Transport};
-use crate::engine::{Engine, StreamKey, TransportKey};
+use crate::engine::{Engine, StreamKey, TimerKey, TransportKey};
 use crate::ortc::codec::Codec;
 
 impl From<OpenError> for Discard {
@@ -82,7 +82,11 @@ impl Engine {
             && let Some(feedback) = &mut transport.feedback
             && let Some(seq) = packet.extensions.transport_cc
         {
+            let before = feedback.next_deadline();
             feedback.handle_packet(now, seq);
+            if let Some(deadline) = feedback.next_deadline().filter(|at| Some(*at) != before) {
+                self.timers.arm(TimerKey::Transport(key), deadline);
+            }
         }
         outcome
     }

@@ -1,0 +1,54 @@
+//! One time axis for the whole run: nanoseconds of `CLOCK_MONOTONIC` since the run's origin.
+//!
+//! Made once by `main`, copied to every thread. Publishers stamp packets with it and subscribers
+//! subtract it, so both ends of a measured path read the same clock. It is the only place that
+//! reads a clock; it does not wait.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Nanoseconds of one second.
+pub const SECOND: u64 = 1_000_000_000;
+
+/// Nanoseconds of one millisecond.
+pub const MILLISECOND: u64 = 1_000_000;
+
+/// The run's time axis.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    /// An axis that begins now.
+    #[expect(clippy::disallowed_methods, reason = "the load test's one clock")]
+    pub fn start() -> Self {
+        Self { origin: Instant::now() }
+    }
+
+    /// Nanoseconds since the origin. About 40 ns of CPU.
+    pub fn now(&self) -> u64 {
+        nanoseconds(self.origin.elapsed())
+    }
+
+    /// The instant at `at` nanoseconds, as str0m wants it.
+    pub fn instant(&self, at: u64) -> Instant {
+        self.origin + Duration::from_nanos(at)
+    }
+
+    /// The nanosecond of an instant; zero for one before the origin.
+    pub fn at(&self, instant: Instant) -> u64 {
+        nanoseconds(instant.saturating_duration_since(self.origin))
+    }
+
+    /// Nanoseconds since 1970 at the origin. Steps and slews of the wall clock change it, so
+    /// whoever converts kernel time stamps asks again from time to time.
+    #[expect(clippy::disallowed_methods, reason = "the load test's one clock")]
+    pub fn unix_origin(&self) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        nanoseconds(now).saturating_sub(self.now())
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,4 @@
+//! Everything that is tested through the crate's public face, in one binary.
+
+#[cfg(test)]
+mod api;

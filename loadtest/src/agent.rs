@@ -19,30 +19,30 @@ use crate::srtp::Srtp;
 
 /// What the server says about its end of a transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remote {
+pub(crate) struct Remote {
     /// ICE user name fragment.
-    pub ufrag: String,
+    pub(crate) ufrag: String,
     /// ICE password.
-    pub password: String,
+    pub(crate) password: String,
     /// The first UDP candidate.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Hash name and hexadecimal digest, `sha-256 AB:CD:…`.
-    pub fingerprint: String,
+    pub(crate) fingerprint: String,
 }
 
 /// What changed since the agent was last driven.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// ICE has a working pair.
-    pub ice_connected: bool,
+    pub(crate) ice_connected: bool,
     /// The handshake is through; media may flow.
-    pub srtp: Option<Srtp>,
+    pub(crate) srtp: Option<Srtp>,
     /// Why it will never connect, or is no longer.
-    pub failure: Option<String>,
+    pub(crate) failure: Option<String>,
 }
 
 /// One client's ICE and DTLS.
-pub struct Agent {
+pub(crate) struct Agent {
     rtc: Rtc,
     tap: Tap,
     local: SocketAddr,
@@ -59,7 +59,7 @@ impl std::fmt::Debug for Agent {
 
 impl Agent {
     /// An agent that will connect from `local` once it is driven.
-    pub fn start(
+    pub(crate) fn start(
         identity: &Identity,
         now: Instant,
         local: SocketAddr,
@@ -84,18 +84,18 @@ impl Agent {
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
-    pub fn poll_timeout(&self) -> Instant {
+    pub(crate) fn poll_timeout(&self) -> Instant {
         self.deadline
     }
 
     /// Lets time pass.
-    pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Vec<u8>>) -> Progress {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Vec<u8>>) -> Progress {
         let handled = self.rtc.handle_input(Input::Timeout(now));
         self.drain(handled, out)
     }
 
     /// Feeds a datagram of the server; media and what is none of ICE and DTLS is let go.
-    pub fn handle_datagram(
+    pub(crate) fn handle_datagram(
         &mut self,
         now: Instant,
         datagram: &[u8],

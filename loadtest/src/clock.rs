@@ -7,43 +7,43 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Nanoseconds of one second.
-pub const SECOND: u64 = 1_000_000_000;
+pub(crate) const SECOND: u64 = 1_000_000_000;
 
 /// Nanoseconds of one millisecond.
-pub const MILLISECOND: u64 = 1_000_000;
+pub(crate) const MILLISECOND: u64 = 1_000_000;
 
 /// The run's time axis.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock {
+pub(crate) struct Clock {
     origin: Instant,
 }
 
 impl Clock {
     /// An axis that begins now.
     #[expect(clippy::disallowed_methods, reason = "the load test's one clock")]
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { origin: Instant::now() }
     }
 
     /// Nanoseconds since the origin. About 40 ns of CPU.
-    pub fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         nanoseconds(self.origin.elapsed())
     }
 
     /// The instant at `at` nanoseconds, as str0m wants it.
-    pub fn instant(&self, at: u64) -> Instant {
+    pub(crate) fn instant(&self, at: u64) -> Instant {
         self.origin + Duration::from_nanos(at)
     }
 
     /// The nanosecond of an instant; zero for one before the origin.
-    pub fn at(&self, instant: Instant) -> u64 {
+    pub(crate) fn at(&self, instant: Instant) -> u64 {
         nanoseconds(instant.saturating_duration_since(self.origin))
     }
 
     /// Nanoseconds since 1970 at the origin. Steps and slews of the wall clock change it, so
     /// whoever converts kernel time stamps asks again from time to time.
     #[expect(clippy::disallowed_methods, reason = "the load test's one clock")]
-    pub fn unix_origin(&self) -> u64 {
+    pub(crate) fn unix_origin(&self) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         nanoseconds(now).saturating_sub(self.now())
     }

@@ -25,7 +25,7 @@ type Tapped = OnceLock<Result<(Profile, Vec<u8>, bool), String>>;
 
 /// The end of the wire that runs into a DTLS instance.
 #[derive(Clone, Default)]
-pub struct Tap(Arc<Tapped>);
+pub(crate) struct Tap(Arc<Tapped>);
 
 impl fmt::Debug for Tap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,7 +35,7 @@ impl fmt::Debug for Tap {
 
 impl Tap {
     /// The contexts of a completed handshake; `None` before.
-    pub fn srtp(&self) -> Option<Result<Srtp, String>> {
+    pub(crate) fn srtp(&self) -> Option<Result<Srtp, String>> {
         self.0.get().map(|keys| match keys {
             Ok((profile, material, is_client)) => {
                 Srtp::new(*profile, material, *is_client).map_err(|error| error.to_string())
@@ -51,7 +51,7 @@ thread_local! {
 
 /// What every agent is built from.
 #[derive(Clone)]
-pub struct Identity {
+pub(crate) struct Identity {
     template: RtcConfig,
     fingerprint: String,
 }
@@ -64,7 +64,7 @@ impl fmt::Debug for Identity {
 
 impl Identity {
     /// A fresh key pair with a self-signed certificate.
-    pub fn generate() -> Result<Self, String> {
+    pub(crate) fn generate() -> Result<Self, String> {
         let certificate =
             TapProvider.generate_certificate().ok_or("no DTLS certificate could be generated")?;
         let mut crypto = str0m::crypto::from_feature_flags();
@@ -83,12 +83,12 @@ impl Identity {
     }
 
     /// SHA-256 of the certificate in the notation of RFC 8122.
-    pub fn fingerprint(&self) -> &str {
+    pub(crate) fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
     /// An agent and the tap in its DTLS.
-    pub fn agent(&self, now: Instant) -> Option<(Rtc, Tap)> {
+    pub(crate) fn agent(&self, now: Instant) -> Option<(Rtc, Tap)> {
         NEWEST.take();
         let rtc = self.template.clone().build(now);
         NEWEST.take().map(|tap| (rtc, tap))

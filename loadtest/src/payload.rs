@@ -10,7 +10,7 @@
 const MAGIC: [u8; 4] = *b"rcLT";
 
 /// Bytes of a stamp: magic, publication, counter, due time.
-pub const STAMP_BYTES: usize = 24;
+pub(crate) const STAMP_BYTES: usize = 24;
 
 /// Bytes of the VP8 payload descriptor that we write.
 const VP8_DESCRIPTOR_BYTES: usize = 4;
@@ -25,7 +25,7 @@ const OPUS_TOC: u8 = 9 << 3;
 /// What kind of media a publication has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Opus-shaped.
     Audio,
     /// VP8-shaped.
@@ -34,7 +34,7 @@ pub enum Kind {
 
 impl Kind {
     /// The name in the REST contract.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Audio => "audio",
             Self::Video => "video",
@@ -42,7 +42,7 @@ impl Kind {
     }
 
     /// RTP clock, Hz.
-    pub fn clock_rate(self) -> u64 {
+    pub(crate) fn clock_rate(self) -> u64 {
         match self {
             Self::Audio => 48_000,
             Self::Video => 90_000,
@@ -58,36 +58,36 @@ impl Kind {
     }
 
     /// Bytes of the smallest payload that holds a stamp.
-    pub fn payload_bytes_min(self) -> usize {
+    pub(crate) fn payload_bytes_min(self) -> usize {
         self.stamp_offset() + STAMP_BYTES
     }
 }
 
 /// Who sent a packet, which one it is and when it was due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     /// The publication's number in the plan.
-    pub publication: u32,
+    pub(crate) publication: u32,
     /// The packet's number in its publication's schedule.
-    pub counter: u64,
+    pub(crate) counter: u64,
     /// When it was due, ns of the run.
-    pub due: u64,
+    pub(crate) due: u64,
 }
 
 /// A packet's place in its frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// The frame can be decoded by itself.
-    pub key_frame: bool,
+    pub(crate) key_frame: bool,
     /// First packet of the frame.
-    pub first: bool,
+    pub(crate) first: bool,
     /// The frame's number.
-    pub picture: u64,
+    pub(crate) picture: u64,
 }
 
 /// Writes the head of a payload; what it does not cover stays as it is. Returns false when `out` is
 /// shorter than [`Kind::payload_bytes_min`].
-pub fn write(kind: Kind, place: Place, stamp: Stamp, out: &mut [u8]) -> bool {
+pub(crate) fn write(kind: Kind, place: Place, stamp: Stamp, out: &mut [u8]) -> bool {
     let Some((head, rest)) = out.split_at_mut_checked(kind.stamp_offset()) else { return false };
     match kind {
         Kind::Audio => head.fill(OPUS_TOC),
@@ -124,7 +124,7 @@ fn vp8_head(place: Place) -> [u8; VP8_DESCRIPTOR_BYTES + VP8_FRAME_BYTES] {
 }
 
 /// Reads the stamp of an opened payload; `None` when there is none where one was written.
-pub fn read(kind: Kind, payload: &[u8]) -> Option<Stamp> {
+pub(crate) fn read(kind: Kind, payload: &[u8]) -> Option<Stamp> {
     let bytes = payload.get(kind.stamp_offset()..)?.first_chunk::<STAMP_BYTES>()?;
     let (magic, rest) = bytes.split_first_chunk::<4>()?;
     let (publication, rest) = rest.split_first_chunk::<4>()?;

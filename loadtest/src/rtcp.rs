@@ -35,21 +35,21 @@ fn append(out: &mut Vec<u8>, count: u8, kind: u8, body: impl FnOnce(&mut Vec<u8>
 
 /// What a sender report says.
 #[derive(Debug, Clone, Copy)]
-pub struct SenderInfo {
+pub(crate) struct SenderInfo {
     /// The stream.
-    pub ssrc: u32,
+    pub(crate) ssrc: u32,
     /// Nanoseconds since 1970.
-    pub unix: u64,
+    pub(crate) unix: u64,
     /// The RTP time stamp of that moment.
-    pub timestamp: u32,
+    pub(crate) timestamp: u32,
     /// Packets sent.
-    pub packets: u32,
+    pub(crate) packets: u32,
     /// Payload bytes sent.
-    pub bytes: u32,
+    pub(crate) bytes: u32,
 }
 
 /// Appends a sender report and its source description.
-pub fn write_sender_report(out: &mut Vec<u8>, info: &SenderInfo, cname: &str) {
+pub(crate) fn write_sender_report(out: &mut Vec<u8>, info: &SenderInfo, cname: &str) {
     append(out, 0, SENDER_REPORT, |out| {
         out.extend(info.ssrc.to_be_bytes());
         out.extend(ntp(info.unix).to_be_bytes());
@@ -77,23 +77,23 @@ fn ntp(unix: u64) -> u64 {
 
 /// One report block of a receiver report (RFC 3550 §6.4.1).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ReportBlock {
+pub(crate) struct ReportBlock {
     /// The stream.
-    pub ssrc: u32,
+    pub(crate) ssrc: u32,
     /// Loss since the last report, of 256.
-    pub fraction_lost: u8,
+    pub(crate) fraction_lost: u8,
     /// Packets lost in all.
-    pub lost: u32,
+    pub(crate) lost: u32,
     /// Extended highest sequence number.
-    pub highest: u32,
+    pub(crate) highest: u32,
     /// Middle of the last sender report's NTP time.
-    pub last_report: u32,
+    pub(crate) last_report: u32,
     /// Time since then, of 65,536 per second.
-    pub delay: u32,
+    pub(crate) delay: u32,
 }
 
 /// Appends receiver reports, thirty-one blocks each at most; one without blocks when there is none.
-pub fn write_receiver_report(out: &mut Vec<u8>, ssrc: u32, blocks: &[ReportBlock]) {
+pub(crate) fn write_receiver_report(out: &mut Vec<u8>, ssrc: u32, blocks: &[ReportBlock]) {
     let mut rest = blocks;
     loop {
         let (now, later) = rest.split_at(rest.len().min(31));
@@ -120,7 +120,7 @@ pub fn write_receiver_report(out: &mut Vec<u8>, ssrc: u32, blocks: &[ReportBlock
 /// What one transport received since its last feedback: unwrapped transport-wide sequence numbers
 /// with arrival times, ns of the run.
 #[derive(Debug, Default)]
-pub struct Arrivals {
+pub(crate) struct Arrivals {
     seen: Vec<(i64, u64)>,
     highest: Option<i64>,
     feedback_count: u8,
@@ -128,7 +128,7 @@ pub struct Arrivals {
 
 impl Arrivals {
     /// Notes a packet.
-    pub fn push(&mut self, sequence: u16, arrival: u64) {
+    pub(crate) fn push(&mut self, sequence: u16, arrival: u64) {
         let unwrapped = match self.highest {
             None => i64::from(sequence),
             Some(highest) => unwrap(highest, sequence),
@@ -138,7 +138,7 @@ impl Arrivals {
     }
 
     /// Appends feedback about all that was noted, and forgets it.
-    pub fn write(&mut self, out: &mut Vec<u8>, ssrc: u32, media_ssrc: u32) {
+    pub(crate) fn write(&mut self, out: &mut Vec<u8>, ssrc: u32, media_ssrc: u32) {
         self.seen.sort_unstable();
         self.seen.dedup_by_key(|(sequence, _)| *sequence);
         let mut rest = self.seen.as_slice();
@@ -202,20 +202,20 @@ fn write_chunks(out: &mut Vec<u8>, symbols: &[u8]) {
 }
 
 /// The unwrapped number nearest to `highest` that ends in `sequence`.
-pub fn unwrap(highest: i64, sequence: u16) -> i64 {
+pub(crate) fn unwrap(highest: i64, sequence: u16) -> i64 {
     let distance = sequence.wrapping_sub(low_16(highest));
     highest + i64::from(distance.cast_signed())
 }
 
 /// The low sixteen bits.
-pub fn low_16(number: i64) -> u16 {
+pub(crate) fn low_16(number: i64) -> u16 {
     let [.., a, b] = number.to_be_bytes();
     u16::from_be_bytes([a, b])
 }
 
 /// What a client cares about in received RTCP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Item {
+pub(crate) enum Item {
     /// PLI or FIR for a stream of ours.
     KeyFrameRequest {
         /// The stream.
@@ -236,7 +236,7 @@ pub enum Item {
 }
 
 /// Calls `found` for each item of an opened compound packet; stops at what is malformed.
-pub fn read(compound: &[u8], mut found: impl FnMut(Item)) {
+pub(crate) fn read(compound: &[u8], mut found: impl FnMut(Item)) {
     let mut rest = compound;
     while let Some((&[first, kind, high, low], _)) = rest.split_first_chunk::<4>() {
         let length = 4 * (usize::from(u16::from_be_bytes([high, low])) + 1);

@@ -7,25 +7,25 @@
 /// Bytes of an RTP header without extensions.
 const FIXED_BYTES: usize = 12;
 
-/// Bytes of a header as [`write`] makes it, at most.
-pub const HEADER_BYTES_MAX: usize = 36;
+/// Bytes of a header as [`write`] makes it.
+pub(crate) const HEADER_BYTES: usize = 28;
 
 /// What a received header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Header<'a> {
+pub(crate) struct Header<'a> {
     /// The stream.
-    pub ssrc: u32,
+    pub(crate) ssrc: u32,
     /// Its sequence number.
-    pub sequence: u16,
+    pub(crate) sequence: u16,
     /// Bytes before the payload.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
     extension_form: u16,
     extensions: &'a [u8],
 }
 
 impl<'a> Header<'a> {
     /// Reads a header; `None` for what is not an RTP packet with a whole header.
-    pub fn read(packet: &'a [u8]) -> Option<Self> {
+    pub(crate) fn read(packet: &'a [u8]) -> Option<Self> {
         let ([first, _, high, low, _, _, _, _, ssrc @ ..], rest) =
             packet.split_first_chunk::<FIXED_BYTES>()?;
         if first >> 6 != 2 {
@@ -48,7 +48,7 @@ impl<'a> Header<'a> {
     }
 
     /// The value of a header extension in either form of RFC 8285.
-    pub fn extension(&self, id: u8) -> Option<&'a [u8]> {
+    pub(crate) fn extension(&self, id: u8) -> Option<&'a [u8]> {
         let two_bytes = self.extension_form & 0xFFF0 == 0x1000;
         if !two_bytes && self.extension_form != 0xBEDE {
             return None;
@@ -76,52 +76,52 @@ impl<'a> Header<'a> {
 }
 
 /// True for RTCP, given that the datagram is RTP or RTCP (RFC 5761 §4).
-pub fn is_rtcp(packet: &[u8]) -> bool {
+pub(crate) fn is_rtcp(packet: &[u8]) -> bool {
     packet.get(1).is_some_and(|kind| (192..=223).contains(kind))
 }
 
 /// True for SRTP and SRTCP (RFC 7983 §7).
-pub fn is_media(datagram: &[u8]) -> bool {
+pub(crate) fn is_media(datagram: &[u8]) -> bool {
     datagram.first().is_some_and(|first| (128..=191).contains(first))
 }
 
 /// The ids that our publishers announce for their header extensions.
-pub mod extension_id {
+pub(crate) mod extension_id {
     /// `urn:ietf:params:rtp-hdrext:sdes:mid`
-    pub const MID: u8 = 4;
+    pub(crate) const MID: u8 = 4;
     /// `abs-send-time`
-    pub const SEND_TIME: u8 = 2;
+    pub(crate) const SEND_TIME: u8 = 2;
     /// Transport-wide congestion control.
-    pub const TRANSPORT_CC: u8 = 3;
+    pub(crate) const TRANSPORT_CC: u8 = 3;
     /// `urn:ietf:params:rtp-hdrext:ssrc-audio-level`
-    pub const AUDIO_LEVEL: u8 = 1;
+    pub(crate) const AUDIO_LEVEL: u8 = 1;
 }
 
 /// What [`write`] puts into a header.
 #[derive(Debug, Clone, Copy)]
-pub struct Fields {
+pub(crate) struct Fields {
     /// Last packet of a frame.
-    pub marker: bool,
+    pub(crate) marker: bool,
     /// Payload type.
-    pub payload_type: u8,
+    pub(crate) payload_type: u8,
     /// Sequence number.
-    pub sequence: u16,
+    pub(crate) sequence: u16,
     /// RTP time stamp.
-    pub timestamp: u32,
+    pub(crate) timestamp: u32,
     /// The stream.
-    pub ssrc: u32,
+    pub(crate) ssrc: u32,
     /// One digit: the mid.
-    pub mid: u8,
+    pub(crate) mid: u8,
     /// Nanoseconds of any clock, for absolute send time.
-    pub sent: u64,
+    pub(crate) sent: u64,
     /// Transport-wide sequence number.
-    pub transport_sequence: u16,
+    pub(crate) transport_sequence: u16,
     /// Audio level, for audio.
-    pub level: Option<u8>,
+    pub(crate) level: Option<u8>,
 }
 
-/// Writes a header and returns its length; `None` when `out` is shorter than [`HEADER_BYTES_MAX`].
-pub fn write(fields: &Fields, out: &mut [u8]) -> Option<usize> {
+/// Writes a header and returns its length; `None` when `out` is shorter than [`HEADER_BYTES`].
+pub(crate) fn write(fields: &Fields, out: &mut [u8]) -> Option<usize> {
     let [sequence_high, sequence_low] = fields.sequence.to_be_bytes();
     let [transport_high, transport_low] = fields.transport_sequence.to_be_bytes();
     // 24 bits of seconds in 6.18 fixed point.
@@ -153,7 +153,7 @@ pub fn write(fields: &Fields, out: &mut [u8]) -> Option<usize> {
         .chain([0xBE, 0xDE, 0, 3])
         .chain(extensions);
     let mut length = 0;
-    for (to, from) in out.get_mut(..HEADER_BYTES_MAX)?.iter_mut().zip(bytes) {
+    for (to, from) in out.get_mut(..HEADER_BYTES)?.iter_mut().zip(bytes) {
         *to = from;
         length += 1;
     }
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn a_written_header_is_read_back() {
         for level in [None, Some(0x85)] {
-            let mut out = [0; HEADER_BYTES_MAX];
+            let mut out = [0; HEADER_BYTES];
             let length = write(&Fields { level, ..fields() }, &mut out).unwrap();
             let header = Header::read(&out[..length]).unwrap();
             assert_eq!((header.ssrc, header.sequence), (0xDEAD_BEEF, 0x1234));
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn any_truncation_of_a_header_is_survived() {
-        let mut out = [0; HEADER_BYTES_MAX];
+        let mut out = [0; HEADER_BYTES];
         let length = write(&fields(), &mut out).unwrap();
         for cut in 0..length {
             assert_eq!(Header::read(&out[..cut]), None, "{cut}");

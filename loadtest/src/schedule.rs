@@ -10,30 +10,30 @@ use crate::clock::SECOND;
 
 /// The send times of one publication: bursts at a fixed rate from a phase on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     /// When burst 0 is due, ns of the run.
-    pub phase: u64,
+    pub(crate) phase: u64,
     /// Packets per second; not zero.
-    pub pps: u64,
+    pub(crate) pps: u64,
     /// Packets sent together, all with the same due time; not zero.
-    pub burst: u64,
+    pub(crate) burst: u64,
 }
 
 impl Schedule {
     /// When the packet with this counter is due.
-    pub fn due(&self, counter: u64) -> u64 {
+    pub(crate) fn due(&self, counter: u64) -> u64 {
         self.burst_due(counter / self.burst.max(1))
     }
 
     /// When a burst is due.
-    pub fn burst_due(&self, burst: u64) -> u64 {
+    pub(crate) fn burst_due(&self, burst: u64) -> u64 {
         let nanoseconds = u128::from(burst) * u128::from(self.burst) * u128::from(SECOND)
             / u128::from(self.pps.max(1));
         self.phase.saturating_add(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 
     /// The first burst that is due at `at` or later.
-    pub fn burst_from(&self, at: u64) -> u64 {
+    pub(crate) fn burst_from(&self, at: u64) -> u64 {
         let since = u128::from(at.saturating_sub(self.phase)) * u128::from(self.pps.max(1));
         let per_burst = u128::from(self.burst.max(1)) * u128::from(SECOND);
         let burst = u64::try_from(since / per_burst).unwrap_or(u64::MAX);
@@ -42,7 +42,7 @@ impl Schedule {
     }
 
     /// The counters that are due in `[from, until)`.
-    pub fn counters(&self, from: u64, until: u64) -> Range<u64> {
+    pub(crate) fn counters(&self, from: u64, until: u64) -> Range<u64> {
         self.burst_from(from) * self.burst..self.burst_from(until) * self.burst
     }
 }

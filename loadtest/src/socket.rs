@@ -40,23 +40,23 @@ const SO_MEMINFO: libc::c_int = 55;
 
 /// One client's socket.
 #[derive(Debug)]
-pub struct Socket {
+pub(crate) struct Socket {
     socket: UdpSocket,
     gro: bool,
 }
 
 /// What sockets are opened with.
 #[derive(Debug, Clone, Copy)]
-pub struct SocketOptions {
+pub(crate) struct SocketOptions {
     /// Ask the kernel to join datagrams.
-    pub gro: bool,
+    pub(crate) gro: bool,
     /// Ask the kernel for a time stamp of every message.
-    pub kernel_stamps: bool,
+    pub(crate) kernel_stamps: bool,
 }
 
 impl Socket {
     /// A socket connected to `remote`.
-    pub fn connect(remote: SocketAddr, options: SocketOptions) -> io::Result<Self> {
+    pub(crate) fn connect(remote: SocketAddr, options: SocketOptions) -> io::Result<Self> {
         let any: SocketAddr = match remote {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -81,22 +81,22 @@ impl Socket {
     }
 
     /// Its own address.
-    pub fn local_address(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
     /// True when the kernel joins datagrams for it.
-    pub fn has_gro(&self) -> bool {
+    pub(crate) fn has_gro(&self) -> bool {
         self.gro
     }
 
     /// Sends one datagram; true when the kernel took it.
-    pub fn send(&self, datagram: &[u8]) -> bool {
+    pub(crate) fn send(&self, datagram: &[u8]) -> bool {
         self.socket.send(datagram).is_ok()
     }
 
     /// Sends datagrams in order with one call per [`SEND_BATCH`]; returns how many the kernel took.
-    pub fn send_all<'a>(&self, datagrams: impl Iterator<Item = &'a [u8]>) -> usize {
+    pub(crate) fn send_all<'a>(&self, datagrams: impl Iterator<Item = &'a [u8]>) -> usize {
         let mut taken = 0;
         let mut datagrams = datagrams.peekable();
         while datagrams.peek().is_some() {
@@ -130,12 +130,12 @@ impl Socket {
 
     /// Reads what waits, at most one batch; returns how many messages. Fewer than
     /// [`Batch::capacity`] means that nothing is left.
-    pub fn receive(&self, batch: &mut Batch) -> usize {
+    pub(crate) fn receive(&self, batch: &mut Batch) -> usize {
         batch.fill(self.socket.as_raw_fd())
     }
 
     /// Datagrams that the kernel dropped because the socket was full.
-    pub fn drops(&self) -> u32 {
+    pub(crate) fn drops(&self) -> u32 {
         let mut words = [0_u32; 9];
         let mut length: libc::socklen_t = 36;
         // SAFETY: pointer and length name the local array, which the kernel fills at most.
@@ -161,13 +161,13 @@ fn set_option(fd: RawFd, level: i32, kind: i32, value: libc::c_int) -> io::Resul
 
 /// One received message: a datagram, or several equal ones that the kernel joined.
 #[derive(Debug)]
-pub struct Message<'a> {
+pub(crate) struct Message<'a> {
     /// Its bytes.
-    pub bytes: &'a mut [u8],
+    pub(crate) bytes: &'a mut [u8],
     /// Bytes of each datagram in it but the last; never zero.
-    pub segment: usize,
+    pub(crate) segment: usize,
     /// The kernel's receive time, ns since 1970, where asked for.
-    pub kernel_unix: Option<u64>,
+    pub(crate) kernel_unix: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -179,7 +179,7 @@ struct Filled {
 
 /// Reused receive slots of one worker.
 #[derive(Debug)]
-pub struct Batch {
+pub(crate) struct Batch {
     buffer: Vec<u8>,
     slot_bytes: usize,
     filled: Vec<Filled>,
@@ -188,7 +188,7 @@ pub struct Batch {
 
 impl Batch {
     /// Slots for sockets with or without `UDP_GRO`.
-    pub fn new(gro: bool) -> Self {
+    pub(crate) fn new(gro: bool) -> Self {
         let (slots, slot_bytes) =
             if gro { (SLOTS_GRO, SLOT_BYTES_GRO) } else { (SLOTS_PLAIN, SLOT_BYTES_PLAIN) };
         let buffer = vec![0; slots * slot_bytes];
@@ -196,12 +196,12 @@ impl Batch {
     }
 
     /// Messages it holds at most.
-    pub fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.slots
     }
 
     /// What the last call received.
-    pub fn messages(&mut self) -> impl Iterator<Item = Message<'_>> {
+    pub(crate) fn messages(&mut self) -> impl Iterator<Item = Message<'_>> {
         let slots = self.buffer.chunks_exact_mut(self.slot_bytes);
         slots.zip(&self.filled).filter_map(|(slot, filled)| {
             let bytes = slot.get_mut(..filled.length)?;
@@ -275,14 +275,14 @@ fn read_control(header: &libc::msghdr) -> (Option<usize>, Option<u64>) {
 
 /// Waits for sockets of one worker, with nanosecond deadlines.
 #[derive(Debug)]
-pub struct Poller {
+pub(crate) struct Poller {
     fd: OwnedFd,
     events: Vec<libc::epoll_event>,
 }
 
 impl Poller {
     /// A poller without sockets, for the calling thread; makes its timers precise.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: plain system calls without pointers; the descriptor is owned by nobody else.
         let fd = unsafe {
             libc::prctl(libc::PR_SET_TIMERSLACK, 1_000_u64);
@@ -297,7 +297,7 @@ impl Poller {
     }
 
     /// Adds a socket under a token.
-    pub fn add(&self, socket: &Socket, token: u64) -> io::Result<()> {
+    pub(crate) fn add(&self, socket: &Socket, token: u64) -> io::Result<()> {
         let mut event = libc::epoll_event { events: libc::EPOLLIN.cast_unsigned(), u64: token };
         let (epoll, fd) = (self.fd.as_raw_fd(), socket.socket.as_raw_fd());
         // SAFETY: the kernel copies the event during the call.
@@ -306,7 +306,7 @@ impl Poller {
     }
 
     /// Waits at most `nanoseconds`, then returns the tokens of readable sockets.
-    pub fn wait(&mut self, nanoseconds: u64) -> impl Iterator<Item = u64> {
+    pub(crate) fn wait(&mut self, nanoseconds: u64) -> impl Iterator<Item = u64> {
         let timeout = libc::timespec {
             tv_sec: i64::try_from(nanoseconds / 1_000_000_000).unwrap_or(1),
             tv_nsec: i64::try_from(nanoseconds % 1_000_000_000).unwrap_or(0),

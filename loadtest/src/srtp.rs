@@ -11,7 +11,7 @@ use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, Unbo
 use aws_lc_rs::iv::FixedLength;
 
 /// Bytes of an AES-GCM tag.
-pub const TAG_BYTES: usize = 16;
+pub(crate) const TAG_BYTES: usize = 16;
 
 /// Bytes of an AES-GCM salt and nonce.
 const SALT_BYTES: usize = 12;
@@ -24,7 +24,7 @@ const RTCP_HEADER_BYTES: usize = 8;
 
 /// The protection that a handshake agreed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Profile {
+pub(crate) enum Profile {
     /// `AEAD_AES_128_GCM`.
     Gcm128,
     /// `AEAD_AES_256_GCM`.
@@ -33,7 +33,7 @@ pub enum Profile {
 
 impl Profile {
     /// The name in IANA's registry.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Gcm128 => "AEAD_AES_128_GCM",
             Self::Gcm256 => "AEAD_AES_256_GCM",
@@ -50,7 +50,7 @@ impl Profile {
 
 /// What goes wrong with keys and packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SrtpError {
+pub(crate) enum SrtpError {
     /// The keying material has another length than the profile asks for.
     #[error("the keying material does not fit the profile")]
     Material,
@@ -109,7 +109,7 @@ fn derive(master: &[u8], salt: &[u8], label: u8, out: &mut [u8]) -> Option<()> {
 }
 
 /// Both directions of one endpoint.
-pub struct Srtp {
+pub(crate) struct Srtp {
     profile: Profile,
     rtp_out: SessionKey,
     rtp_in: SessionKey,
@@ -127,7 +127,11 @@ impl std::fmt::Debug for Srtp {
 impl Srtp {
     /// Splits DTLS keying material: client key, server key, client salt, server salt (RFC 5764
     /// §4.2).
-    pub fn new(profile: Profile, material: &[u8], is_client: bool) -> Result<Self, SrtpError> {
+    pub(crate) fn new(
+        profile: Profile,
+        material: &[u8],
+        is_client: bool,
+    ) -> Result<Self, SrtpError> {
         Self::split(profile, material, is_client).ok_or(SrtpError::Material)
     }
 
@@ -152,12 +156,12 @@ impl Srtp {
     }
 
     /// What was agreed on.
-    pub fn profile(&self) -> Profile {
+    pub(crate) fn profile(&self) -> Profile {
         self.profile
     }
 
     /// Seals `header` and `body` in place; the last [`TAG_BYTES`] of `body` become the tag.
-    pub fn seal_rtp(
+    pub(crate) fn seal_rtp(
         &self,
         ssrc: u32,
         index: u64,
@@ -177,7 +181,7 @@ impl Srtp {
     }
 
     /// Opens `body` (ciphertext and tag) in place and returns the plaintext.
-    pub fn open_rtp<'a>(
+    pub(crate) fn open_rtp<'a>(
         &self,
         ssrc: u32,
         index: u64,
@@ -190,7 +194,7 @@ impl Srtp {
     }
 
     /// Seals a compound RTCP packet in place (RFC 7714 §9): `packet` grows by tag and index.
-    pub fn seal_rtcp(&mut self, packet: &mut Vec<u8>) -> Result<(), SrtpError> {
+    pub(crate) fn seal_rtcp(&mut self, packet: &mut Vec<u8>) -> Result<(), SrtpError> {
         let index = 0x8000_0000 | self.rtcp_index;
         self.rtcp_index = (self.rtcp_index + 1) & 0x7FFF_FFFF;
         let (header, body) =
@@ -208,7 +212,7 @@ impl Srtp {
     }
 
     /// Opens an SRTCP packet in place and returns the compound RTCP packet.
-    pub fn open_rtcp<'a>(&self, packet: &'a mut [u8]) -> Result<&'a [u8], SrtpError> {
+    pub(crate) fn open_rtcp<'a>(&self, packet: &'a mut [u8]) -> Result<&'a [u8], SrtpError> {
         let length = packet.len().checked_sub(INDEX_BYTES).ok_or(SrtpError::Packet)?;
         let (sealed, index) = packet.split_at_mut_checked(length).ok_or(SrtpError::Packet)?;
         let index = u32::from_be_bytes(*index.first_chunk().ok_or(SrtpError::Packet)?);

@@ -350,6 +350,10 @@ pub const KEY_FRAME_BURST: u32 = 3;
 /// One key-frame request more every second: key frames are ten times the size of others.
 pub const KEY_FRAME_REFILL: Duration = Duration::from_secs(1);
 
+/// A producer may ask for at most this between two key-frame requests: nobody waits longer for a
+/// picture.
+pub const KEY_FRAME_SPACING_MAX: Duration = Duration::from_secs(60);
+
 /// An unanswered key-frame request is repeated after this at the latest (mediasoup's 1,000 ms).
 pub const KEY_FRAME_RETRY_MAX: Duration = Duration::from_secs(1);
 

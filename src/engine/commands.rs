@@ -23,8 +23,8 @@ use crate::engine::twcc::TwccReceiver;
 use crate::engine::{ConsumerKey, Engine, ProducerKey, StreamKey, TransportKey};
 use crate::id::{ConsumerId, ProducerId, TransportId};
 use crate::limits::{
-    CONSUMERS_PER_TRANSPORT_MAX, FAREWELLS_QUEUED_MAX, PRODUCERS_PER_TRANSPORT_MAX, REPORT_INTERVAL,
-    TRANSPORTS_PER_SHARD_MAX,
+    CONSUMERS_PER_TRANSPORT_MAX, FAREWELLS_QUEUED_MAX, PRODUCERS_PER_TRANSPORT_MAX,
+    REPORT_INTERVAL, TRANSPORTS_PER_SHARD_MAX,
 };
 
 impl Engine {

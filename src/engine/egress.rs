@@ -165,8 +165,7 @@ impl Consumer {
         };
         if cursor.next < stream.ring.oldest() {
             // The shard was so late that the ring went round: a decoder needs a new start.
-            way.counters.ring_overruns +=
-                stream.ring.oldest().number() - cursor.next.number();
+            way.counters.ring_overruns += stream.ring.oldest().number() - cursor.next.number();
             if self.kind == MediaKind::Video {
                 self.await_key_frame(cursor.stream, stream, way.now);
                 return Ok(());
@@ -311,13 +310,7 @@ impl Consumer {
         Ok(())
     }
 
-    fn send_repair(
-        &mut self,
-        sent: &Sent,
-        meta: &PacketMeta,
-        payload: &[u8],
-        way: &mut Way<'_>,
-    ) {
+    fn send_repair(&mut self, sent: &Sent, meta: &PacketMeta, payload: &[u8], way: &mut Way<'_>) {
         let Some(codec) = self.codec(meta.payload_type).copied() else { return };
         let done = match (&mut self.rtx, codec.rtx_payload_type) {
             (Some(rtx), Some(payload_type)) => {

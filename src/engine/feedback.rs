@@ -10,7 +10,9 @@ use slotmap::SlotMap;
 use crate::engine::listener::Role;
 use crate::engine::report::{Discard, DiscardCounts};
 use crate::engine::ring::SLOT_BYTES;
-use crate::engine::rtcp::{self, Arrival, DlrrEntry, FeedbackHead, ReportBlock, RtcpItem, RtcpWriter, XrBlock};
+use crate::engine::rtcp::{
+    self, Arrival, DlrrEntry, FeedbackHead, ReportBlock, RtcpItem, RtcpWriter, XrBlock,
+};
 use crate::engine::rtcp::{SenderInfo, SenderReport};
 use crate::engine::rtcp_queue::COMPOUND_BYTES_MAX;
 use crate::engine::source_clock::ClockPoint;

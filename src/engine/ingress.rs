@@ -116,13 +116,11 @@ fn accept_media(
         return Err(Discard::Paused);
     }
     let plain = slot.bytes().get(..opened.len).ok_or(Discard::TooLarge)?;
-    let payload =
-        unpadded_payload(plain, packet.view.has_padding).ok_or(Discard::RtpMalformed)?;
+    let payload = unpadded_payload(plain, packet.view.has_padding).ok_or(Discard::RtpMalformed)?;
     let len = payload.len();
     let descriptor = packet.extensions.dependency_descriptor.and_then(|s| s.of(packet.bytes));
-    let descriptor = descriptor.and_then(|bytes| {
-        stream.templates.get_or_insert_default().read(bytes)
-    });
+    let descriptor =
+        descriptor.and_then(|bytes| stream.templates.get_or_insert_default().read(bytes));
     let info = if len == 0 {
         PayloadInfo::default()
     } else {
@@ -184,8 +182,7 @@ fn accept_other(
     counters.packets_in += 1;
     counters.bytes_in += packet.bytes.len() as u64;
     let plain = scratch.get(..len).ok_or(Discard::TooLarge)?;
-    let payload =
-        unpadded_payload(plain, packet.view.has_padding).ok_or(Discard::RtpMalformed)?;
+    let payload = unpadded_payload(plain, packet.view.has_padding).ok_or(Discard::RtpMalformed)?;
     let incoming = transport.incoming.entry(packet.view.ssrc).ok_or(Discard::TooManyStreams)?;
     note_hints(incoming, &packet.extensions);
     let route = match incoming.route {
@@ -266,9 +263,8 @@ fn accept_first(
         return Err(Discard::Paused);
     }
     let descriptor = packet.extensions.dependency_descriptor.and_then(|s| s.of(packet.bytes));
-    let descriptor = descriptor.and_then(|bytes| {
-        stream.templates.get_or_insert_default().read(bytes)
-    });
+    let descriptor =
+        descriptor.and_then(|bytes| stream.templates.get_or_insert_default().read(bytes));
     let info = codec::inspect(codec.codec, payload, descriptor.as_ref());
     push_copy(stream, meta(packet, seq, codec.room_payload_type, info), packet.now, payload)?;
     note_seq(stream, packet, info.key_frame);

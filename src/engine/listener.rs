@@ -170,7 +170,8 @@ impl Listener {
         if mid.is_none() {
             let rids = || rtp.encodings.iter().filter_map(|e| e.rid.as_deref());
             let mut theirs = self.entries.iter().filter(|e| e.mid.is_none());
-            if theirs.any(|e| e.encodings.iter().any(|x| rids().any(|r| x.rid.as_deref() == Some(r))))
+            if theirs
+                .any(|e| e.encodings.iter().any(|x| rids().any(|r| x.rid.as_deref() == Some(r))))
             {
                 return Err(Refusal::StreamInUse("RID"));
             }
@@ -191,9 +192,7 @@ impl Listener {
             return Some(route);
         }
         match hints.mid {
-            Some(mid) => {
-                self.entries.iter().find(|e| e.mid.as_deref() == Some(mid))?.by_mid(hints)
-            }
+            Some(mid) => self.entries.iter().find(|e| e.mid.as_deref() == Some(mid))?.by_mid(hints),
             None => self.entries.iter().find_map(|entry| entry.by_rid(hints)),
         }
     }
@@ -248,7 +247,11 @@ mod tests {
         assert_eq!(packet(9, 96, None, Some("r0"), None), Some((1, Role::Media)));
         assert_eq!(packet(9, 96, Some("7"), Some("r0"), None), None, "its MID is not ours");
         listener.remove(third);
-        assert!(listener.resolve(&Hints { mid: Some("2"), payload_type: 96, ..Hints::default() }).is_none());
+        assert!(
+            listener
+                .resolve(&Hints { mid: Some("2"), payload_type: 96, ..Hints::default() })
+                .is_none()
+        );
     }
 
     #[test]

@@ -43,8 +43,8 @@ impl SentLog {
             self.entries.resize(slots, None);
         }
         self.highest = self.highest.max(sent.seq);
-        if let Some(entry) = Self::place(sent.seq, self.entries.len())
-            .and_then(|place| self.entries.get_mut(place))
+        if let Some(entry) =
+            Self::place(sent.seq, self.entries.len()).and_then(|place| self.entries.get_mut(place))
         {
             *entry = Some(sent);
         }

@@ -393,10 +393,10 @@ mod tests {
 
     use super::super::stun::{IntegrityKey, RequestOptions, request};
     use super::*;
-    use crate::engine::srtp::SrtpProfile;
     use crate::engine::demux::{PacketClass, Ufrag};
     use crate::engine::dtls::{Tap, tapped};
     use crate::engine::io::Protocol;
+    use crate::engine::srtp::SrtpProfile;
     use crate::id::ShardId;
     use crate::limits::CONSENT_TIMEOUT;
 

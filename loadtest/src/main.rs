@@ -27,7 +27,10 @@
 //!   that send with `UDP_SEGMENT`, so take the numbers once with `--no-gro` too.
 //! * Pin server and generator to different cores (`taskset`), or they measure each other.
 //! * `/proc/PID/stat` counts in 10 ms: windows under a few seconds are coarse. The split into user
-//!   and system is sampled by the kernel, the sum is not.
+//!   and system is sampled by the kernel, so coarsely that one run may show all of it on one side; only
+//!   the sum is worth comparing.
+//! * `first_packet` begins with the consumer's reply. What a server sends before its reply has been
+//!   read is not seen, so a very fast start is reported a burst too late.
 //! * Latency tails on a shared or virtual machine are its scheduler's: look at `lateness` in the same
 //!   table, which passes through the same scheduler without any server.
 //! * Publishers send each packet of a burst as a datagram of its own, as browsers do.

@@ -287,14 +287,14 @@ mod tests {
     use super::*;
 
     fn outcome(slo: &str, change: impl FnOnce(&mut Observed)) -> Outcome {
-        let mut tally = Tally::default();
-        tally.counts = Counts {
+        let counts = Counts {
             offered: 1_000,
             sent: 1_000,
             expected: 10_000,
             delivered: 9_990,
             ..Counts::default()
         };
+        let mut tally = Tally { counts, ..Tally::default() };
         tally.lateness.record(50_000);
         (1..=100).for_each(|n| tally.latency.record(n * 10_000));
         let server = Some(Usage { user_ns: 9_990_000, system_ns: 9_990_000, ..Usage::default() });

@@ -58,6 +58,7 @@ impl Kind {
     }
 
     /// Bytes of the smallest payload that holds a stamp.
+    #[cfg(test)]
     pub(crate) fn payload_bytes_min(self) -> usize {
         self.stamp_offset() + STAMP_BYTES
     }
@@ -86,7 +87,7 @@ pub(crate) struct Place {
 }
 
 /// Writes the head of a payload; what it does not cover stays as it is. Returns false when `out` is
-/// shorter than [`Kind::payload_bytes_min`].
+/// too short for a stamp.
 pub(crate) fn write(kind: Kind, place: Place, stamp: Stamp, out: &mut [u8]) -> bool {
     let Some((head, rest)) = out.split_at_mut_checked(kind.stamp_offset()) else { return false };
     match kind {

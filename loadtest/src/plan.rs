@@ -104,6 +104,7 @@ impl Plan {
     }
 
     /// All publications with their room's number and their peer's.
+    #[cfg(test)]
     pub(crate) fn publications(&self) -> impl Iterator<Item = (usize, usize, &Publication)> {
         self.rooms.iter().enumerate().flat_map(|(room, in_room)| {
             in_room.peers.iter().enumerate().flat_map(move |(peer, of_peer)| {

@@ -57,6 +57,12 @@ fn write(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
         row(text, stage.stage, &stage.us)?;
     }
     writeln!(text)?;
+    write_costs(outcome, text)?;
+    write_verdict(outcome, text)
+}
+
+fn write_costs(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
+    let generator = &outcome.generator;
     if let Some(server) = &outcome.server {
         writeln!(
             text,
@@ -81,10 +87,14 @@ fn write(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
         generator.cpu_ns_per_packet,
         100.0 * generator.cores,
     )?;
-    writeln!(text)?;
+    writeln!(text)
+}
+
+fn write_verdict(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
     for judged in &outcome.slo {
         let word = if judged.kept { "kept" } else { "BROKEN" };
-        let measured = judged.measured.map_or("not measured".into(), |m| format!("{m:.3}"));
+        let measured =
+            judged.measured.map_or_else(|| "not measured".to_owned(), |m| format!("{m:.3}"));
         writeln!(text, "{word:<8} {} {measured} <= {}", judged.figure, judged.limit)?;
     }
     for reason in &outcome.invalid_because {

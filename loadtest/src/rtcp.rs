@@ -71,8 +71,8 @@ pub(crate) fn write_sender_report(out: &mut Vec<u8>, info: &SenderInfo, cname: &
 /// 64-bit NTP time of nanoseconds since 1970.
 fn ntp(unix: u64) -> u64 {
     const SECONDS_1900_TO_1970: u64 = 2_208_988_800;
-    let fraction = (unix % SECOND << 32) / SECOND;
-    (unix / SECOND + SECONDS_1900_TO_1970) << 32 | fraction
+    let fraction = ((unix % SECOND) << 32) / SECOND;
+    ((unix / SECOND + SECONDS_1900_TO_1970) << 32) | fraction
 }
 
 /// One report block of a receiver report (RFC 3550 §6.4.1).
@@ -339,7 +339,7 @@ mod tests {
                     at += 2;
                 }
             }
-            received.push((base.wrapping_add(place as u16), ticks));
+            received.push((base.wrapping_add(u16::try_from(place).unwrap()), ticks));
         }
         assert!(packet.len() - at < 4, "only padding is left");
         received

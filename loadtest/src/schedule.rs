@@ -21,6 +21,7 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     /// When the packet with this counter is due.
+    #[cfg(test)]
     pub(crate) fn due(&self, counter: u64) -> u64 {
         self.burst_due(counter / self.burst.max(1))
     }

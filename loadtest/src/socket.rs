@@ -225,7 +225,7 @@ impl Batch {
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
             header.msg_hdr.msg_control = control.as_mut_ptr().cast();
-            header.msg_hdr.msg_controllen = mem::size_of_val(control);
+            header.msg_hdr.msg_controllen = size_of_val(control);
             count += 1;
         }
         // SAFETY: `count` headers point at vectors and control words of this frame and at disjoint

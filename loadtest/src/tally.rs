@@ -164,7 +164,7 @@ counts! {
     unstamped,
     /// Whole run: how often a stream's numbering moved against the publisher's.
     renumbered,
-    /// Whole run: RTP of streams that nobody subscribed to.
+    /// RTP of streams that nobody subscribed to.
     unknown_streams,
     /// Whole run: datagrams that the kernel did not take from the generator.
     send_failures,

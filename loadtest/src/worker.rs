@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
@@ -134,7 +135,6 @@ struct Turner {
     batch: Batch,
     due: BinaryHeap<Due>,
     timers_at: u64,
-    window: Option<(u64, u64)>,
     cpu_from: Option<u64>,
     cpu_until: Option<u64>,
     unix_at: u64,
@@ -151,6 +151,7 @@ impl Turner {
             clock: settings.clock,
             unix_origin: settings.clock.unix_origin(),
             tally: Tally::default(),
+            window: 0..0,
             rng: Rng::new(seed),
             sample: settings.sample,
             datagrams: Vec::new(),
@@ -167,7 +168,6 @@ impl Turner {
             settings,
             due: BinaryHeap::new(),
             timers_at: 0,
-            window: None,
             cpu_from: None,
             cpu_until: None,
             unix_at: 0,
@@ -240,7 +240,7 @@ impl Turner {
                 }
             }
             Order::Measure { from, until } => {
-                self.window = Some((from, until));
+                self.around.window = from..until;
                 for endpoint in self.endpoints.iter_mut().flatten() {
                     endpoint.measure(from, until, &mut self.around.tally);
                 }
@@ -345,7 +345,10 @@ impl Turner {
 
     /// Reads the thread's CPU at both edges of the window.
     fn note_window(&mut self, now: u64) {
-        let Some((from, until)) = self.window else { return };
+        let Range { start: from, end: until } = self.around.window;
+        if until == 0 {
+            return;
+        }
         if now >= from && self.cpu_from.is_none() {
             self.cpu_from = thread_cpu();
         }

@@ -13,7 +13,7 @@
 //!   the kernel's receive time instead). A random one of `--sample` packets is opened for it.
 //! * **Loss** is exact: every packet counts, by its readable sequence number, against the schedule of
 //!   its publication ([`stream`]). Nothing is asked for again. Only packets due within the measured
-//!   window count, wherever they arrive.
+//!   window count; those that take longer than half a second after its end count as lost.
 //! * **Server CPU** is user and system time of all its threads between the two ends of the window,
 //!   divided by the packets delivered from that window. It includes everything the server does.
 //! * A run is **INVALID** when the generator fell short: p99 lateness over 2 ms, a packet not sent, a

@@ -18,7 +18,7 @@ use crate::engine::rtp::{Extensions, RtpView, Token, unpadded_payload};
 use crate::engine::srtp::OpenError;
 use crate::engine::stream::Stream;
 use crate::engine::transport::{Incoming, Transport};
-use crate::engine::{Engine, StreamKey, TransportKey};
+use crate::engine::{Engine, StreamKey, TimerKey, TransportKey};
 use crate::ortc::codec::Codec;
 
 impl From<OpenError> for Discard {
@@ -82,7 +82,11 @@ impl Engine {
             && let Some(feedback) = &mut transport.feedback
             && let Some(seq) = packet.extensions.transport_cc
         {
+            let before = feedback.next_deadline();
             feedback.handle_packet(now, seq);
+            if let Some(deadline) = feedback.next_deadline().filter(|at| Some(*at) != before) {
+                self.timers.arm(TimerKey::Transport(key), deadline);
+            }
         }
         outcome
     }
@@ -99,6 +103,10 @@ fn accept_media(
     let srtp = transport.srtp.as_ref().ok_or(Discard::NoKeys)?;
     let incoming = transport.incoming.entry(packet.view.ssrc).ok_or(Discard::UnknownStream)?;
     let codec = media_codec(stream, packet.view.payload_type)?;
+    if stream.ssrc != Some(packet.view.ssrc) {
+        // The sender has taken another SSRC for this encoding since.
+        return Err(Discard::UnknownStream);
+    }
     let mut slot = stream.ring.push_slot(packet.now);
     let opened = srtp.opener.open_rtp(
         &mut incoming.context,
@@ -206,17 +214,18 @@ fn open_aside(
     let header_len = packet.view.header_len();
     let ssrc = packet.view.ssrc;
     if let Some(incoming) = transport.incoming.entry(ssrc) {
+        incoming.heard = packet.now;
         let context = &mut incoming.context;
         return Ok(srtp.opener.open_rtp(context, packet.bytes, header_len, scratch)?.len);
     }
-    if transport.incoming.is_full() {
-        return Err(Discard::TooManyStreams);
-    }
-    let mut incoming = Incoming::default();
+    let mut incoming = Incoming::new(packet.now);
     let context = &mut incoming.context;
     let opened = srtp.opener.open_rtp(context, packet.bytes, header_len, scratch)?;
-    transport.incoming.insert(ssrc, incoming);
-    Ok(opened.len)
+    if transport.incoming.insert(ssrc, incoming) {
+        Ok(opened.len)
+    } else {
+        Err(Discard::TooManyStreams)
+    }
 }
 
 fn note_hints(incoming: &mut Incoming, extensions: &Extensions) {

@@ -240,11 +240,8 @@ impl Engine {
                 let keys = SrtpKeys::from_dtls(*profile, material, *local_is_client);
                 debug_assert!(keys.is_some(), "DTLS exports what its profile needs");
                 if let Some(keys) = keys {
-                    transport.key(&keys);
-                    transport.connected = true;
                     self.counters.dtls_connected += 1;
-                    let consumers = transport.consumers.clone();
-                    self.start_consumers(now, &consumers);
+                    self.start_media(now, key, &keys);
                 }
             }
             ConnectionEvent::TupleAdded(path) => {
@@ -256,9 +253,30 @@ impl Engine {
                     self.counters.faults += 1;
                 }
                 self.tell(Event::TransportClosed { transport: id, reason });
-                self.remove_transport(key);
+                self.remove_transport(now, key);
             }
         }
+    }
+
+    /// Gives a transport its SRTP keys without a handshake, for simulations that must be equal bit
+    /// for bit and for benches that name their cipher. ICE still has to select an address; consent
+    /// still ends it. No command leads here. False when there is no such transport.
+    pub fn install_keys(&mut self, now: Instant, id: TransportId, keys: &SrtpKeys) -> bool {
+        let Some(key) = self.transport_ids.get(&id).copied() else { return false };
+        if let Some(transport) = self.transports.get_mut(key) {
+            transport.connection.connect_without_dtls();
+        }
+        self.start_media(now, key, keys);
+        self.arm_transport(key);
+        true
+    }
+
+    fn start_media(&mut self, now: Instant, key: TransportKey, keys: &SrtpKeys) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        transport.key(keys);
+        transport.connected = true;
+        let consumers = transport.consumers.clone();
+        self.start_consumers(now, &consumers);
     }
 
     /// An authentic media packet from another validated address of the client: it may have moved.

@@ -54,6 +54,8 @@ pub struct TwccReceiver {
     unreported: u64,
     /// When the next feedback is due; set while something is unreported.
     deadline: Option<Instant>,
+    /// When the last feedback was given.
+    given: Option<Instant>,
     feedback_count: u8,
     /// The last feedback's packets; its memory is kept.
     packets: Vec<(u16, Option<i64>)>,
@@ -69,6 +71,7 @@ impl TwccReceiver {
             first: 0,
             unreported: 0,
             deadline: None,
+            given: None,
             feedback_count: 0,
             packets: Vec::new(),
         }
@@ -132,6 +135,7 @@ impl TwccReceiver {
         if self.unreported == self.first + self.arrivals.len() as u64 {
             self.deadline = None;
         }
+        self.given = Some(now);
         self.forget(now);
         let feedback_count = self.feedback_count;
         self.feedback_count = feedback_count.wrapping_add(1);
@@ -158,13 +162,15 @@ impl TwccReceiver {
         self.schedule(now);
     }
 
-    /// Due after the interval, or at once when there is enough for a whole message.
+    /// Due an interval after the last feedback while packets flow, an interval after this packet
+    /// when it is the first or follows a silence, or at once when there is enough for a whole message.
     fn schedule(&mut self, now: Instant) {
         let waiting = (self.first + self.arrivals.len() as u64).saturating_sub(self.unreported);
         if waiting >= TWCC_FEEDBACK_PACKETS_MAX as u64 {
             self.deadline = Some(now);
         } else if self.deadline.is_none() {
-            self.deadline = Some(now + TWCC_INTERVAL);
+            let flowing = self.given.map(|given| given + TWCC_INTERVAL).filter(|at| *at > now);
+            self.deadline = Some(flowing.unwrap_or(now + TWCC_INTERVAL));
         }
     }
 

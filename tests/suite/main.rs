@@ -4,3 +4,5 @@
 mod api;
 #[cfg(test)]
 mod e2e;
+#[cfg(test)]
+mod sim;

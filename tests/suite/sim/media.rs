@@ -1,0 +1,179 @@
+//! Synthetic media: packets that look like a codec's to whoever reads their descriptors, and are
+//! told apart by the bytes behind them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringcast::ortc::types::MediaKind;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Codec {
+    Opus,
+    Vp8,
+    Vp9,
+    /// VP9 with three spatial layers in one stream.
+    Vp9Svc,
+    H264,
+}
+
+impl Codec {
+    pub(crate) fn kind(self) -> MediaKind {
+        if self == Self::Opus { MediaKind::Audio } else { MediaKind::Video }
+    }
+
+    pub(crate) fn clock_rate(self) -> u32 {
+        if self == Self::Opus { 48_000 } else { 90_000 }
+    }
+}
+
+/// One packet as it was given to the client.
+#[derive(Debug, Clone)]
+pub(crate) struct Packet {
+    pub(crate) seq: u64,
+    pub(crate) timestamp: u32,
+    pub(crate) marker: bool,
+    pub(crate) payload: Arc<[u8]>,
+    /// A key frame begins with it.
+    pub(crate) key: bool,
+    pub(crate) at: Instant,
+}
+
+/// What one RTP stream of a publisher is.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceSetup {
+    pub(crate) codec: Codec,
+    pub(crate) payload_type: u8,
+    pub(crate) ssrc: u32,
+    pub(crate) mid: String,
+    pub(crate) rid: Option<String>,
+    pub(crate) first_seq: u64,
+}
+
+/// A camera or microphone: one RTP stream.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) setup: SourceSetup,
+    /// Between frames.
+    pub(crate) interval: Duration,
+    pub(crate) packets_per_frame: usize,
+    pub(crate) packets_per_key_frame: usize,
+    pub(crate) payload_bytes: usize,
+    /// `None` while it is off.
+    pub(crate) next_at: Option<Instant>,
+    /// The next frame is to be a key frame.
+    pub(crate) wants_key: bool,
+    /// So many key-frame requests are not heard.
+    pub(crate) deaf_for: usize,
+    /// Everything given to the client.
+    pub(crate) sent: Vec<Packet>,
+    pub(crate) next_seq: u64,
+    timestamp: u32,
+    frames: u32,
+}
+
+impl Source {
+    pub(crate) fn new(setup: SourceSetup) -> Self {
+        let audio = setup.codec == Codec::Opus;
+        Self {
+            interval: Duration::from_millis(if audio { 20 } else { 40 }),
+            packets_per_frame: if audio { 1 } else { 3 },
+            packets_per_key_frame: if audio { 1 } else { 6 },
+            payload_bytes: if audio { 80 } else { 600 },
+            next_at: None,
+            wants_key: true,
+            deaf_for: 0,
+            sent: Vec::new(),
+            next_seq: setup.first_seq,
+            timestamp: setup.ssrc.wrapping_mul(77_777),
+            frames: 0,
+            setup,
+        }
+    }
+
+    /// A key-frame request came.
+    pub(crate) fn hear_request(&mut self) {
+        match self.deaf_for.checked_sub(1) {
+            Some(rest) => self.deaf_for = rest,
+            None => self.wants_key = true,
+        }
+    }
+
+    /// Takes the picture that is due at `now`.
+    pub(crate) fn take_frame(&mut self, now: Instant) -> Vec<Packet> {
+        let key = std::mem::take(&mut self.wants_key);
+        let count = if key { self.packets_per_key_frame } else { self.packets_per_frame };
+        let mut packets = Vec::new();
+        for index in 0..count {
+            let mut payload = self.head(key, index, count);
+            let begins_key = key && index == 0 && self.setup.codec.kind() == MediaKind::Video;
+            payload.extend_from_slice(&self.setup.ssrc.to_be_bytes());
+            payload.extend_from_slice(&self.next_seq.to_be_bytes());
+            while payload.len() < self.payload_bytes {
+                payload.push(u8::try_from(payload.len() % 251).unwrap());
+            }
+            packets.push(Packet {
+                seq: self.next_seq,
+                timestamp: self.timestamp,
+                marker: index + 1 == count,
+                payload: payload.into(),
+                key: begins_key,
+                at: now,
+            });
+            self.next_seq += 1;
+        }
+        self.frames += 1;
+        let ticks = self.interval.as_micros() * u128::from(self.setup.codec.clock_rate());
+        self.timestamp = self.timestamp.wrapping_add(u32::try_from(ticks / 1_000_000).unwrap());
+        self.next_at = Some(now + self.interval);
+        self.sent.extend(packets.iter().cloned());
+        packets
+    }
+
+    /// What the codec puts before the bytes of the picture.
+    fn head(&self, key: bool, index: usize, count: usize) -> Vec<u8> {
+        let [.., high, low] = self.frames.to_be_bytes();
+        let first = index == 0;
+        match self.setup.codec {
+            Codec::Opus => vec![0x78],
+            Codec::Vp8 => {
+                let start = if first { 0x90 } else { 0x80 };
+                let frame = if key && first { 0x10 } else { 0x11 };
+                vec![start, 0x80, high | 0x80, low, frame]
+            }
+            Codec::Vp9 => {
+                let mut flags = 0x80;
+                flags |= if key { 0 } else { 0x40 };
+                flags |= if first { 0x08 } else { 0 };
+                flags |= if index + 1 == count { 0x04 } else { 0 };
+                vec![flags, high | 0x80, low]
+            }
+            // A picture of three layers, `count / 3` packets each.
+            Codec::Vp9Svc => {
+                let each = count / 3;
+                let layer = u8::try_from(index / each).unwrap();
+                let mut flags = 0xa0;
+                flags |= if key { 0 } else { 0x40 };
+                flags |= if index % each == 0 { 0x08 } else { 0 };
+                flags |= if index % each + 1 == each { 0x04 } else { 0 };
+                let depends = u8::from(layer > 0);
+                vec![flags, high | 0x80, low, layer << 1 | depends, low]
+            }
+            // Parameter sets in one aggregate, then a fragmented slice.
+            Codec::H264 if key && first => {
+                let sets = [24, 0, 4, 0x67, 0x42, 0xe0, 0x1f, 0, 2, 0x68, 0xce];
+                let mut aggregate = sets.to_vec();
+                // The rest of the packet is a third unit (filler data).
+                let rest = self.payload_bytes.saturating_sub(sets.len() + 2);
+                aggregate.extend(u16::try_from(rest).unwrap().to_be_bytes());
+                aggregate.push(12);
+                aggregate
+            }
+            Codec::H264 => {
+                let slice = if key { 5 } else { 1 };
+                let begins = if index == usize::from(key) { 0x80 } else { 0 };
+                let ends = if index + 1 == count { 0x40 } else { 0 };
+                vec![0x7c, begins | ends | slice, 0x88]
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Calls in virtual time: an engine, stock str0m clients, and a seeded network between them.
+//!
+//! [`room`] is the harness: it advances time to the next of {packet arrival, engine deadline, client
+//! deadline, camera frame}. Seeds are constants. Handshakes draw their own randomness, so runs are
+//! equal in what the network does to the n-th datagram, not bit for bit.
+
+mod clients;
+mod media;
+mod network;
+mod params;
+mod raw;
+mod room;
+mod stock;
+mod verdicts;
+
+mod calls;
+mod hostile;
+mod key_frames;
+mod life;
+mod loss;
+mod pause;
+mod reports;
+mod sequence;
+mod simulcast;
+mod wires;

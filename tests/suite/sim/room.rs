@@ -1,0 +1,517 @@
+//! One engine, its clients, and the time between them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use ringcast::control::command::{
+    Command, ConnectTransport, CreateConsumer, CreateProducer, CreateTransport, Event, Inventory,
+    Reply, TransportCreated,
+};
+use ringcast::engine::dtls::DtlsIdentity;
+use ringcast::engine::io::{Received, TransmitBatch};
+use ringcast::engine::machine::Machine;
+use ringcast::engine::report::{Counters, Discard, Gauges};
+use ringcast::engine::rtp::NtpTime;
+use ringcast::engine::srtp::SrtpProfile;
+use ringcast::engine::wall::WallClock;
+use ringcast::engine::{Engine, EngineSetup};
+use ringcast::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
+use ringcast::ortc::types::RtpCapabilities;
+use uuid::Uuid;
+
+use super::clients::{Heard, Party, Seat, codec_of_mime};
+use super::media::{Codec, Source, SourceSetup};
+use super::network::{Flight, Goal, Link, Network};
+use super::params::{
+    BROWSER_CODECS, Offer, Produced, browser_extensions, browser_payload_type, room_capabilities,
+};
+use super::raw::RawClient;
+use super::stock::{Numbers, StockClient};
+
+/// A transport's client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Peer(pub(crate) usize);
+
+/// A producer: a camera or microphone of a peer.
+#[derive(Debug, Clone)]
+pub(crate) struct Feed {
+    pub(crate) peer: Peer,
+    pub(crate) id: ProducerId,
+    pub(crate) codec: Codec,
+    pub(crate) produced: Produced,
+    /// One per encoding, in the peer's sources.
+    pub(crate) sources: Vec<usize>,
+}
+
+/// A consumer: what a peer receives of a feed.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub(crate) peer: Peer,
+    pub(crate) id: ConsumerId,
+    pub(crate) ssrc: u32,
+    pub(crate) rtx_ssrc: Option<u32>,
+    pub(crate) mid: String,
+    pub(crate) payload_type: u8,
+}
+
+/// What a publisher offers.
+#[derive(Debug, Clone)]
+pub(crate) struct Camera {
+    pub(crate) codec: Codec,
+    pub(crate) rids: Vec<&'static str>,
+    pub(crate) rtx: bool,
+    pub(crate) transport_cc: bool,
+    pub(crate) first_seq: u64,
+}
+
+impl Camera {
+    pub(crate) fn new(codec: Codec) -> Self {
+        Self { codec, rids: Vec::new(), rtx: true, transport_cc: true, first_seq: 1000 }
+    }
+}
+
+pub(crate) struct Room {
+    pub(crate) engine: Engine,
+    pub(crate) now: Instant,
+    pub(crate) start: Instant,
+    pub(crate) rng: StdRng,
+    pub(crate) seats: Vec<Seat>,
+    pub(crate) events: Vec<(Instant, Event)>,
+    pub(crate) wall: WallClock,
+    pub(crate) capabilities: RtpCapabilities,
+    /// Of links made from now on.
+    pub(crate) link: Link,
+    network: Network,
+    batch: TransmitBatch,
+    named: u32,
+}
+
+/// Virtual time begins later than real time, because str0m anchors its wall clock at its first use.
+#[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
+pub(crate) fn beginning() -> Instant {
+    Instant::now() + Duration::from_secs(1000)
+}
+
+pub(crate) fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+pub(crate) fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+impl Room {
+    pub(crate) fn new(seed: u64) -> Self {
+        let start = beginning();
+        let rng = StdRng::seed_from_u64(seed);
+        let wall = WallClock {
+            anchor: start,
+            ntp: NtpTime::from_unix(Duration::from_secs(1_790_000_000)),
+        };
+        let engine = Engine::new(EngineSetup {
+            shard: ShardId(0),
+            identity: Arc::new(DtlsIdentity::generate().unwrap()),
+            wall,
+            seed: [u8::try_from(seed % 251).unwrap(); 32],
+        });
+        Self {
+            engine,
+            now: start,
+            start,
+            rng,
+            seats: Vec::new(),
+            events: Vec::new(),
+            wall,
+            capabilities: room_capabilities(),
+            link: Link::new(10),
+            network: Network::default(),
+            batch: TransmitBatch::new(256 * 1024, 64, 8),
+            named: 0,
+        }
+    }
+
+    fn name(&mut self) -> Uuid {
+        self.named += 1;
+        Uuid::from_u128(u128::from(self.named))
+    }
+
+    pub(crate) fn command(&mut self, command: Command) -> Reply {
+        let reply = self.engine.handle_command(self.now, command).unwrap();
+        self.flush();
+        reply
+    }
+
+    fn create_transport(&mut self) -> (TransportId, TransportCreated) {
+        let transport = TransportId(self.name());
+        let reply = self.command(Command::CreateTransport(CreateTransport {
+            transport,
+            room: RoomId::try_from("lounge").unwrap(),
+            peer: PeerId::try_from("somebody").unwrap(),
+        }));
+        let Reply::TransportCreated(created) = reply else { panic!("{reply:?}") };
+        (transport, created)
+    }
+
+    fn sit(&mut self, party: Party, transport: TransportId, home: SocketAddr) -> Peer {
+        self.seats.push(Seat {
+            party,
+            transport,
+            public: home,
+            up: self.link,
+            down: self.link,
+            lose_up: None,
+            lose_down: None,
+            gone: false,
+            sources: Vec::new(),
+            requests_seen: 0,
+        });
+        self.flush();
+        Peer(self.seats.len() - 1)
+    }
+
+    fn home(&self) -> SocketAddr {
+        let [.., high, low] = self.seats.len().to_be_bytes();
+        SocketAddr::from(([198, 51, high, low], 5000))
+    }
+
+    /// A client that has not been waited for: its handshake begins with the next run. `fingerprint`
+    /// lets it announce another certificate than it has.
+    pub(crate) fn arrive(&mut self, numbers: &Numbers, fingerprint: Option<[u8; 32]>) -> Peer {
+        let (transport, created) = self.create_transport();
+        let home = self.home();
+        let mut client = StockClient::new(self.now, home, numbers);
+        let fingerprint = fingerprint.unwrap_or_else(|| client.fingerprint());
+        client.connect(&created);
+        let connect = ConnectTransport { transport, fingerprint, remote_is_client: true };
+        self.command(Command::ConnectTransport(connect));
+        self.sit(Party::Stock(Box::new(client)), transport, home)
+    }
+
+    /// A transport to send over, with a browser's own numbers.
+    pub(crate) fn publisher(&mut self) -> Peer {
+        let codecs = BROWSER_CODECS.to_vec();
+        let peer = self.arrive(&Numbers { codecs, extensions: browser_extensions() }, None);
+        self.wait_until_connected(peer);
+        peer
+    }
+
+    /// A transport to receive over, with the room's numbers.
+    pub(crate) fn subscriber(&mut self) -> Peer {
+        let numbers = self.room_numbers();
+        let peer = self.arrive(&numbers, None);
+        self.wait_until_connected(peer);
+        peer
+    }
+
+    pub(crate) fn room_numbers(&self) -> Numbers {
+        let media = self.capabilities.codecs.iter().filter(|codec| !codec.codec().is_rtx());
+        let rtx_of = |payload_type| {
+            let rtx = self.capabilities.codecs.iter().find(|codec| codec.apt() == payload_type);
+            rtx.and_then(|rtx| rtx.preferred_payload_type)
+        };
+        let codecs = media
+            .filter_map(|codec| {
+                let payload_type = codec.preferred_payload_type;
+                Some((codec_of_mime(&codec.mime_type)?, payload_type?, rtx_of(payload_type)))
+            })
+            .collect();
+        let extensions = self.capabilities.header_extensions.iter();
+        let extensions = extensions.map(|e| (e.uri.clone(), e.preferred_id)).collect();
+        Numbers { codecs, extensions }
+    }
+
+    fn wait_until_connected(&mut self, peer: Peer) {
+        for _ in 0..100 {
+            if self.seats[peer.0].stock().connected {
+                return;
+            }
+            self.run_for(ms(20));
+        }
+        panic!("not connected after 2 s");
+    }
+
+    /// A transport whose client has its keys from elsewhere.
+    pub(crate) fn raw_peer(&mut self, profile: SrtpProfile) -> Peer {
+        let (transport, created) = self.create_transport();
+        let home = self.home();
+        let client = RawClient::new(self.now, profile, &created, &mut self.rng);
+        assert!(self.engine.install_keys(self.now, transport, &client.server_keys));
+        let peer = self.sit(Party::Raw(Box::new(client)), transport, home);
+        self.run_for(ms(100));
+        peer
+    }
+
+    /// Negotiates a producer; its cameras are off until [`start`](Self::start).
+    pub(crate) fn produce(&mut self, peer: Peer, camera: &Camera) -> Feed {
+        let feed = self.prepare(peer, camera);
+        self.announce(&feed);
+        feed
+    }
+
+    /// What the client does before the server hears of the producer.
+    pub(crate) fn prepare(&mut self, peer: Peer, camera: &Camera) -> Feed {
+        let id = ProducerId(self.name());
+        let seat = &mut self.seats[peer.0];
+        let mid =
+            seat.sources.iter().map(|s| &s.setup.mid).collect::<std::collections::HashSet<_>>();
+        let mid = mid.len().to_string();
+        let first_ssrc = 1_000_000 * (u32::try_from(peer.0).unwrap() + 1) + 100 * self.named;
+        let count = u32::try_from(camera.rids.len().max(1)).unwrap();
+        let offer = Offer {
+            codec: camera.codec,
+            mid: mid.clone(),
+            ssrcs: (0..count).map(|index| first_ssrc + 2 * index).collect(),
+            rids: camera.rids.iter().map(|rid| (*rid).to_owned()).collect(),
+            rtx: camera.rtx,
+            transport_cc: camera.transport_cc,
+        };
+        let produced = offer.negotiate(&self.capabilities, 100_000_000 + 100 * self.named);
+        let (payload_type, _) = browser_payload_type(camera.codec);
+        let mut sources = Vec::new();
+        for (index, ssrc) in offer.ssrcs.iter().enumerate() {
+            let setup = SourceSetup {
+                codec: camera.codec,
+                payload_type,
+                ssrc: *ssrc,
+                mid: mid.clone(),
+                rid: camera.rids.get(index).map(|rid| (*rid).to_owned()),
+                first_seq: camera.first_seq,
+            };
+            if let Party::Stock(client) = &mut seat.party {
+                let rtx = camera.rtx && camera.codec != Codec::Opus;
+                client.send_stream(&setup, rtx.then_some(ssrc + 1));
+            }
+            sources.push(seat.sources.len());
+            seat.sources.push(Source::new(setup));
+        }
+        Feed { peer, id, codec: camera.codec, produced, sources }
+    }
+
+    /// Tells the server of a producer.
+    pub(crate) fn announce(&mut self, feed: &Feed) {
+        let command = CreateProducer {
+            transport: self.seats[feed.peer.0].transport,
+            producer: feed.id,
+            kind: feed.codec.kind(),
+            producer_type: feed.produced.producer_type,
+            rtp: feed.produced.rtp.clone(),
+            mapping: feed.produced.mapping.clone(),
+            consumable: feed.produced.consumable.clone(),
+            paused: false,
+            key_frame_request_delay: Duration::ZERO,
+        };
+        self.command(Command::CreateProducer(Box::new(command)));
+    }
+
+    /// A consumer of a client that understands all that the room offers.
+    pub(crate) fn consume(&mut self, peer: Peer, feed: &Feed) -> View {
+        let capabilities = self.capabilities.clone();
+        self.consume_as(peer, feed, &capabilities, false)
+    }
+
+    pub(crate) fn consume_as(
+        &mut self,
+        peer: Peer,
+        feed: &Feed,
+        capabilities: &RtpCapabilities,
+        paused: bool,
+    ) -> View {
+        let id = ConsumerId(self.name());
+        let ssrc = 500_000_000 + 10 * self.named;
+        let mid = format!("c{}", self.named);
+        let rtp = feed.produced.consume(feed.codec, capabilities, ssrc, &mid);
+        let encoding = &rtp.encodings[0];
+        let view = View {
+            peer,
+            id,
+            ssrc: encoding.ssrc.unwrap(),
+            rtx_ssrc: encoding.rtx.map(|rtx| rtx.ssrc),
+            mid,
+            payload_type: rtp.codecs[0].payload_type,
+        };
+        let seat = &mut self.seats[peer.0];
+        if let Party::Stock(client) = &mut seat.party {
+            client.expect_stream(feed.codec, &view.mid, view.ssrc, view.rtx_ssrc);
+        }
+        let command = CreateConsumer {
+            transport: seat.transport,
+            consumer: id,
+            producer: feed.id,
+            rtp,
+            paused,
+            preferred_layers: None,
+        };
+        self.command(Command::CreateConsumer(Box::new(command)));
+        view
+    }
+
+    /// Switches the feed's cameras on.
+    pub(crate) fn start(&mut self, feed: &Feed) {
+        for source in &feed.sources {
+            self.seats[feed.peer.0].sources[*source].next_at = Some(self.now);
+        }
+    }
+
+    /// Switches one of the feed's cameras off.
+    pub(crate) fn stop(&mut self, feed: &Feed, encoding: usize) {
+        self.source_mut(feed, encoding).next_at = None;
+    }
+
+    pub(crate) fn source(&self, feed: &Feed, encoding: usize) -> &Source {
+        &self.seats[feed.peer.0].sources[feed.sources[encoding]]
+    }
+
+    pub(crate) fn source_mut(&mut self, feed: &Feed, encoding: usize) -> &mut Source {
+        &mut self.seats[feed.peer.0].sources[feed.sources[encoding]]
+    }
+
+    pub(crate) fn seat(&mut self, peer: Peer) -> &mut Seat {
+        &mut self.seats[peer.0]
+    }
+
+    /// Lets time pass.
+    pub(crate) fn run_for(&mut self, span: Duration) {
+        let end = self.now + span;
+        self.flush();
+        loop {
+            let timeouts = self.seats.iter().filter_map(Seat::poll_timeout);
+            let next = timeouts.chain(self.network.next()).chain(self.engine.poll_timeout()).min();
+            let Some(next) = next.filter(|next| *next <= end) else { break };
+            self.now = self.now.max(next);
+            self.turn();
+        }
+        self.now = end;
+    }
+
+    fn turn(&mut self) {
+        let now = self.now;
+        let mut arrived = Vec::new();
+        while let Some(Flight { goal, bytes }) = self.network.pop(now) {
+            match goal {
+                Goal::Server(path) => arrived.push((path, bytes)),
+                Goal::Seat(index) => self.seats[index].handle_datagram(now, &bytes),
+            }
+        }
+        if !arrived.is_empty() {
+            let mut batch = arrived.iter().map(|(path, bytes)| Received { path: *path, bytes });
+            self.engine.handle_datagrams(now, &mut batch);
+        }
+        if self.engine.poll_timeout().is_some_and(|at| at <= now) {
+            self.engine.handle_timeout(now);
+        }
+        for seat in &mut self.seats {
+            if seat.poll_timeout().is_some_and(|at| at <= now) {
+                seat.handle_timeout(now);
+            }
+        }
+        self.flush();
+    }
+
+    /// Gives everything that wants to leave to the network.
+    pub(crate) fn flush(&mut self) {
+        let now = self.now;
+        loop {
+            let more = self.engine.poll_transmit(now, &mut self.batch);
+            for train in self.batch.trains() {
+                let Some(index) = self.seats.iter().position(|seat| seat.path() == train.path)
+                else {
+                    continue;
+                };
+                let seat = &mut self.seats[index];
+                for bytes in self.batch.bytes(train).chunks(train.segment()) {
+                    if seat.gone || seat.lose_down.as_mut().is_some_and(|lose| lose(now, bytes)) {
+                        continue;
+                    }
+                    let goal = Goal::Seat(index);
+                    self.network.send(now, &mut self.rng, &mut seat.down, goal, bytes);
+                }
+            }
+            self.batch.clear();
+            if !more {
+                break;
+            }
+        }
+        for seat in &mut self.seats {
+            while let Some(bytes) = seat.poll_transmit() {
+                if seat.gone || seat.lose_up.as_mut().is_some_and(|lose| lose(now, &bytes)) {
+                    continue;
+                }
+                let goal = Goal::Server(seat.path());
+                self.network.send(now, &mut self.rng, &mut seat.up, goal, &bytes);
+            }
+        }
+        while let Some(event) = self.engine.poll_event() {
+            self.events.push((now, event));
+        }
+    }
+
+    /// A datagram from nowhere in particular.
+    pub(crate) fn inject(&mut self, path: ringcast::engine::io::Path, bytes: &[u8]) {
+        let mut batch = std::iter::once(Received { path, bytes });
+        self.engine.handle_datagrams(self.now, &mut batch);
+        self.flush();
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.engine.report().0
+    }
+
+    pub(crate) fn discarded(&self, reason: Discard) -> u64 {
+        self.engine.report().1.count(reason)
+    }
+
+    pub(crate) fn gauges(&self) -> Gauges {
+        self.engine.report().2
+    }
+
+    pub(crate) fn engine_deadline(&self) -> Option<Instant> {
+        self.engine.poll_timeout()
+    }
+
+    pub(crate) fn inventory(&mut self) -> Inventory {
+        match self.command(Command::Inventory) {
+            Reply::Inventory(inventory) => inventory,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What arrived of a view on its media SSRC, in the order of arrival.
+    pub(crate) fn heard(&self, view: &View) -> Vec<Heard> {
+        match &self.seats[view.peer.0].party {
+            Party::Stock(client) => {
+                client.heard.iter().filter(|h| h.ssrc == view.ssrc).cloned().collect()
+            }
+            Party::Raw(client) => client
+                .heard
+                .iter()
+                .filter(|heard| heard.ssrc == view.ssrc)
+                .map(|heard| Heard {
+                    at: heard.at,
+                    ssrc: heard.ssrc,
+                    payload_type: heard.payload_type,
+                    marker: heard.marker,
+                    seq: heard.seq,
+                    timestamp: heard.timestamp,
+                    mid: None,
+                    abs_send_time: false,
+                    transport_seq: None,
+                    payload: heard.payload.clone(),
+                })
+                .collect(),
+        }
+    }
+
+    /// What a stock client's application gets of a view, by number: no duplicates, repaired.
+    pub(crate) fn played(&self, view: &View) -> Vec<(u64, u32, Vec<u8>)> {
+        let client = self.seats[view.peer.0].stock();
+        let of_view = client.played.iter().filter(|(_, ssrc, ..)| *ssrc == view.ssrc);
+        let mut played: Vec<_> = of_view
+            .map(|(_, _, seq, timestamp, payload)| (*seq, *timestamp, payload.clone()))
+            .collect();
+        played.sort();
+        played
+    }
+}

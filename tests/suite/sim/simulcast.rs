@@ -1,0 +1,142 @@
+//! Publishers with several encodings or layers: one clean stream for each viewer.
+
+use std::collections::HashMap;
+
+use super::clients::Heard;
+use super::media::Codec;
+use super::room::{Camera, Feed, Room, View, ms, secs};
+
+fn layered(rids: &[&'static str]) -> Camera {
+    Camera { rids: rids.to_vec(), ..Camera::new(Codec::Vp8) }
+}
+
+/// A packet heard with the encoding it came from and whether it begins a key frame.
+struct Origin {
+    heard: Heard,
+    encoding: usize,
+    key: bool,
+}
+
+fn origins(room: &Room, view: &View, feed: &Feed) -> Vec<Origin> {
+    let mut known = HashMap::new();
+    for encoding in 0..feed.sources.len() {
+        for packet in &room.source(feed, encoding).sent {
+            known.insert(packet.payload.to_vec(), (encoding, packet.key));
+        }
+    }
+    room.heard(view)
+        .into_iter()
+        .map(|heard| {
+            let (encoding, key) = known[&heard.payload];
+            Origin { heard, encoding, key }
+        })
+        .collect()
+}
+
+/// Numbers without gaps, time that never runs backwards nor away, changes at key frames only.
+/// Returns the encodings in the order in which they were seen.
+fn assert_clean(room: &Room, view: &View, feed: &Feed) -> Vec<usize> {
+    let origins = origins(room, view, feed);
+    let heard: Vec<Heard> = origins.iter().map(|origin| origin.heard.clone()).collect();
+    room.assert_numbers(&heard, view);
+    assert!(origins[0].key, "begins with a key frame");
+    let mut seen = vec![origins[0].encoding];
+    for pair in origins.windows(2) {
+        let ahead = pair[1].heard.timestamp.wrapping_sub(pair[0].heard.timestamp).cast_signed();
+        assert!(ahead >= 0, "time runs backwards");
+        if pair[1].encoding != pair[0].encoding {
+            assert!(pair[1].key, "changes in the middle of a frame");
+            assert!(ahead > 0, "two pictures at one time");
+            seen.push(pair[1].encoding);
+        }
+    }
+    let (first, last) = (&heard[0], &heard[heard.len() - 1]);
+    let media = f64::from(last.timestamp.wrapping_sub(first.timestamp)) / 90_000.0;
+    let clock = (last.at - first.at).as_secs_f64();
+    assert!((media - clock).abs() < 0.2, "{media} s of media in {clock} s");
+    seen
+}
+
+#[test]
+fn a_viewer_climbs_to_the_highest_encoding_and_leaves_it_when_it_stops() {
+    for seed in [51, 52, 53] {
+        let mut room = Room::new(seed);
+        let alice = room.publisher();
+        let bob = room.subscriber();
+        let camera = room.produce(alice, &layered(&["q", "h", "f"]));
+        let picture = room.consume(bob, &camera);
+        room.start(&camera);
+        room.run_for(secs(8));
+        let climbed = assert_clean(&room, &picture, &camera);
+        assert_eq!(climbed.last(), Some(&2), "{climbed:?}");
+        room.stop(&camera, 2);
+        room.run_for(secs(4));
+        let fallen = assert_clean(&room, &picture, &camera);
+        assert_eq!(fallen.last(), Some(&1), "{fallen:?}");
+        room.stop(&camera, 1);
+        room.run_for(secs(4));
+        let lowest = assert_clean(&room, &picture, &camera);
+        assert_eq!(lowest.last(), Some(&0), "{lowest:?}");
+        for encoding in [1, 2] {
+            let now = room.now;
+            room.source_mut(&camera, encoding).next_at = Some(now);
+        }
+        room.run_for(secs(8));
+        let back = assert_clean(&room, &picture, &camera);
+        assert_eq!(back.last(), Some(&2), "{back:?}");
+        assert!(back.len() <= climbed.len() + 4, "no flapping: {back:?}");
+    }
+}
+
+#[test]
+fn a_late_viewer_of_a_layered_publisher_begins_at_once_with_the_highest() {
+    let mut room = Room::new(54);
+    let alice = room.publisher();
+    let camera = room.produce(alice, &layered(&["q", "h", "f"]));
+    room.start(&camera);
+    room.run_for(secs(10));
+    let bob = room.subscriber();
+    let joined = room.now;
+    let picture = room.consume(bob, &camera);
+    room.run_for(secs(3));
+    assert_eq!(assert_clean(&room, &picture, &camera), [2]);
+    assert!(room.heard(&picture)[0].at - joined < ms(100));
+}
+
+#[test]
+fn losses_of_any_encoding_are_repaired_through_its_own_rtx() {
+    for seed in [55, 56, 57] {
+        let mut room = Room::new(seed);
+        let alice = room.publisher();
+        let bob = room.subscriber();
+        let camera = room.produce(alice, &layered(&["q", "h", "f"]));
+        let picture = room.consume(bob, &camera);
+        room.start(&camera);
+        room.run_for(secs(1));
+        room.seat(alice).up.loss = 0.05;
+        room.run_for(secs(12));
+        assert!(room.counters().nacks_sent > 50);
+        let played = room.played(&picture);
+        let landed = played.len().saturating_sub(80);
+        for pair in played[..landed].windows(2) {
+            assert_eq!(pair[1].0, pair[0].0 + 1, "a packet never came");
+        }
+        let last = &played[landed - 1].2;
+        let highest = &room.source(&camera, 2).sent;
+        assert!(highest.iter().any(|packet| *packet.payload == **last), "plays the highest");
+    }
+}
+
+#[test]
+fn layers_within_one_stream_are_forwarded_whole() {
+    for seed in [58, 59] {
+        let mut room = Room::new(seed);
+        let alice = room.publisher();
+        let bob = room.subscriber();
+        let camera = room.produce(alice, &Camera::new(Codec::Vp9Svc));
+        let picture = room.consume(bob, &camera);
+        room.start(&camera);
+        room.run_for(secs(3));
+        room.assert_all_arrived(&picture, &camera);
+    }
+}

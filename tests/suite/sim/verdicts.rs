@@ -1,0 +1,73 @@
+//! What must be true of what a peer heard, in one place.
+
+use super::clients::Heard;
+use super::media::Packet;
+use super::room::{Feed, Room, View};
+
+impl Room {
+    /// Everything that the feed's first source sent arrived once, in order, from its first key frame
+    /// (audio: from its first packet), without a gap in numbers, in the view's numbers.
+    pub(crate) fn assert_all_arrived(&self, view: &View, feed: &Feed) {
+        let sent = &self.source(feed, 0).sent;
+        let heard = self.heard(view);
+        // The last packets may still be under way.
+        let landed = sent.iter().filter(|p| p.at + super::room::ms(100) < self.now).count();
+        assert!(heard.len() >= landed && landed > 50, "{} of {landed} heard", heard.len());
+        assert_same(&heard, sent);
+        self.assert_numbers(&heard, view);
+    }
+
+    /// Numbers rise by one, and every packet has the view's SSRC, payload type and extensions.
+    pub(crate) fn assert_numbers(&self, heard: &[Heard], view: &View) {
+        for pair in heard.windows(2) {
+            assert_eq!(pair[1].seq, pair[0].seq.wrapping_add(1), "a gap in the numbers");
+        }
+        for packet in heard {
+            assert_eq!((packet.ssrc, packet.payload_type), (view.ssrc, view.payload_type));
+            assert_eq!(packet.mid.as_deref(), Some(view.mid.as_str()));
+            assert!(packet.abs_send_time, "abs-send-time is missing");
+        }
+    }
+
+    /// Every picture that was played is whole and in order from the first key frame on: the
+    /// payloads played are a run of what was sent, without a hole but at the end.
+    pub(crate) fn assert_played_from_key_frame(&self, view: &View, feed: &Feed) {
+        let sent = &self.source(feed, 0).sent;
+        let played = self.played(view);
+        let first = sent.iter().position(|p| *p.payload == *played[0].2).expect("known bytes");
+        // Its very first packets may have been lost: a receiver cannot miss what it has never seen.
+        let key = sent.iter().find(|p| p.key && p.timestamp == sent[first].timestamp);
+        assert!(key.is_some(), "begins with a key frame");
+        let landed = sent.iter().filter(|p| p.at + super::room::ms(800) < self.now).count();
+        assert!(played.len() >= landed - first, "{} of {}", played.len(), landed - first);
+        for (index, (seq, timestamp, payload)) in played.iter().take(landed - first).enumerate() {
+            let packet = &sent[first + index];
+            assert!(
+                *payload == *packet.payload,
+                "packet {} of {landed} did not come",
+                first + index
+            );
+            assert_eq!(*seq - played[0].0, index as u64, "a gap in the numbers");
+            let since = |first: u32, now: u32| now.wrapping_sub(first);
+            assert_eq!(
+                since(played[0].1, *timestamp),
+                since(sent[first].timestamp, packet.timestamp)
+            );
+        }
+    }
+}
+
+/// `heard` is `sent` from the first packet heard on: bytes, markers and distances in time.
+pub(crate) fn assert_same(heard: &[Heard], sent: &[Packet]) {
+    let first = sent.iter().position(|p| *p.payload == *heard[0].payload).expect("known bytes");
+    let audio = sent.iter().all(|packet| !packet.key);
+    assert!(audio || sent[first].key, "begins with a key frame");
+    for (index, (heard_one, packet)) in heard.iter().zip(&sent[first..]).enumerate() {
+        assert!(*heard_one.payload == *packet.payload, "packet {index} has other bytes");
+        assert_eq!(heard_one.marker, packet.marker);
+        assert_eq!(
+            heard_one.timestamp.wrapping_sub(heard[0].timestamp),
+            packet.timestamp.wrapping_sub(sent[first].timestamp)
+        );
+    }
+}

@@ -210,3 +210,23 @@ fn a_publisher_is_asked_for_exactly_what_is_missing() {
     assert_eq!(u64::from(asked), lost);
     assert!((5..=10).contains(&asked), "{asked} asked for, 7 or 8 lost");
 }
+
+#[test]
+fn a_distant_publisher_is_not_asked_again_before_its_answer_can_be_here() {
+    for seed in SEEDS {
+        let far = Link::new(150);
+        let (mut room, alice, _, _, _) = call(seed, far, Link::new(10));
+        room.seat(alice).down = far;
+        // Long enough for the round trip to be measured.
+        room.run_for(secs(4));
+        room.seat(alice).up = Link { loss: 0.05, ..far };
+        let before = room.counters();
+        room.run_for(secs(10));
+        let after = room.counters();
+        let asked = after.nacks_sent - before.nacks_sent;
+        let came = after.packets_in - before.packets_in;
+        assert!(asked > 10, "{asked}");
+        // Each packet lost is asked for once, and again where the repair was lost too.
+        assert!(asked * 12 < came, "{asked} asked for while {came} came");
+    }
+}

@@ -1,0 +1,132 @@
+//! The built binary: how it starts, what it refuses, how it ends.
+
+use std::process::Command;
+
+use ringcast::limits::STOP_TIMEOUT;
+
+use super::call::Call;
+use super::http::Api;
+use super::servers::{Hosted, PATIENCE, Process};
+
+#[test]
+fn sigterm_in_a_call_ends_the_process_in_time_and_its_ports_are_free_at_once() {
+    let mut process = Process::start(&["--shards=2"]);
+    let mut call = Call::full(process.api(), "last", 2, &[super::stock::Net::Udp4]);
+    call.all_media_arrives(5);
+    let (api, media) = (process.api(), process.media_port());
+    process.terminate();
+    let (log, status) = process.ended(STOP_TIMEOUT);
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    assert!(log.iter().any(|line| line.contains("SIGTERM")), "{log:#?}");
+    assert!(!log.iter().any(|line| line.contains("ERROR")), "{log:#?}");
+    let listen = format!("--api-listen={}", api.0);
+    let mut heir = Process::start(&[&listen, &format!("--media-port={media}")]);
+    assert_eq!((heir.api().0, heir.media_port()), (api.0, media));
+    Call::pair(api, "first").all_media_arrives(5);
+}
+
+#[test]
+fn a_reader_of_events_does_not_hold_up_the_end() {
+    let mut process = Process::start(&[]);
+    let Api(at) = process.api();
+    let call = Call::new(Api(at), "watched");
+    let mut reader = std::net::TcpStream::connect(at).unwrap();
+    let ask = format!("GET /media/room/{}/events HTTP/1.1\r\nhost: x\r\n\r\n", call.room);
+    std::io::Write::write_all(&mut reader, ask.as_bytes()).unwrap();
+    let read = std::io::Read::read(&mut reader, &mut [0; 64]).unwrap();
+    assert!(read > 0, "the stream is open");
+    process.terminate();
+    let (log, status) = process.ended(STOP_TIMEOUT);
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+}
+
+#[test]
+fn a_port_in_use_is_told_with_its_number_and_what_it_is_for() {
+    let first = Hosted::start(&["--shards=1"]);
+    let media = format!("--media-port={}", first.media.port());
+    let api = format!("--api-listen={}", first.api.0);
+    for (taken, port, what) in
+        [(&media, first.media.port(), "for media"), (&api, first.api.0.port(), "for the API")]
+    {
+        let (log, status) = Process::start(&[taken]).ended(PATIENCE);
+        assert_eq!(status.code(), Some(1), "{log:#?}");
+        let text = log.join("\n");
+        for word in [&format!(":{port}"), what, "in use", "cannot listen"] {
+            assert!(text.contains(word), "{word:?} is not in: {text}");
+        }
+    }
+    first.stop();
+}
+
+#[test]
+fn wrong_usage_is_told_in_a_sentence_and_with_its_own_exit_code() {
+    for (args, words) in [
+        (&["--shards=0"][..], &["--shards", "1 to 1024"][..]),
+        (&["--media-port=99999"], &["--media-port", "0 to 65535"]),
+        (&["--api-listen=0.0.0.0:0"], &["--allow-anonymous"]),
+        (&["--media-udp=false", "--media-tcp=false"], &["--media-udp", "--media-tcp"]),
+        (&["--annouce=1.2.3.4"], &["--annouce", "--announce"]),
+        (&["--log-format=xml"], &["--log-format", "json"]),
+        (&["--config=/nowhere.json"], &["/nowhere.json"]),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
+        let (log, status) = Process::spawn(command.args(args)).ended(PATIENCE);
+        assert_eq!(status.code(), Some(64), "{args:?}: {log:#?}");
+        let text = log.join("\n");
+        assert!(text.starts_with("ringcast: "), "{text}");
+        assert!(!text.contains("error: "), "said twice: {text}");
+        for word in words {
+            assert!(text.contains(word), "{word:?} is not in: {text}");
+        }
+    }
+}
+
+#[test]
+fn help_and_version_are_answers_and_not_errors() {
+    for (flag, words) in [
+        ("--help", &["--media-port", "RINGCAST_MEDIA_PORT", "MEDIASOUP_ANNOUNCED_IP"][..]),
+        ("--version", &[env!("CARGO_PKG_VERSION")]),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_ringcast")).arg(flag).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+        for word in words {
+            assert!(text.contains(word), "{word:?} is not in: {text}");
+        }
+    }
+}
+
+#[test]
+fn the_environment_configures_the_server_as_it_did_the_replaced_one() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
+    command
+        .envs([
+            ("RINGCAST_API_LISTEN", "127.0.0.1:0"),
+            ("RINGCAST_MEDIA_PORT", "0"),
+            ("MEDIASOUP_ANNOUNCED_IP", "127.0.0.1"),
+            ("MEDIASOUP_NUM_WORKERS", "3"),
+            ("MEDIASOUP_RTC_MAX_PORT", "10100"),
+        ])
+        .env_remove("RINGCAST_SHARDS");
+    let mut process = Process::spawn(&mut command);
+    assert!(process.line_with(&["MEDIASOUP_RTC_MAX_PORT"]).contains("no effect"));
+    assert!(process.line_with(&["media port open"]).contains("shards=3"));
+    Call::pair(process.api(), "env").all_media_arrives(5);
+}
+
+#[test]
+fn little_locked_memory_means_plain_threads_and_the_same_call() {
+    let script = "ulimit -l 64; exec \"$0\" --api-listen=127.0.0.1:0 --media-port=0 \
+                  --announce=127.0.0.1 --shards=2 \"$@\"";
+    let start = |extra: &[&str]| {
+        let mut shell = Command::new("sh");
+        let shell = shell.args(["-c", script, env!("CARGO_BIN_EXE_ringcast")]);
+        Process::spawn(shell.args(extra))
+    };
+    let mut process = start(&[]);
+    assert!(process.line_with(&["media port open"]).contains("on_glommio=false"));
+    Call::pair(process.api(), "plain").all_media_arrives(5);
+    let (log, status) = start(&["--runtime=glommio"]).ended(PATIENCE);
+    assert_eq!(status.code(), Some(1), "{log:#?}");
+    assert!(log.join("\n").contains("--runtime auto"), "{log:#?}");
+}

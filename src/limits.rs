@@ -174,8 +174,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A transport without a valid STUN request for this long is closed (RFC 7675 consent).
 pub const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Silence of the selected address after which media from another validated one moves the selection:
-/// above any reordering around a switch, below what a viewer notices.
+/// Silence of the selected address after which media from another validated one moves the
+/// selection: above any reordering around a switch, below what a viewer notices.
 pub const FOLLOW_MEDIA_AFTER: Duration = Duration::from_millis(200);
 
 /// Silence of the selected address after which a request from another one moves the selection:
@@ -185,18 +185,19 @@ pub const FOLLOW_STUN_AFTER: Duration = Duration::from_secs(3);
 /// Validated addresses of one shard: every transport may have all of its tuples.
 pub const PATHS_PER_SHARD_MAX: usize = TRANSPORTS_PER_SHARD_MAX * TUPLES_PER_TRANSPORT_MAX;
 
-/// STUN answers and DTLS datagrams of one transport waiting to be sent: a handshake flight is at most
-/// 10, and whatever is dropped is sent again by its protocol.
+/// STUN answers and DTLS datagrams of one transport waiting to be sent: a handshake flight is at
+/// most 10, and whatever is dropped is sent again by its protocol.
 pub const CONNECTION_OUTPUT_MAX: usize = 32;
 
-/// Outputs taken from one `Rtc` for one input: far above a flight, so that a fault cannot stall a shard.
+/// Outputs taken from one `Rtc` for one input: far above a flight, so that a fault cannot stall a
+/// shard.
 pub const RTC_OUTPUTS_MAX: usize = 256;
 
 /// Bytes of a DTLS datagram at most: passes every network that passes browsers' own 1,200.
 pub const DTLS_DATAGRAM_BYTES_MAX: usize = 1200;
 
-/// First retransmission of a DTLS flight; doubles each time. RFC 6347's 1 s would be a second of black
-/// for each lost flight.
+/// First retransmission of a DTLS flight; doubles each time. RFC 6347's 1 s would be a second of
+/// black for each lost flight.
 pub const DTLS_RETRANSMIT_AFTER: Duration = Duration::from_millis(200);
 
 /// Retransmissions of a DTLS flight: 200 ms doubled 7 times is 25 s, within the connect time-out.
@@ -349,6 +350,10 @@ pub const KEY_FRAME_BURST: u32 = 3;
 /// One key-frame request more every second: key frames are ten times the size of others.
 pub const KEY_FRAME_REFILL: Duration = Duration::from_secs(1);
 
+/// A producer may ask for at most this between two key-frame requests: nobody waits longer for a
+/// picture.
+pub const KEY_FRAME_SPACING_MAX: Duration = Duration::from_secs(60);
+
 /// An unanswered key-frame request is repeated after this at the latest (mediasoup's 1,000 ms).
 pub const KEY_FRAME_RETRY_MAX: Duration = Duration::from_secs(1);
 
@@ -385,6 +390,47 @@ const _: () = assert!(TCP_FIRST_FRAME_BYTES_MAX <= TCP_FRAME_BYTES_MAX);
 const _: () = assert!(TCP_FRAME_BYTES_MAX + 2 <= TCP_READ_BYTES);
 const _: () = assert!(HANDOFF_BYTES_MAX >= MEDIA_DATAGRAM_BYTES_MAX);
 const _: () = assert!(SEGMENTS_PER_TRAIN_MAX <= 64);
+/// Events waiting for one reader; beyond it the reader is disconnected. Equal to the log's length:
+/// whoever is further behind could not be served from the log either.
+pub const EVENT_READER_QUEUE: usize = ROOM_LOG_EVENTS_MAX;
+
+/// Silence on an event stream after which a comment is sent: proxies cut idle streams after 30 s
+/// and more.
+pub const EVENT_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Calls to shards that wait for their answers: each is a few hundred bytes, and a shard answers
+/// thousands per second.
+pub const CALLS_OUTSTANDING_MAX: usize = 16 * 1024;
+
+/// How often the control thread looks for peers and rooms whose grace is over.
+pub const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(5);
+
+/// How long a command that must not be lost (a close) waits before it tries a full lane again.
+pub const CLOSE_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// A report is made once a second; one older than this says that its shard did not turn for 2 s.
+pub const REPORT_AGE_MAX: Duration = Duration::from_secs(3);
+
+/// A node whose every shard is busier than this is not ready for more.
+pub const BUSY_MAX: f64 = 0.95;
+
+/// Characters of a producer's `source`: a word such as `camera`, copied into lists and events.
+pub const SOURCE_CHARS_MAX: usize = 64;
+
+/// Fingerprints in a client's DTLS parameters: one per hash that exists, and some.
+pub const FINGERPRINTS_MAX: usize = 16;
+
+/// Least time between key-frame requests that a client may ask for; longer would look like a
+/// frozen picture.
+pub const KEY_FRAME_REQUEST_DELAY_MAX: Duration = Duration::from_secs(10);
+
+/// Rooms in one page of the list.
+pub const ROOMS_PAGE_MAX: usize = 1000;
+
+/// How long open HTTP connections may take to end after the API was told to stop.
+pub const API_STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+const _: () = assert!(API_STOP_TIMEOUT.as_millis() < STOP_TIMEOUT.as_millis());
 const _: () = assert!(VIDEO_RING_SLOTS_MAX.is_power_of_two());
 const _: () = assert!(AUDIO_RING_SLOTS_MAX.is_power_of_two());
 const _: () = assert!(AUDIO_RING_SLOTS_MAX <= VIDEO_RING_SLOTS_MAX);

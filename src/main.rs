@@ -1,2 +1,45 @@
-//! Arguments → Config → Node::start → wait → Node::stop → exit code.
-fn main() {}
+//! Arguments → [`Config`] → [`Server`] → wait for a signal → stop → exit code.
+
+use std::process::ExitCode;
+
+use ringcast::config::Config;
+use ringcast::server::{Server, ServerError, stop_signal};
+
+/// Exit code for wrong usage (sysexits' `EX_USAGE`).
+const USAGE: u8 = 64;
+
+#[expect(clippy::disallowed_methods, reason = "the environment enters here, for config to read")]
+#[expect(clippy::print_stdout, reason = "--help and --version are asked for on standard output")]
+fn main() -> ExitCode {
+    let config = match Config::from_args(std::env::args_os(), |name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(answer) if answer.is_answer() => {
+            print!("{answer}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("ringcast: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    ringcast::log::start(&config);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    match serve(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "cannot serve");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: &Config) -> Result<(), ServerError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let server = Server::start(config).await?;
+        let shutdown = stop_signal()?;
+        server.run(shutdown).await
+    })
+}

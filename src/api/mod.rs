@@ -1,1 +1,82 @@
-//! (see lib.rs)
+//! The HTTP face of the control plane.
+//!
+//! Called by the node: [`serve`] runs on the control thread until told to stop. Every handler
+//! parses its request into domain types, calls one method of [`Control`](crate::control::Control),
+//! and maps one result. Invariants: every refusal wears the envelope of [`error`]; nothing a client
+//! sends leads to a 500; no body over 256 KiB is read. It knows no shard and no engine.
+
+mod body;
+mod consumers;
+pub mod cors;
+mod dtls;
+pub mod error;
+mod events;
+mod fields;
+mod health;
+mod observe;
+pub mod openapi;
+mod path;
+mod producers;
+mod reply;
+mod rooms;
+pub mod router;
+mod transports;
+
+use std::future::Future;
+use std::io;
+
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::control::Control;
+use crate::limits::API_STOP_TIMEOUT;
+
+/// How the API presents itself.
+#[derive(Debug, Clone)]
+pub struct ApiOptions {
+    /// Origins that may call it from a browser; empty: any, by reflection.
+    pub cors_origins: Vec<String>,
+    /// Where Swagger UI is, without slash: `docs`.
+    pub docs_path: String,
+}
+
+impl Default for ApiOptions {
+    fn default() -> Self {
+        Self { cors_origins: Vec::new(), docs_path: "docs".to_owned() }
+    }
+}
+
+/// Serves until `shutdown` completes, then ends event streams and lets requests under way finish
+/// for at most [`API_STOP_TIMEOUT`].
+///
+/// # Errors
+/// When the options contradict the routes, or the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    control: Control,
+    options: ApiOptions,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let app = router::router(control.clone(), &options)?;
+    let listener = listener.tap_io(|stream| {
+        // Without it, answers of two packets wait for an acknowledgement; its failure is harmless.
+        let _ = stream.set_nodelay(true);
+    });
+    let (stopping, stopped) = oneshot::channel();
+    let graceful = async move {
+        shutdown.await;
+        control.end_event_streams();
+        let _ = stopping.send(());
+    };
+    let deadline = async move {
+        match stopped.await {
+            Ok(()) => tokio::time::sleep(API_STOP_TIMEOUT).await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        ended = axum::serve(listener, app).with_graceful_shutdown(graceful) => ended,
+        () = deadline => Ok(()),
+    }
+}

@@ -1,2 +1,32 @@
-//! Rooms, peers and their objects, on the control thread; and the boundary to the shards.
+//! Rooms, peers and their objects, and the boundary to the shards.
+//!
+//! Owned by the control thread. The API calls [`Control`], one method per use case; nothing here is
+//! on the path of a packet. Invariants: the registry changes only under one lock that is never held
+//! across an await; what a shard must do is reserved first, asked for, then committed or rolled
+//! back; commands reach a shard in the order in which the registry changed. It knows neither HTTP
+//! nor sockets.
+
+pub mod addresses;
 pub mod command;
+pub mod dispatcher;
+pub mod error;
+pub mod guarded;
+mod housekeeping;
+mod journal;
+mod negotiation;
+mod node_view;
+pub mod placement;
+pub mod registry;
+pub mod service;
+mod shard_events;
+mod use_cases;
+pub mod view;
+
+pub use dispatcher::{LaneFull, ShardLink};
+pub use error::ControlError;
+pub use node_view::{NodeView, ShardView};
+pub use service::{Control, ControlConfig};
+pub use use_cases::{
+    ConsumerReply, ConsumerRequest, DtlsFingerprint, DtlsParameters, DtlsRequest, IceParameters,
+    Layers, ProducerRequest, RoomReply, Score, TransportReply, TransportRequest,
+};

@@ -1,13 +1,13 @@
 //! Which transport a datagram belongs to: its first byte, its ICE user name, or its address.
 //!
-//! Owned by the engine, on its shard's thread; [`stun_owner`] and [`PacketClass`] are also called by
-//! whoever receives datagrams, before the owner is known. STUN is routed by user name alone and
+//! Owned by the engine, on its shard's thread; [`stun_owner`] and [`PacketClass`] are also called
+//! by whoever receives datagrams, before the owner is known. STUN is routed by user name alone and
 //! never by address; everything else by an address that ICE has validated. So a stranger can put
 //! nothing into the address map, and cannot take an address from its owner without the password.
 //!
 //! Invariants: a user name of a transport that is gone matches no later one (slots have epochs);
-//! at most [`TRANSPORTS_PER_SHARD_MAX`] slots and [`PATHS_PER_SHARD_MAX`] addresses. Deliberately not
-//! here: whether a request is authentic ([`ice`](super::transport::ice)).
+//! at most [`TRANSPORTS_PER_SHARD_MAX`] slots and [`PATHS_PER_SHARD_MAX`] addresses. Deliberately
+//! not here: whether a request is authentic ([`ice`](super::transport::ice)).
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -504,7 +504,11 @@ mod tests {
         }
 
         #[test]
-        fn a_name_tells_its_place(shard in 0..1024_u16, slot in 0..1_u32 << 20, epoch in 0..1_u32 << 20) {
+        fn a_name_tells_its_place(
+            shard in 0..1024_u16,
+            slot in 0..1_u32 << 20,
+            epoch in 0..1_u32 << 20,
+        ) {
             let ufrag = Ufrag::new(ShardId(shard), slot, epoch, &mut StdRng::seed_from_u64(1));
             prop_assert_eq!(ufrag.place(), Some(Place { shard: ShardId(shard), slot, epoch }));
         }

@@ -26,10 +26,10 @@ use str0m::config::{DtlsCert, DtlsVersion};
 use str0m::crypto::CryptoError;
 use str0m::crypto::dtls::{
     DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, KeyingMaterial, ProtocolVersion,
-    SrtpProfile,
+    SrtpProfile as DtlsProfile,
 };
 
-use crate::engine::srtp;
+use crate::engine::srtp::SrtpProfile;
 use crate::limits::{
     CONNECT_TIMEOUT, DTLS_DATAGRAM_BYTES_MAX, DTLS_RETRANSMISSIONS_MAX, DTLS_RETRANSMIT_AFTER,
 };
@@ -58,7 +58,8 @@ impl fmt::Debug for DtlsIdentity {
 }
 
 impl DtlsIdentity {
-    /// A fresh key pair (P-256) with a self-signed certificate. Costs milliseconds: once per process.
+    /// A fresh key pair (P-256) with a self-signed certificate. Costs milliseconds: once per
+    /// process.
     pub fn generate() -> Result<Self, IdentityError> {
         let certificate = dimpl::certificate::generate_self_signed_certificate()
             .map_err(|_| IdentityError::Certificate)?;
@@ -112,8 +113,8 @@ fn shared_config() -> Option<&'static Arc<dimpl::Config>> {
 /// The SRTP keys that a handshake agreed on.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TappedKeys {
-    /// The protection profile's name in IANA's registry (RFC 5764, RFC 7714).
-    pub profile_name: &'static str,
+    /// The protection profile (RFC 5764, RFC 7714).
+    pub profile: SrtpProfile,
     /// Client key, server key, client salt, server salt (RFC 5764 §4.2).
     pub material: Box<[u8]>,
     /// True when this side was the DTLS client, and so seals with the client's key.
@@ -122,20 +123,24 @@ pub struct TappedKeys {
 
 impl fmt::Debug for TappedKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TappedKeys").field(&self.profile_name).finish()
+        f.debug_tuple("TappedKeys").field(&self.profile).finish()
     }
 }
 
 impl TappedKeys {
-    fn new(profile: SrtpProfile, material: &KeyingMaterial, local_is_client: bool) -> Option<Self> {
-        let profile_name = match profile {
-            SrtpProfile::AEAD_AES_256_GCM => srtp::SrtpProfile::AeadAes256Gcm.label(),
-            SrtpProfile::AEAD_AES_128_GCM => srtp::SrtpProfile::AeadAes128Gcm.label(),
-            SrtpProfile::AES128_CM_SHA1_80 => srtp::SrtpProfile::Aes128CmSha1_80.label(),
+    fn new(
+        negotiated: DtlsProfile,
+        material: &KeyingMaterial,
+        local_is_client: bool,
+    ) -> Option<Self> {
+        let profile = match negotiated {
+            DtlsProfile::AEAD_AES_256_GCM => SrtpProfile::AeadAes256Gcm,
+            DtlsProfile::AEAD_AES_128_GCM => SrtpProfile::AeadAes128Gcm,
+            DtlsProfile::AES128_CM_SHA1_80 => SrtpProfile::Aes128CmSha1_80,
             _ => return None,
         };
         let material = Box::from(&**material);
-        Some(Self { profile_name, material, local_is_client })
+        Some(Self { profile, material, local_is_client })
     }
 }
 
@@ -346,5 +351,30 @@ mod tests {
         assert!(!TappingProvider.is_test());
         assert_eq!(shared_config().unwrap().rng_seed(), None);
         assert!(!shared_config().unwrap().use_server_cookie());
+    }
+
+    #[test]
+    fn what_anyone_could_have_sent_does_not_end_a_connected_association() {
+        use dimpl::{CertificateError, SecurityError};
+        let certificate = TappingProvider.generate_certificate().unwrap();
+        let config = shared_config().unwrap();
+        let dtls = dimpl::Dtls::new_12(Arc::clone(config), certificate, start());
+        let mut instance = TappingInstance { dtls, tap: Tap::default(), connected: false };
+        let alert = SecurityError::FatalAlert { description: 40 };
+        let suite = SecurityError::NoMutuallyAcceptableCipherSuite;
+        let certificate = CertificateError::NoServerCertificateReceived;
+        for (error, before, after) in [
+            (DtlsImplError::SecurityError(alert), true, true),
+            (DtlsImplError::ConnectionClosed, true, true),
+            (DtlsImplError::SecurityError(suite), true, false),
+            (DtlsImplError::CertificateError(certificate), true, false),
+            (DtlsImplError::ReceiveQueueFull, false, false),
+            (DtlsImplError::RenegotiationAttempt, false, false),
+        ] {
+            for (connected, fatal) in [(false, before), (true, after)] {
+                instance.connected = connected;
+                assert_eq!(instance.is_fatal(&error), fatal, "{error:?}, connected: {connected}");
+            }
+        }
     }
 }

@@ -14,7 +14,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{KEY_FRAME_BURST, KEY_FRAME_REFILL, KEY_FRAME_RETRY_MAX, KEY_FRAME_RETRY_MIN};
+use crate::limits::{
+    KEY_FRAME_BURST, KEY_FRAME_REFILL, KEY_FRAME_RETRY_MAX, KEY_FRAME_RETRY_MIN,
+    KEY_FRAME_SPACING_MAX,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -36,9 +39,11 @@ pub struct KeyFrameThrottle {
 }
 
 impl KeyFrameThrottle {
-    /// A throttle that keeps `spacing` between requests, besides its own burst and refill.
+    /// A throttle that keeps `spacing`, at most [`KEY_FRAME_SPACING_MAX`], between requests besides
+    /// its own burst and refill.
     #[must_use]
     pub fn new(spacing: Duration) -> Self {
+        let spacing = spacing.min(KEY_FRAME_SPACING_MAX);
         let retry_after = KEY_FRAME_RETRY_MAX;
         Self { state: State::Idle, spacing, retry_after, last_sent: None, full_at: None }
     }
@@ -97,7 +102,7 @@ impl KeyFrameThrottle {
         let filled = self
             .full_at
             .and_then(|at| at.checked_sub(KEY_FRAME_REFILL * KEY_FRAME_BURST.saturating_sub(1)));
-        [spaced, filled].into_iter().flatten().fold(Some(wish), |due, gate| due.max(Some(gate)))
+        [spaced, filled].into_iter().flatten().chain([wish]).max()
     }
 }
 
@@ -188,6 +193,15 @@ mod tests {
         let mut throttle = KeyFrameThrottle::new(ms(5_000));
         throttle.request(start);
         assert_eq!(sent_until(&mut throttle, start, 0, 11_000), [0, 5_000, 10_000]);
+    }
+
+    #[test]
+    fn an_absurd_spacing_is_cut() {
+        let start = origin();
+        let mut throttle = KeyFrameThrottle::new(Duration::MAX);
+        throttle.request(start);
+        assert!(throttle.poll(start));
+        assert_eq!(throttle.next_deadline(), Some(start + KEY_FRAME_SPACING_MAX));
     }
 
     #[test]

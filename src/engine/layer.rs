@@ -214,7 +214,8 @@ mod tests {
             let streams: Vec<Candidate> =
                 streams.iter().map(|(age, last, sr)| stream(now, age + last, *last, *sr)).collect();
             let chosen = target(now, streams.iter().copied(), preferred, current);
-            let active = |index: usize| streams.get(index).is_some_and(|s| s.activity.is_active(now));
+            let active =
+                |index: usize| streams.get(index).is_some_and(|s| s.activity.is_active(now));
             prop_assert_eq!(chosen.is_some(), (0..streams.len()).any(active));
             if let Some(index) = chosen {
                 prop_assert!(active(index));

@@ -56,14 +56,14 @@ use slotmap::SlotMap;
 use crate::control::command::{Command, Event, Refusal, Reply};
 use crate::engine::consumer::Consumer;
 use crate::engine::demux::{Demux, PacketClass, ufrag_of};
-use crate::engine::dtls::DtlsIdentity;
+use crate::engine::dtls::{DtlsIdentity, TappedKeys};
 use crate::engine::io::{Path, Received, TransmitBatch};
 use crate::engine::machine::Machine;
 use crate::engine::producer::Producer;
 use crate::engine::report::{Counters, Discard, DiscardCounts, Gauges};
 use crate::engine::ring::SLOT_BYTES;
 use crate::engine::rtcp::{Arrival, ReportBlock};
-use crate::engine::srtp::{SrtpKeys, SrtpProfile};
+use crate::engine::srtp::SrtpKeys;
 use crate::engine::stream::Stream;
 use crate::engine::timer::Timers;
 use crate::engine::transport::Transport;
@@ -236,11 +236,9 @@ impl Engine {
                 self.tell(Event::DtlsState { transport: id, state, cipher });
             }
             ConnectionEvent::Keys(tapped) => {
-                let profile =
-                    SrtpProfile::ALL.into_iter().find(|p| p.label() == tapped.profile_name);
-                let keys = profile.and_then(|profile| {
-                    SrtpKeys::from_dtls(profile, &tapped.material, tapped.local_is_client)
-                });
+                let TappedKeys { profile, material, local_is_client } = &tapped;
+                let keys = SrtpKeys::from_dtls(*profile, material, *local_is_client);
+                debug_assert!(keys.is_some(), "DTLS exports what its profile needs");
                 if let Some(keys) = keys {
                     self.counters.dtls_connected += 1;
                     self.start_media(now, key, &keys);

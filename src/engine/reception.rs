@@ -330,7 +330,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_packets_are_survived(
-            packets in proptest::collection::vec((any::<u64>(), any::<u32>(), 0_u64..10_000), 0..50),
+            packets in proptest::collection::vec(
+                (any::<u64>(), any::<u32>(), 0_u64..10_000), 0..50),
             rate in any::<u32>(),
         ) {
             let mut now = origin();
@@ -349,7 +350,8 @@ mod tests {
             kept in proptest::collection::vec(any::<bool>(), 2..200),
             seed in any::<u64>(),
         ) {
-            let mut seqs: Vec<u64> = (0..).zip(&kept).filter(|(_, k)| **k).map(|(s, _)| s).collect();
+            let mut seqs: Vec<u64> =
+                (0..).zip(&kept).filter(|(_, kept)| **kept).map(|(seq, _)| seq).collect();
             let (Some(first), Some(last)) = (seqs.first().copied(), seqs.last().copied()) else {
                 return Ok(());
             };

@@ -165,7 +165,7 @@ impl SeqRewriter {
     /// Leaves `seq` out on purpose, so that those behind it close up.
     ///
     /// One behind which packets were sent cannot be closed up any more: its number is given back,
-    /// for the caller to fill with a packet of padding only (else the receiver asks for it in vain).
+    /// for the caller to fill with a packet of padding only (else the receiver asks in vain).
     pub fn drop(&mut self, seq: u64) -> Option<u64> {
         let next = self.next;
         let run = self.run.get_or_insert_with(|| Run::starting_at(seq, next));
@@ -587,7 +587,7 @@ mod tests {
         // The old stream shows 90,000 at second 100, the new one 5,000 half a second earlier.
         let old = ClockPoint { ntp: 100 * SECOND, rtp: 90_000 };
         let new = ClockPoint { ntp: 100 * SECOND - SECOND / 2, rtp: 5_000 };
-        // 50,000 is the new stream's timestamp at second 100. A frame 40 ms later, sent 70 ms later.
+        // The new stream shows 50,000 at second 100. A frame 40 ms later, sent 70 ms later.
         let (mut rewriter, switch, now) = switched(53_600, 70, Some((old, new)));
         assert_eq!(switch, Switch::Accepted);
         assert_eq!(rewriter.rewrite(now, 53_600), 91_000 + 3_600);
@@ -641,7 +641,8 @@ mod tests {
         fn an_accepted_switch_never_runs_backwards_nor_far_ahead(
             rtp in any::<u32>(), sent in any::<u32>(), offset in any::<u32>(),
             elapsed in 0_u64..100_000,
-            reports in proptest::option::of((any::<u64>(), any::<u32>(), any::<u64>(), any::<u32>())),
+            reports in proptest::option::of(
+                (any::<u64>(), any::<u32>(), any::<u64>(), any::<u32>())),
         ) {
             let start = origin();
             let mut rewriter = TimestampRewriter::new(RATE, offset);

@@ -353,7 +353,7 @@ mod tests {
             [(2..5, 2..5), (3..3, 3..3), (1470..1480, 1470..1472), (9000..9001, 1472..1472)]
         {
             let mut slot = ring.push_slot(now);
-            let bytes: Vec<u8> = (0..SLOT_BYTES).map(|i| (i % 256) as u8).collect();
+            let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(SLOT_BYTES).collect();
             slot.bytes_mut().copy_from_slice(&bytes);
             let index = slot.commit_range((), range);
             assert_eq!(ring.get(index).unwrap().1, &bytes[payload]);

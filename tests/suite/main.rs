@@ -1,3 +1,6 @@
 //! Everything that is tested through the crate's public face, in one binary.
 
+#[cfg(test)]
+mod api;
+#[cfg(test)]
 mod sim;

@@ -306,11 +306,11 @@ mod tests {
             .put(0b1010, 4)
             .put(0b1011, 4)
             .put(0b0010, 4)
-            // Frame differences: none; 2; 1.
+            // Frame differences: none; 2; 1 (a flag, the difference less one, a flag).
             .put(0, 1)
-            .put(0b1_0001_0, 6)
-            .put(0b1_0000_0, 6)
-            // One chain of three possible counts, ns(3): 1 is "10"; both targets in it, ns(1): no bits.
+            .put(0b10_0010, 6)
+            .put(0b10_0000, 6)
+            // One chain, ns(3): 1 is "10"; both targets in it, ns(1): no bits.
             .put(0b10, 2)
             .put(0, 4)
             .put(2, 4)

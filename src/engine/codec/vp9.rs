@@ -202,7 +202,7 @@ mod tests {
                 }),
             ),
             (&[0x50, 0x03, 0x03, 0x03, 0x02], None),
-            // Two spatial layers with resolutions, a group of two pictures with one and no reference.
+            // Two spatial layers with resolutions, a group of two pictures: one reference, none.
             (
                 &[0x02, 0x38, 1, 2, 3, 4, 5, 6, 7, 8, 2, 0x04, 0x01, 0x00],
                 Some(Descriptor { spatial_layers: Some(2), len: 14, ..PLAIN }),

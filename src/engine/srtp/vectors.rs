@@ -136,7 +136,7 @@ fn what_is_sealed_opens_for_every_profile_body_and_header() {
         let mut context = OpenContext::default();
         let mut index = 65_500;
         for payload_len in [0, 1, 15, 16, 17, 100, 1180] {
-            let payload: Vec<u8> = (0..payload_len).map(|i| (i % 251) as u8).collect();
+            let payload: Vec<u8> = (0..251).cycle().take(payload_len).collect();
             for (prefix, padding) in [(&[][..], 0), (&[], 5), (&[1, 2], 0), (&[1, 2], 255)] {
                 index += 7;
                 let mut out = header(u16::try_from(index & 0xffff).unwrap(), 99);
@@ -376,6 +376,7 @@ proptest! {
             let fits = packet.len() >= 8 && packet.len() + profile.rtcp_overhead_bytes() <= out_len;
             prop_assert_eq!(sealer.seal_rtcp(&packet, &mut out).is_some(), fits);
             let body = RtpBody { payload: &packet, ..RtpBody::default() };
+            let mut out = vec![0; out_len];
             let sealed = sealer.seal_rtp(0, header_len, &body, &mut out);
             prop_assert_eq!(
                 sealed.is_some(),
@@ -401,7 +402,7 @@ proptest! {
                 opener.open_rtp(&mut context, &seal(&sealer, index, &index.to_be_bytes()), 12, &mut out);
             if seen.insert(index) {
                 prop_assert_eq!(result, Ok(Opened { index, len: 8 }));
-                prop_assert_eq!(&out[..8], index.to_be_bytes().as_slice());
+                prop_assert_eq!(out[..8].to_vec(), index.to_be_bytes().to_vec());
             } else {
                 prop_assert_eq!(result, Err(OpenError::Replayed));
             }

@@ -2,7 +2,8 @@
 //!
 //! Owned by the engine's transport, on its shard's thread; sans-I/O. After each `handle_…` the
 //! owner takes all of [`poll_event`](Connection::poll_event) and
-//! [`poll_transmit`](Connection::poll_transmit), then asks for [`poll_timeout`](Connection::poll_timeout).
+//! [`poll_transmit`](Connection::poll_transmit), then asks for
+//! [`poll_timeout`](Connection::poll_timeout).
 //!
 //! ```text
 //!  DTLS:  New ── connect() and a verified request ──▶ Connecting ──▶ Connected ──▶ Closed
@@ -10,10 +11,10 @@
 //! ```
 //!
 //! Invariants: the `Rtc` exists only once the client is reachable and has told its fingerprint, so
-//! that a transport nobody uses costs a few hundred bytes; nothing but STUN is taken from an address
-//! that ICE has not validated (the ClientHello race of CVE-2023-49786); after `Closed` nothing comes
-//! out. Deliberately not here: media, the address map (`demux`, told by events), which user name
-//! leads here.
+//! that a transport nobody uses costs a few hundred bytes; nothing but STUN is taken from an
+//! address that ICE has not validated (the ClientHello race of CVE-2023-49786); after `Closed`
+//! no event follows. Deliberately not here: media, the address map (`demux`, told by events),
+//! which user name leads here.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -201,7 +202,7 @@ impl Connection {
         let outcome = host.handle_dtls(now, bytes);
         let refused = outcome.as_ref().map_or(true, |drained| drained.refused);
         if !refused {
-            let moved = self.ice.handle_packet(now, &path)?;
+            let moved = self.ice.handle_packet(now, &path).unwrap_or_default();
             self.tell_ice(moved);
         }
         self.settle(outcome);
@@ -267,8 +268,8 @@ impl Connection {
         self.events.pop_front()
     }
 
-    /// Ends the connection because its owner wants so: tells the client (`close_notify`, to be taken
-    /// with `poll_transmit`), not the owner.
+    /// Ends the connection because its owner wants so: tells the client (`close_notify`, to be
+    /// taken with `poll_transmit`), not the owner.
     pub fn close(&mut self) {
         if let Dtls::Running(host) = &mut self.dtls {
             let farewell = host.close().map(|drained| drained.datagrams).unwrap_or_default();
@@ -325,7 +326,7 @@ impl Connection {
         // A client that did not offer SRTP (RFC 5764 `use_srtp`) is of no use here.
         let Some(keys) = host.keys().cloned() else { return self.end(CloseReason::DtlsFailed) };
         self.connect_by = None;
-        let profile = keys.profile_name;
+        let profile = keys.profile.label();
         self.events.push_back(ConnectionEvent::Keys(keys));
         self.tell_dtls(DtlsState::Connected, Some(profile));
     }
@@ -400,6 +401,7 @@ mod tests {
     use crate::engine::demux::{PacketClass, Ufrag};
     use crate::engine::dtls::{Tap, tapped};
     use crate::engine::io::Protocol;
+    use crate::engine::srtp::SrtpProfile;
     use crate::id::ShardId;
     use crate::limits::CONSENT_TIMEOUT;
 
@@ -601,12 +603,12 @@ mod tests {
             let ours = call.keys().expect("keys");
             let theirs = call.client_keys.keys().expect("the client's keys");
             assert_eq!(ours.material, theirs.material);
-            assert_eq!((ours.profile_name, ours.material.len()), ("SRTP_AEAD_AES_256_GCM", 88));
+            assert_eq!((ours.profile, ours.material.len()), (SrtpProfile::AeadAes256Gcm, 88));
             assert_eq!(ours.local_is_client, !client_is_active);
             assert_eq!(theirs.local_is_client, client_is_active);
             let states: Vec<_> = call.events.iter().filter(|e| !is_keys(e)).cloned().collect();
             let home = path(5000);
-            let cipher = Some("SRTP_AEAD_AES_256_GCM");
+            let cipher = Some(SrtpProfile::AeadAes256Gcm.label());
             for expected in [
                 ConnectionEvent::TupleAdded(home),
                 ConnectionEvent::IceState(IceState::Completed, Some(home)),
@@ -653,6 +655,21 @@ mod tests {
     }
 
     #[test]
+    fn a_handshake_that_agrees_on_no_srtp_closes_the_connection() {
+        let mut call = Call::new(true);
+        while !matches!(call.lone.connection.dtls, Dtls::Running(_)) {
+            call.lone.now += Duration::from_millis(5);
+            call.client.handle_input(Input::Timeout(call.lone.now)).unwrap();
+            call.client_to_server();
+        }
+        let Dtls::Running(host) = &mut call.lone.connection.dtls else { unreachable!() };
+        host.lose_tap();
+        call.run(300);
+        assert_eq!(call.closed(), Some(CloseReason::DtlsFailed));
+        assert!(call.keys().is_none());
+    }
+
+    #[test]
     fn an_idle_connection_wakes_for_consent_alone_and_lives_on_its_keep_alives() {
         let mut call = Call::connected();
         call.events.clear();
@@ -693,12 +710,80 @@ mod tests {
     #[test]
     fn dtls_from_an_address_that_ice_has_not_validated_is_let_go() {
         let mut call = Call::connected();
-        let now = call.lone.now;
-        let hello = [22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        let connection = &mut call.lone.connection;
-        let stranger = connection.handle_dtls(now, path(1), &hello);
+        call.client.close().unwrap();
+        let farewell = loop {
+            match call.client.poll_output().unwrap() {
+                Output::Transmit(out) if PacketClass::of(&out.contents) == PacketClass::Dtls => {
+                    break out.contents;
+                }
+                _ => {}
+            }
+        };
+        let (now, connection) = (call.lone.now, &mut call.lone.connection);
+        let stranger = connection.handle_dtls(now, path(1), &farewell);
         assert_eq!(stranger, Err(Discard::UnknownAddress));
-        assert!(connection.poll_transmit().is_none());
+        assert_eq!(
+            (connection.dtls_state(), connection.poll_event()),
+            (DtlsState::Connected, None)
+        );
+        assert_eq!(connection.handle_dtls(now, path(5000), &farewell), Ok(()));
+        assert_eq!(connection.dtls_state(), DtlsState::Closed);
+    }
+
+    #[test]
+    fn a_lost_flight_is_sent_again() {
+        for client_is_active in [true, false] {
+            let mut call = Call::new(client_is_active);
+            while !matches!(call.lone.connection.dtls, Dtls::Running(_)) {
+                call.run(5);
+            }
+            call.lose_answers = true;
+            call.run(20);
+            call.lose_answers = false;
+            call.run(1500);
+            assert!(call.keys().is_some(), "client is active: {client_is_active}");
+        }
+        let mut call = Call::new(false);
+        call.lose_answers = true;
+        call.run(1000);
+        assert_eq!(call.lone.connection.dtls_state(), DtlsState::Connecting);
+        call.lose_answers = false;
+        call.run(2000);
+        assert!(call.keys().is_some(), "our first flight was lost, with the first answers");
+    }
+
+    #[test]
+    fn handshake_messages_out_of_any_order_are_let_go_in_the_end_and_end_nothing() {
+        let mut call = Call::new(true);
+        call.lose_answers = true;
+        call.run(20);
+        let (now, home) = (call.lone.now, path(5000));
+        let outcomes: Vec<_> = (0..64_u8)
+            .map(|n| {
+                let record = [22, 254, 253, 0, 0, 0, 0, 0, 0, 1, n, 0, 16];
+                let message = [16, 0, 0, 4, 0, 4 + n, 0, 0, 0, 0, 0, 4, 1, 2, 3, 4];
+                let bytes: Vec<u8> = record.into_iter().chain(message).collect();
+                call.lone.connection.handle_dtls(now, home, &bytes)
+            })
+            .collect();
+        assert!(outcomes.contains(&Err(Discard::Dtls)), "{outcomes:?}");
+        call.turn();
+        assert_eq!(call.closed(), None);
+    }
+
+    #[test]
+    fn a_clients_fatal_alert_fails_the_handshake_but_not_a_connected_call() {
+        let alert = [21, 254, 253, 0, 0, 0, 0, 0, 0, 0, 99, 0, 2, 2, 40];
+        let mut call = Call::connected();
+        let (now, home) = (call.lone.now, path(5000));
+        let _ = call.lone.connection.handle_dtls(now, home, &alert);
+        assert_eq!(call.lone.events(), [], "it is not encrypted: anyone may have sent it");
+        let mut call = Call::new(true);
+        call.lose_answers = true;
+        call.run(100);
+        let _ = call.lone.connection.handle_dtls(call.lone.now, home, &alert);
+        call.turn();
+        assert_eq!(call.closed(), Some(CloseReason::DtlsFailed));
     }
 
     #[test]

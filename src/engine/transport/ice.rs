@@ -1,4 +1,4 @@
-//! ICE as a lite agent: credentials, verified requests and their answers, the selected address, consent.
+//! ICE as a lite agent: verifies and answers requests, selects the address, keeps consent.
 //!
 //! Owned by a [`Connection`](super::connection::Connection), on its shard's thread. It answers STUN
 //! without help from the `Rtc`, so that the keep-alive of an idle transport costs two HMACs and no

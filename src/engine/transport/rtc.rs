@@ -1,14 +1,14 @@
 //! The `str0m::Rtc` of one transport: DTLS (later SCTP), and nothing else of str0m.
 //!
-//! Owned by a [`Connection`](super::connection::Connection), on its shard's thread. This is the only
-//! file that names an `Rtc`, and [`RtcHost::mutate`] the only function that touches one: it makes
-//! one change, drains all output and notes the next deadline, as str0m demands; and it holds the
-//! server's one `catch_unwind`, so that a panic in there ends one transport and not a shard.
+//! Owned by a [`Connection`](super::connection::Connection), on its shard's thread. This is the
+//! only file that names an `Rtc`, and `RtcHost::mutate` the only function that touches one: it
+//! makes one change, drains all output and notes the next deadline, as str0m demands; and it holds
+//! the server's one `catch_unwind`, so that a panic in there ends one transport and not a shard.
 //!
 //! The `Rtc` is told of one client address that does not exist, by one STUN request that we write
 //! ourselves. str0m sends DTLS only to an address that ICE has nominated, and never forgets an
-//! address it has seen; so it is given exactly one for life, and the connection sends what comes out
-//! wherever the client is. Credentials, restarts, keep-alives and address changes stay outside.
+//! address it has seen; so it is given exactly one for life, and the connection sends what comes
+//! out wherever the client is. Credentials, restarts, keep-alives and address changes stay outside.
 //!
 //! Invariants: no STUN, RTP or RTCP from the network goes in; only DTLS comes out. Deliberately not
 //! here: when to start, what a failure means, where datagrams go (`connection`).
@@ -82,7 +82,8 @@ impl std::fmt::Debug for RtcHost {
 }
 
 impl RtcHost {
-    /// Builds an `Rtc` and starts its handshake. `panic_now` is for the test of what follows a panic.
+    /// Builds an `Rtc` and starts its handshake. `panic_now` is for the test of what follows a
+    /// panic.
     pub fn start(
         now: Instant,
         identity: &DtlsIdentity,
@@ -136,6 +137,12 @@ impl RtcHost {
         self.panic_next = true;
     }
 
+    /// Makes the handshake look like one that agreed on no SRTP.
+    #[cfg(test)]
+    pub(super) fn lose_tap(&mut self) {
+        self.tap = Tap::default();
+    }
+
     /// Changes the `Rtc` once and drains it. After an error the host must be dropped.
     fn mutate(
         &mut self,
@@ -146,6 +153,7 @@ impl RtcHost {
         // After a panic nobody looks at the `Rtc` again, so what it left half done cannot be seen.
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             if panics {
+                #[expect(clippy::panic, reason = "only a test asks for it")]
                 std::panic::panic_any("injected into an Rtc by a test");
             }
             change(rtc)?;

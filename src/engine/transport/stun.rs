@@ -1,9 +1,10 @@
-//! STUN as an ICE-lite agent needs it: reads binding requests, writes their answers (RFC 8489, RFC 8445 §7.3).
+//! STUN as an ICE-lite agent needs it: reads binding requests and writes their answers.
 //!
-//! Pure functions over bytes, called on the shard's thread by [`ice`](super::ice) and by the
-//! demultiplexer. Nothing here allocates but the answers. The library under DTLS has a STUN parser
-//! of its own, but that one indexes past the end of some malformed messages, knows no NOMINATION
-//! and refuses what must be answered with 400; so it never sees a byte of STUN from the network.
+//! RFC 8489, RFC 8445 §7.3. Pure functions over bytes, called on the shard's thread by
+//! [`ice`](super::ice) and by the demultiplexer. Nothing here allocates but the answers. The
+//! library under DTLS has a STUN parser of its own, but that one indexes past the end of some
+//! malformed messages, knows no NOMINATION and refuses what must be answered with 400; so it never
+//! sees a byte of STUN from the network.
 //!
 //! Invariant: any bytes survive. Deliberately not here: which user name is alive (`ice`), other
 //! methods than Binding, long-term credentials, comprehension-required refusals (420): browsers
@@ -58,7 +59,8 @@ impl IntegrityKey {
         Self(Hmac::new_from_slice(password.as_bytes()).expect("HMAC takes keys of any length"))
     }
 
-    /// The MAC over a message up to its MESSAGE-INTEGRITY attribute, as if the message ended with it.
+    /// The MAC over a message up to its MESSAGE-INTEGRITY attribute, as if the message ended with
+    /// it.
     fn mac(&self, before: &[u8]) -> Hmac<Sha1> {
         let mut mac = self.0.clone();
         let length = before.len() + 4 + INTEGRITY_BYTES - HEADER_BYTES.min(before.len());
@@ -467,12 +469,36 @@ mod tests {
     /// RFC 5769 §2.1: the published sample request.
     #[test]
     fn the_sample_request_of_rfc_5769_verifies() {
-        let hex = "000100582112a442b7e7a701bc34d686fa87dfae802200105354554e207465737420636c\
-                   69656e74002400046e0001ff80290008932ff9b151263b36000600096576746a3a68367659\
-                   202020000800149aeaa70cbfd8cb56781ef2b5b2d3f249c1b571a280280004e57a3bcf";
-        let bytes: Vec<u8> = (0..hex.len() / 2)
-            .map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap())
-            .collect();
+        let words: [u32; 26] = [
+            0x0001_0058,
+            0x2112_a442,
+            0xb7e7_a701,
+            0xbc34_d686,
+            0xfa87_dfae,
+            0x8022_0010,
+            0x5354_554e,
+            0x2074_6573,
+            0x7420_636c,
+            0x6965_6e74,
+            0x0024_0004,
+            0x6e00_01ff,
+            0x8029_0008,
+            0x932f_f9b1,
+            0x5126_3b36,
+            0x0006_0009,
+            0x6576_746a,
+            0x3a68_3676,
+            0x5920_2020,
+            0x0008_0014,
+            0x9aea_a70c,
+            0xbfd8_cb56,
+            0x781e_f2b5,
+            0xb2d3_f249,
+            0xc1b5_71a2,
+            0x8028_0004,
+        ];
+        let mut bytes: Vec<u8> = words.into_iter().flat_map(u32::to_be_bytes).collect();
+        bytes.extend([0xe5, 0x7a, 0x3b, 0xcf]);
         let request = BindingRequest::parse(&bytes).unwrap();
         assert_eq!(request.username, Some("evtj:h6vY"));
         assert_eq!(username(&bytes), Some("evtj:h6vY"));

@@ -1,8 +1,8 @@
 //! The addresses of one client that ICE has validated, and which of them is selected.
 //!
 //! Owned by [`ice`](super::ice). Invariants: at most [`TUPLES_PER_TRANSPORT_MAX`] tuples; the
-//! selected one is among them; the selected one is never evicted for another. Deliberately not here:
-//! whether a request is authentic (`ice` asks only for those that are).
+//! selected one is among them; the selected one is never evicted for another. Deliberately not
+//! here: whether a request is authentic (`ice` asks only for those that are).
 
 use std::time::Instant;
 

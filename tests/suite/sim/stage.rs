@@ -105,7 +105,12 @@ impl Stage {
 
     /// Sealed datagrams of the publisher, `burst` of `bytes` payload each; the first begins a key
     /// frame, once.
-    pub(crate) fn prepare(&mut self, bursts: usize, burst: usize, bytes: usize) -> Vec<Vec<Vec<u8>>> {
+    pub(crate) fn prepare(
+        &mut self,
+        bursts: usize,
+        burst: usize,
+        bytes: usize,
+    ) -> Vec<Vec<Vec<u8>>> {
         let mut payload = vec![0x5a; bytes];
         (0..bursts)
             .map(|_| {

@@ -1,0 +1,65 @@
+//! Request bodies: bounded, declared as JSON, an object, and then a domain value.
+
+use axum::body;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, header};
+use serde_json::Value;
+
+use super::error::{ApiError, Code};
+use super::fields::Fields;
+use crate::limits::BODY_BYTES_MAX;
+
+/// A value that is made of a JSON object's fields.
+pub(super) trait FromFields: Sized {
+    /// Takes what it needs.
+    fn from_fields(fields: &mut Fields) -> Result<Self, ApiError>;
+}
+
+/// A request's body, parsed.
+#[derive(Debug)]
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: FromFields, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            let message = "Content-Type must be application/json";
+            return Err(ApiError::new(Code::NotJson, message));
+        }
+        if declared_length(request.headers()).is_some_and(|length| length > BODY_BYTES_MAX) {
+            return Err(too_large());
+        }
+        let bytes = body::to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|error| {
+            // Either the limit, or the connection broke and nobody reads the answer.
+            tracing::debug!(%error, "body not read");
+            too_large()
+        })?;
+        match serde_json::from_slice(&bytes) {
+            Ok(Value::Object(map)) => T::from_fields(&mut Fields::new(map)).map(Self),
+            Ok(_) => Err(ApiError::invalid("body", "must be a JSON object")),
+            Err(error) => Err(ApiError::new(Code::MalformedJson, error.to_string())),
+        }
+    }
+}
+
+fn too_large() -> ApiError {
+    ApiError::new(Code::BodyTooLarge, format!("body is larger than {BODY_BYTES_MAX} bytes"))
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// `application/json`, or a type with the suffix `+json`; parameters do not matter.
+fn is_json(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .map(|essence| essence.trim().to_ascii_lowercase())
+        .is_some_and(|essence| {
+            essence == "application/json"
+                || (essence.starts_with("application/") && essence.ends_with("+json"))
+        })
+}

@@ -1,0 +1,28 @@
+//! Who may call from a browser.
+
+use std::io;
+
+use axum::http::HeaderValue;
+use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
+
+/// Credentials are allowed; the origin is reflected when it is one of `origins`, or when none is
+/// configured (as the replaced service does).
+///
+/// # Errors
+/// When an origin cannot stand in a header.
+pub fn layer(origins: &[String]) -> io::Result<CorsLayer> {
+    let allowed = if origins.is_empty() {
+        AllowOrigin::mirror_request()
+    } else {
+        let list: Result<Vec<HeaderValue>, _> =
+            origins.iter().map(|origin| origin.trim_end_matches('/').parse()).collect();
+        AllowOrigin::list(list.map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidInput, "a CORS origin is no header value")
+        })?)
+    };
+    Ok(CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_methods(AllowMethods::mirror_request())
+        .allow_headers(AllowHeaders::mirror_request())
+        .allow_credentials(true))
+}

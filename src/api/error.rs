@@ -1,0 +1,165 @@
+//! Every refusal of the API: one code, one status, one sentence.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::control::ControlError;
+use crate::ortc::OrtcError;
+
+/// Seconds after which a refusal for overload is worth another try.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $status:ident;)*) => {
+        /// A stable word per kind of refusal.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Code { $($(#[doc = $doc])* $name,)* }
+
+        impl Code {
+            /// All codes.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The word in the envelope.
+            #[must_use]
+            pub fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// The HTTP status it goes with.
+            #[must_use]
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The body is not JSON; the sentence says where.
+    MalformedJson = "malformed_json", BAD_REQUEST;
+    /// A field that must be there is not; the sentence names it.
+    MissingParameter = "missing_parameter", BAD_REQUEST;
+    /// A field or parameter is of the wrong type or value; the sentence names it.
+    InvalidParameter = "invalid_parameter", BAD_REQUEST;
+    /// No such route.
+    RouteNotFound = "route_not_found", NOT_FOUND;
+    /// No such room.
+    RoomNotFound = "room_not_found", NOT_FOUND;
+    /// No such peer in the room.
+    PeerNotFound = "peer_not_found", NOT_FOUND;
+    /// No such transport, or not this peer's.
+    TransportNotFound = "transport_not_found", NOT_FOUND;
+    /// No such producer, or not in this room.
+    ProducerNotFound = "producer_not_found", NOT_FOUND;
+    /// No such consumer.
+    ConsumerNotFound = "consumer_not_found", NOT_FOUND;
+    /// The route exists, but not with this method.
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
+    /// `connect` was called before.
+    AlreadyConnected = "already_connected", CONFLICT;
+    /// A name, SSRC, MID or RID is in use.
+    AlreadyExists = "already_exists", CONFLICT;
+    /// The body is larger than 256 KiB.
+    BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE;
+    /// The body is not declared as JSON.
+    NotJson = "not_json", UNSUPPORTED_MEDIA_TYPE;
+    /// A codec or capability that this server does not carry.
+    NotSupported = "not_supported", UNPROCESSABLE_ENTITY;
+    /// A limit of this server is reached; the sentence names it.
+    LimitReached = "limit_reached", TOO_MANY_REQUESTS;
+    /// Try again after `Retry-After` seconds.
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE;
+}
+
+/// A refusal on its way to the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    /// Which kind.
+    pub code: Code,
+    /// For a human.
+    pub message: String,
+}
+
+impl ApiError {
+    /// A refusal with its sentence.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// `field` is of the wrong type or value.
+    #[must_use]
+    pub fn invalid(field: &str, must: &str) -> Self {
+        Self::new(Code::InvalidParameter, format!("{field} {must}"))
+    }
+
+    /// `field` is not there.
+    #[must_use]
+    pub fn missing(field: &str) -> Self {
+        Self::new(Code::MissingParameter, format!("{field} is missing"))
+    }
+}
+
+/// The body of every refusal.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Failure {
+    /// Always false.
+    pub success: bool,
+    /// A sentence for a human.
+    pub data: String,
+    /// A stable word per kind of refusal.
+    pub code: Code,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.code.status();
+        let body = Failure { success: false, data: self.message, code: self.code };
+        let mut response = (status, Json(body)).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        response
+    }
+}
+
+impl From<ControlError> for ApiError {
+    fn from(error: ControlError) -> Self {
+        let code = match &error {
+            ControlError::RoomNotFound => Code::RoomNotFound,
+            ControlError::PeerNotFound => Code::PeerNotFound,
+            ControlError::TransportNotFound => Code::TransportNotFound,
+            ControlError::ProducerNotFound => Code::ProducerNotFound,
+            ControlError::ConsumerNotFound => Code::ConsumerNotFound,
+            ControlError::AlreadyConnected => Code::AlreadyConnected,
+            ControlError::AlreadyExists(_) => Code::AlreadyExists,
+            ControlError::Invalid(_) => Code::InvalidParameter,
+            ControlError::Unsupported(_) => Code::NotSupported,
+            ControlError::LimitReached(_) => Code::LimitReached,
+            ControlError::Overloaded => Code::Overloaded,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<OrtcError> for ApiError {
+    fn from(error: OrtcError) -> Self {
+        Self::from(ControlError::from(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_written_as_its_word() {
+        for code in Code::ALL {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.text());
+            assert!(code.status().is_client_error() || *code == Code::Overloaded);
+        }
+    }
+}

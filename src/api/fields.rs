@@ -1,0 +1,77 @@
+//! A JSON object whose fields are taken out one by one, so that a refusal names the field.
+
+use serde_json::{Map, Value};
+
+use super::error::ApiError;
+use crate::id::{PeerId, RoomId};
+
+/// A JSON object of a client. Fields that nobody asks for are ignored; `null` is absent.
+#[derive(Debug, Default)]
+pub(super) struct Fields(Map<String, Value>);
+
+impl Fields {
+    pub(super) fn new(map: Map<String, Value>) -> Self {
+        Self(map)
+    }
+
+    /// A field that may be absent.
+    pub(super) fn optional(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name).filter(|value| !value.is_null())
+    }
+
+    /// A field that must be there.
+    pub(super) fn required(&mut self, name: &str) -> Result<Value, ApiError> {
+        self.optional(name).ok_or_else(|| ApiError::missing(name))
+    }
+
+    pub(super) fn string(&mut self, name: &str) -> Result<String, ApiError> {
+        string(name, self.required(name)?)
+    }
+
+    pub(super) fn optional_string(&mut self, name: &str) -> Result<Option<String>, ApiError> {
+        self.optional(name).map(|value| string(name, value)).transpose()
+    }
+
+    pub(super) fn optional_bool(&mut self, name: &str) -> Result<Option<bool>, ApiError> {
+        self.optional(name)
+            .map(|value| {
+                value.as_bool().ok_or_else(|| ApiError::invalid(name, "must be a boolean"))
+            })
+            .transpose()
+    }
+
+    pub(super) fn optional_u64(&mut self, name: &str) -> Result<Option<u64>, ApiError> {
+        self.optional(name)
+            .map(|value| {
+                value
+                    .as_u64()
+                    .ok_or_else(|| ApiError::invalid(name, "must be an integer, 0 or more"))
+            })
+            .transpose()
+    }
+
+    pub(super) fn room(&mut self) -> Result<RoomId, ApiError> {
+        room_id("roomId", &self.string("roomId")?)
+    }
+
+    pub(super) fn peer(&mut self) -> Result<PeerId, ApiError> {
+        peer_id("peerId", &self.string("peerId")?)
+    }
+}
+
+fn string(name: &str, value: Value) -> Result<String, ApiError> {
+    match value {
+        Value::String(text) => Ok(text),
+        _ => Err(ApiError::invalid(name, "must be a string")),
+    }
+}
+
+/// A room's name, given in `field`.
+pub(super) fn room_id(field: &str, text: &str) -> Result<RoomId, ApiError> {
+    RoomId::try_from(text).map_err(|error| ApiError::invalid(field, &error.to_string()))
+}
+
+/// A peer's name, given in `field`.
+pub(super) fn peer_id(field: &str, text: &str) -> Result<PeerId, ApiError> {
+    PeerId::try_from(text).map_err(|error| ApiError::invalid(field, &error.to_string()))
+}

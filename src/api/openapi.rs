@@ -1,0 +1,48 @@
+//! The OpenAPI document, made from the handlers.
+
+use utoipa::OpenApi;
+
+use super::{consumers, error, events, health, producers, rooms, transports};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "ringcast",
+        description = "Rooms, transports, producers and consumers of a WebRTC SFU. Every success \
+                       is `{success: true, data}`; every failure is `{success: false, data, code}` \
+                       with a sentence and a stable code."
+    ),
+    paths(
+        rooms::create,
+        transports::create,
+        transports::connect,
+        producers::create,
+        consumers::create,
+        rooms::producers,
+        rooms::leave,
+        producers::pause,
+        producers::resume,
+        producers::delete,
+        consumers::pause,
+        consumers::resume,
+        consumers::key_frame,
+        consumers::delete,
+        transports::delete,
+        rooms::list,
+        rooms::show,
+        rooms::delete,
+        events::follow,
+        health::healthy,
+        health::ready,
+        health::metrics,
+        health::status,
+    ),
+    components(schemas(error::Failure, error::Code))
+)]
+struct Document;
+
+/// The document of every route.
+#[must_use]
+pub fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}

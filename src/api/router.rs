@@ -1,0 +1,132 @@
+//! Every route on one screen.
+
+use std::io;
+
+use axum::extract::FromRef;
+use axum::http::Uri;
+use axum::routing::{delete, get, post};
+use axum::{Json, Router, middleware};
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::error::{ApiError, Code};
+use super::observe::{Observed, observe};
+use super::{ApiOptions, consumers, cors, events, health, openapi, producers, rooms, transports};
+use crate::control::Control;
+
+#[derive(Debug, Clone)]
+struct App {
+    control: Control,
+    observed: Observed,
+}
+
+impl FromRef<App> for Control {
+    fn from_ref(app: &App) -> Self {
+        app.control.clone()
+    }
+}
+
+impl FromRef<App> for Observed {
+    fn from_ref(app: &App) -> Self {
+        app.observed.clone()
+    }
+}
+
+/// All routes over one control plane.
+///
+/// # Errors
+/// When the options contradict the routes.
+pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
+    let app = App { control, observed: Observed::default() };
+    let document = openapi::document();
+    let docs = SwaggerUi::new(docs_path(&options.docs_path)?).url("/docs-json", document.clone());
+    Ok(Router::new()
+        .route("/media/room", post(rooms::create))
+        .route("/media/rooms", get(rooms::list))
+        .route("/media/room/{id}", get(rooms::show).delete(rooms::delete))
+        .route("/media/room/{id}/producers", get(rooms::producers))
+        .route("/media/room/{id}/leave", post(rooms::leave))
+        .route("/media/room/{id}/events", get(events::follow))
+        .route("/media/transport/{id}", post(transports::create).delete(transports::delete))
+        .route("/media/transport/{id}/connect", post(transports::connect))
+        .route("/media/producer", post(producers::create))
+        .route("/media/producer/{id}", delete(producers::delete))
+        .route("/media/producer/{id}/pause", post(producers::pause))
+        .route("/media/producer/{id}/resume", post(producers::resume))
+        .route("/media/consumer", post(consumers::create))
+        .route("/media/consumer/{id}", delete(consumers::delete))
+        .route("/media/consumer/{id}/pause", post(consumers::pause))
+        .route("/media/consumer/{id}/resume", post(consumers::resume))
+        .route("/media/consumer/{id}/keyframe", post(consumers::key_frame))
+        .route("/healthz", get(health::healthy))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .route("/admin/status", get(health::status))
+        .route("/api/swagger.json", get(|| async move { Json(document) }))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .merge(docs)
+        .layer(middleware::from_fn_with_state(app.clone(), observe))
+        .layer(cors::layer(&options.cors_origins)?)
+        .with_state(app))
+}
+
+/// First segments that routes use or will use.
+const TAKEN: [&str; 11] = [
+    "",
+    "media",
+    "healthz",
+    "readyz",
+    "metrics",
+    "admin",
+    "api",
+    "docs-json",
+    "whip",
+    "whep",
+    "ws",
+];
+
+/// The Swagger path with its slash.
+fn docs_path(path: &str) -> io::Result<String> {
+    let path = path.trim_matches('/');
+    let first = path.split('/').next().unwrap_or_default();
+    let plain = path.split('/').all(|segment| {
+        !segment.is_empty()
+            && segment.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+    });
+    if !plain || TAKEN.contains(&first) {
+        let message = format!("the Swagger path {path:?} is malformed or taken by another route");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    Ok(format!("/{path}"))
+}
+
+async fn no_route(uri: Uri) -> ApiError {
+    ApiError::new(Code::RouteNotFound, format!("no route {}", uri.path()))
+}
+
+async fn no_method(uri: Uri) -> ApiError {
+    ApiError::new(Code::MethodNotAllowed, format!("not with this method: {}", uri.path()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_swagger_path_must_not_hide_a_route() {
+        for (path, expected) in [
+            ("docs", Some("/docs")),
+            ("/docs/", Some("/docs")),
+            ("help/http_api", Some("/help/http_api")),
+            ("", None),
+            ("/", None),
+            ("media", None),
+            ("api/docs", None),
+            ("{id}", None),
+            ("a//b", None),
+            ("do cs", None),
+        ] {
+            assert_eq!(docs_path(path).ok().as_deref(), expected, "{path:?}");
+        }
+    }
+}

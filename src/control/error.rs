@@ -1,0 +1,58 @@
+//! Why the control plane says no. The API maps each variant to one status and one stable code.
+
+use crate::control::command::Refusal;
+
+/// A request that was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// No room of that name.
+    #[error("room not found")]
+    RoomNotFound,
+    /// No peer of that name in the room.
+    #[error("peer not found")]
+    PeerNotFound,
+    /// No such transport, or not this peer's.
+    #[error("transport not found")]
+    TransportNotFound,
+    /// No such producer, or not in this room.
+    #[error("producer not found")]
+    ProducerNotFound,
+    /// No such consumer.
+    #[error("consumer not found")]
+    ConsumerNotFound,
+    /// The transport has its client's DTLS parameters already.
+    #[error("connect() already called")]
+    AlreadyConnected,
+    /// A name or stream is in use.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// Parameters that contradict themselves or miss something.
+    #[error("{0}")]
+    Invalid(String),
+    /// A codec or capability that this server does not carry.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A bound of `limits.rs` is reached; the text names it.
+    #[error("{0} limit reached")]
+    LimitReached(&'static str),
+    /// A shard's lane is full, or the node is stopping. Worth another try.
+    #[error("server is overloaded, try again")]
+    Overloaded,
+}
+
+impl From<Refusal> for ControlError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoTransport => Self::TransportNotFound,
+            Refusal::NoProducer => Self::ProducerNotFound,
+            Refusal::NoConsumer => Self::ConsumerNotFound,
+            Refusal::AlreadyConnected => Self::AlreadyConnected,
+            Refusal::AlreadyExists | Refusal::StreamInUse(_) => {
+                Self::AlreadyExists(refusal.to_string())
+            }
+            Refusal::Unsupported(what) => Self::Unsupported(what),
+            Refusal::Full(what) => Self::LimitReached(what),
+            Refusal::Overloaded => Self::Overloaded,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The whole node at one moment, for health checks, metrics and operators.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::registry::{Census, Totals};
+use super::service::{Control, now};
+use crate::engine::report::Report;
+use crate::id::ShardId;
+use crate::limits::{BUSY_MAX, REPORT_AGE_MAX};
+
+/// One shard, as it last told about itself.
+#[derive(Debug, Clone)]
+pub struct ShardView {
+    /// Which one.
+    pub shard: ShardId,
+    /// True while it turns: its last report is recent.
+    pub alive: bool,
+    /// Its last report.
+    pub report: Option<Box<Report>>,
+    /// What was placed on it.
+    pub census: Census,
+}
+
+/// The whole node.
+#[derive(Debug, Clone)]
+pub struct NodeView {
+    /// Of this program.
+    pub version: &'static str,
+    /// Since the control plane started.
+    pub uptime: Duration,
+    /// How much is alive.
+    pub totals: Totals,
+    /// Live readers of events.
+    pub event_readers: usize,
+    /// All shards.
+    pub shards: Vec<ShardView>,
+    /// True once the node was told to stop.
+    pub stopping: bool,
+}
+
+impl NodeView {
+    /// Every shard turns.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        !self.shards.is_empty() && self.shards.iter().all(|shard| shard.alive)
+    }
+
+    /// Healthy, not stopping, and at least one shard has room for more.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let has_room = |shard: &ShardView| shard.report.as_ref().is_some_and(|r| r.busy < BUSY_MAX);
+        self.is_healthy() && !self.stopping && self.shards.iter().any(has_room)
+    }
+}
+
+impl Control {
+    /// The whole node now.
+    #[must_use]
+    pub fn node(&self) -> NodeView {
+        let now = now();
+        // One is the control plane's own.
+        let event_readers = Arc::strong_count(&self.inner.readers) - 1;
+        self.inner.state.with(|state| NodeView {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime: self.uptime(),
+            totals: state.registry.totals(),
+            event_readers,
+            stopping: state.stopping,
+            shards: state
+                .shards
+                .iter()
+                .zip((0_u16..).map(ShardId))
+                .map(|(shard, id)| ShardView {
+                    shard: id,
+                    alive: shard.report.as_ref().is_some_and(|(at, _)| {
+                        now.saturating_duration_since(*at) <= REPORT_AGE_MAX
+                    }),
+                    report: shard.report.as_ref().map(|(_, report)| report.clone()),
+                    census: state.registry.census(id),
+                })
+                .collect(),
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! Rooms: they begin on request and end with their last peer, on request, or unused.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::{Close, Effects, Peer, Registry};
+use crate::control::ControlError;
+use crate::events::RoomEvent;
+use crate::id::{PeerId, ProducerId, RoomId, ShardId};
+use crate::limits::{ROOM_GRACE, ROOMS_MAX};
+
+/// A call.
+#[derive(Debug)]
+pub struct Room {
+    /// Where its transports live.
+    pub shard: ShardId,
+    /// When it was made.
+    pub created: Instant,
+    /// Its peers, by name; some may still be waiting for their first transport.
+    pub peers: BTreeMap<PeerId, Peer>,
+    /// Its producers in order of their making, also those still being made.
+    pub(super) producers: BTreeMap<u64, ProducerId>,
+    /// Since when nobody is in it.
+    pub(super) empty_since: Option<Instant>,
+}
+
+impl Room {
+    /// Its producers in order of their making, also those still being made.
+    pub fn producers(&self) -> impl Iterator<Item = ProducerId> {
+        self.producers.values().copied()
+    }
+}
+
+impl Registry {
+    /// Makes a room that does not exist yet.
+    ///
+    /// # Errors
+    /// [`ControlError::LimitReached`] when the node has its most rooms.
+    pub fn add_room(
+        &mut self,
+        id: &RoomId,
+        shard: ShardId,
+        initiator: Option<PeerId>,
+        now: Instant,
+    ) -> Result<Effects, ControlError> {
+        if self.rooms.len() >= ROOMS_MAX {
+            return Err(ControlError::LimitReached("rooms"));
+        }
+        let room = Room {
+            shard,
+            created: now,
+            peers: BTreeMap::new(),
+            producers: BTreeMap::new(),
+            empty_since: Some(now),
+        };
+        self.rooms.insert(id.clone(), room);
+        self.census_mut(shard).rooms += 1;
+        Ok(Effects::event(id, shard, RoomEvent::RoomCreated { initiator }))
+    }
+
+    /// Ends a room with everything in it; only `room-closed` is told, the rest follows from it.
+    ///
+    /// # Errors
+    /// [`ControlError::RoomNotFound`].
+    pub fn close_room(
+        &mut self,
+        id: &RoomId,
+        reason: &'static str,
+    ) -> Result<Effects, ControlError> {
+        let room = self.rooms.remove(id).ok_or(ControlError::RoomNotFound)?;
+        self.census_mut(room.shard).rooms -= 1;
+        let mut effects = Effects::event(id, room.shard, RoomEvent::RoomClosed { reason });
+        for producer in room.producers() {
+            self.producers.remove(&producer);
+        }
+        for peer in room.peers.into_values() {
+            self.peers -= 1;
+            for transport in peer.transports {
+                if let Some(gone) = self.transports.remove(&transport) {
+                    for consumer in gone.consumers {
+                        self.consumers.remove(&consumer);
+                    }
+                    self.census_mut(gone.shard).transports -= 1;
+                    effects.closes.push((gone.shard, Close::Transport(transport)));
+                }
+            }
+        }
+        Ok(effects)
+    }
+
+    /// Ends the room if nobody is left in it.
+    pub(super) fn close_room_if_empty(&mut self, id: &RoomId) -> Effects {
+        match self.rooms.get(id) {
+            Some(room) if room.peers.is_empty() => self.close_room(id, "empty").unwrap_or_default(),
+            _ => Effects::default(),
+        }
+    }
+
+    /// Ends rooms that have been without peers, and lets peers leave that have been without
+    /// transports, for longer than their grace.
+    pub fn expire(&mut self, now: Instant) -> Effects {
+        let mut effects = Effects::default();
+        let idle: Vec<_> = self
+            .rooms
+            .iter()
+            .flat_map(|(room, members)| members.peers.iter().map(move |peer| (room, peer)))
+            .filter(|(_, (_, peer))| peer.is_expired(now))
+            .map(|(room, (peer, _))| (room.clone(), peer.clone()))
+            .collect();
+        for (room, peer) in idle {
+            effects.append(self.leave(&room, &peer, "idle").unwrap_or_default());
+        }
+        let unused: Vec<_> = self
+            .rooms
+            .iter()
+            .filter(|(_, room)| {
+                room.peers.is_empty()
+                    && room
+                        .empty_since
+                        .is_some_and(|since| now.saturating_duration_since(since) >= ROOM_GRACE)
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in unused {
+            effects.append(self.close_room(&id, "idle").unwrap_or_default());
+        }
+        effects
+    }
+}

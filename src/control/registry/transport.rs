@@ -1,0 +1,216 @@
+//! Transports: reserved, then made by their shard, then closed with all they carry.
+
+use std::collections::{BTreeSet, HashSet};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Close, Effects, Happening, Peer, Registry};
+use crate::control::ControlError;
+use crate::control::command::{DtlsState, IceState};
+use crate::events::RoomEvent;
+use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
+use crate::limits::{PEERS_PER_ROOM_MAX, TRANSPORTS_PER_PEER_MAX};
+
+/// What the client means to do with a transport; information only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// The client sends.
+    Send,
+    /// The client receives.
+    Recv,
+}
+
+/// Mids are decimal numbers of at most 8 digits: the header extension has 8 bytes.
+const MID_MAX: u32 = 99_999_999;
+
+/// One ICE and DTLS association with a client.
+#[derive(Debug)]
+pub struct Transport {
+    /// Whose room.
+    pub room: RoomId,
+    /// Whose.
+    pub peer: PeerId,
+    /// Where it lives.
+    pub shard: ShardId,
+    /// What the client means to do with it.
+    pub direction: Direction,
+    /// Its shard has made it.
+    pub ready: bool,
+    /// ICE as its shard last told.
+    pub ice: IceState,
+    /// DTLS as its shard last told.
+    pub dtls: DtlsState,
+    /// The client's selected address, and whether it is TCP.
+    pub remote: Option<(SocketAddr, bool)>,
+    /// The CNAME of all its producers: the first one given, or made.
+    pub cname: Option<String>,
+    pub(super) next_mid: u32,
+    pub(super) ssrcs: HashSet<u32>,
+    pub(super) producers: BTreeSet<ProducerId>,
+    pub(super) consumers: BTreeSet<ConsumerId>,
+}
+
+impl Transport {
+    /// The next consumer's mid, in `0..=99999999` and then from 0 again.
+    pub fn take_mid(&mut self) -> String {
+        let mid = self.next_mid;
+        self.next_mid = if mid >= MID_MAX { 0 } else { mid + 1 };
+        mid.to_string()
+    }
+
+    /// True when no consumer of this transport is sent with `ssrc`.
+    #[must_use]
+    pub fn is_ssrc_free(&self, ssrc: u32) -> bool {
+        !self.ssrcs.contains(&ssrc)
+    }
+}
+
+impl Registry {
+    /// Reserves a transport's place, and its peer's if it has none yet; answers with the shard.
+    ///
+    /// # Errors
+    /// [`ControlError::RoomNotFound`], [`ControlError::LimitReached`].
+    pub fn reserve_transport(
+        &mut self,
+        id: TransportId,
+        room_id: &RoomId,
+        peer_id: &PeerId,
+        direction: Direction,
+    ) -> Result<ShardId, ControlError> {
+        let room = self.rooms.get_mut(room_id).ok_or(ControlError::RoomNotFound)?;
+        if !room.peers.contains_key(peer_id) {
+            if room.peers.len() >= PEERS_PER_ROOM_MAX {
+                return Err(ControlError::LimitReached("peers of a room"));
+            }
+            room.peers.insert(peer_id.clone(), Peer::default());
+            self.peers += 1;
+        }
+        let peer = room.peers.get_mut(peer_id).ok_or(ControlError::PeerNotFound)?;
+        if peer.transports.len() >= TRANSPORTS_PER_PEER_MAX {
+            return Err(ControlError::LimitReached("transports of a peer"));
+        }
+        peer.transports.insert(id);
+        peer.idle_since = None;
+        room.empty_since = None;
+        let shard = room.shard;
+        let transport = Transport {
+            room: room_id.clone(),
+            peer: peer_id.clone(),
+            shard,
+            direction,
+            ready: false,
+            ice: IceState::New,
+            dtls: DtlsState::New,
+            remote: None,
+            cname: None,
+            next_mid: 0,
+            ssrcs: HashSet::new(),
+            producers: BTreeSet::new(),
+            consumers: BTreeSet::new(),
+        };
+        self.transports.insert(id, transport);
+        self.census_mut(shard).transports += 1;
+        Ok(shard)
+    }
+
+    /// The shard has made it: the peer joins with its first one.
+    ///
+    /// # Errors
+    /// [`ControlError::PeerNotFound`] when the peer left in between.
+    pub fn commit_transport(&mut self, id: TransportId) -> Result<Effects, ControlError> {
+        let transport = self.transports.get_mut(&id).ok_or(ControlError::PeerNotFound)?;
+        transport.ready = true;
+        let peer = self
+            .rooms
+            .get_mut(&transport.room)
+            .and_then(|room| room.peers.get_mut(&transport.peer))
+            .ok_or(ControlError::PeerNotFound)?;
+        if std::mem::replace(&mut peer.joined, true) {
+            return Ok(Effects::default());
+        }
+        let event = RoomEvent::PeerJoined { peer: transport.peer.clone() };
+        Ok(Effects::event(&transport.room, transport.shard, event))
+    }
+
+    /// Takes back a reservation that its shard refused. A peer that never joined is forgotten.
+    pub fn abandon_transport(&mut self, id: TransportId, now: Instant) {
+        let Some(transport) = self.transports.remove(&id) else {
+            return;
+        };
+        self.census_mut(transport.shard).transports -= 1;
+        self.detach_from_peer(&transport.room, &transport.peer, id, now);
+        let Some(room) = self.rooms.get_mut(&transport.room) else {
+            return;
+        };
+        let unseen = room
+            .peers
+            .get(&transport.peer)
+            .is_some_and(|peer| !peer.joined && peer.transports.is_empty());
+        if unseen {
+            room.peers.remove(&transport.peer);
+            self.peers -= 1;
+            if room.peers.is_empty() {
+                room.empty_since = Some(now);
+            }
+        }
+    }
+
+    /// Closes a transport with all it carries, and tells its shard.
+    ///
+    /// # Errors
+    /// [`ControlError::TransportNotFound`].
+    pub fn close_transport(
+        &mut self,
+        id: TransportId,
+        reason: &'static str,
+        now: Instant,
+    ) -> Result<Effects, ControlError> {
+        let transport = self.transports.get(&id).ok_or(ControlError::TransportNotFound)?;
+        let (room, peer) = (transport.room.clone(), transport.peer.clone());
+        self.detach_from_peer(&room, &peer, id, now);
+        Ok(self.drop_transport(id, reason))
+    }
+
+    /// Takes a transport out with all it carries; the peer's own set is the caller's business.
+    pub(super) fn drop_transport(&mut self, id: TransportId, reason: &'static str) -> Effects {
+        let Some(transport) = self.transports.remove(&id) else {
+            return Effects::default();
+        };
+        self.census_mut(transport.shard).transports -= 1;
+        let mut effects = Effects::default();
+        for consumer in &transport.consumers {
+            self.forget_consumer(*consumer);
+        }
+        for producer in &transport.producers {
+            effects.append(self.drop_producer(*producer, "transport_closed"));
+        }
+        // Closing a transport closes what it carries on the shard, so only it is told.
+        effects.closes.clear();
+        effects.closes.push((transport.shard, Close::Transport(id)));
+        if transport.ready {
+            let Transport { room, peer, shard, .. } = transport;
+            let event = RoomEvent::TransportClosed { transport: id, peer, reason };
+            effects.events.push(Happening { room, shard, event });
+        }
+        effects
+    }
+
+    fn detach_from_peer(&mut self, room: &RoomId, peer: &PeerId, id: TransportId, now: Instant) {
+        let peer = self.rooms.get_mut(room).and_then(|room| room.peers.get_mut(peer));
+        if let Some(peer) = peer {
+            peer.transports.remove(&id);
+            if peer.transports.is_empty() {
+                peer.idle_since = Some(now);
+            }
+        }
+    }
+
+    /// A transport to change, made or still being made.
+    pub fn transport_mut(&mut self, id: TransportId) -> Option<&mut Transport> {
+        self.transports.get_mut(&id)
+    }
+}

@@ -1,0 +1,216 @@
+//! [`Control`]: the handle through which everything on the control thread reaches the rooms.
+//!
+//! Owns the registry, the room logs, the dispatcher and what the shards last reported. Called by
+//! the API's handlers and by whoever empties the shards' lanes, on the control thread. Invariants:
+//! the state is looked at by one task at a time and never across an await; commands are put into
+//! lanes in the order in which the registry changed; an operation that was begun runs to its end
+//! even when its caller is gone.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::addresses::MediaAddresses;
+use super::command::Refusal;
+use super::dispatcher::{Dispatcher, Pending, ShardLink};
+use super::error::ControlError;
+use super::guarded::Guarded;
+use super::journal;
+use super::placement::{self, Load};
+use super::registry::{Close, Effects, Registry};
+use crate::engine::report::Report;
+use crate::events::timestamp::WallAnchor;
+use crate::events::{RoomEvent, RoomLog};
+use crate::id::{RoomId, ShardId};
+use crate::limits::CLOSE_RETRY_DELAY;
+use crate::ortc;
+use crate::ortc::types::RtpCapabilities;
+
+/// What the control plane must be told at start.
+#[derive(Debug, Clone)]
+pub struct ControlConfig {
+    /// Where clients reach the media port.
+    pub media: MediaAddresses,
+    /// The node's wall-clock anchor.
+    pub clock: WallAnchor,
+}
+
+/// A handle to the control plane; clones share it.
+#[derive(Debug, Clone)]
+pub struct Control {
+    pub(super) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) dispatcher: Dispatcher,
+    pub(super) media: MediaAddresses,
+    pub(super) clock: WallAnchor,
+    pub(super) capabilities: Arc<RtpCapabilities>,
+    pub(super) state: Guarded<State>,
+    pub(super) started: Instant,
+    /// Shared by all event readers, and so counts them.
+    pub(super) readers: Arc<()>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) registry: Registry,
+    pub(super) logs: HashMap<RoomId, RoomLog>,
+    pub(super) shards: Vec<ShardState>,
+    pub(super) stopping: bool,
+}
+
+/// What a shard last said about itself.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ShardState {
+    pub(super) report: Option<(Instant, Box<Report>)>,
+    pub(super) rooms_since_report: usize,
+}
+
+/// The control plane's clock: monotonic, and virtual where tokio's time is paused.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+impl Control {
+    /// Starts the control plane over one link per shard, with its housekeeping task. Must be called
+    /// inside a tokio runtime. What the shards say is handed to
+    /// [`handle_from_shard`](Self::handle_from_shard).
+    ///
+    /// # Errors
+    /// [`ControlError::Unsupported`] when the room codecs contradict each other.
+    pub fn start(
+        links: Vec<Box<dyn ShardLink>>,
+        config: ControlConfig,
+    ) -> Result<Self, ControlError> {
+        let capabilities = ortc::router_capabilities(&ortc::default_media_codecs())
+            .map_err(|error| ControlError::Unsupported(error.to_string()))?;
+        let shards = vec![ShardState::default(); links.len()];
+        let control = Self {
+            inner: Arc::new(Inner {
+                dispatcher: Dispatcher::new(links),
+                media: config.media,
+                clock: config.clock,
+                capabilities: Arc::new(capabilities),
+                state: Guarded::new(State { shards, ..State::default() }),
+                started: now(),
+                readers: Arc::default(),
+            }),
+        };
+        control.keep_house();
+        Ok(control)
+    }
+
+    /// Refuses everything from now on, and forgets calls under way: the shards are stopping.
+    pub fn stop(&self) {
+        self.end_event_streams();
+        self.inner.dispatcher.close();
+    }
+
+    /// Ends the event streams, and lets no new one begin nor a room be made.
+    pub fn end_event_streams(&self) {
+        self.inner.state.with(|state| {
+            state.stopping = true;
+            state.logs.values_mut().for_each(RoomLog::disconnect_readers);
+        });
+    }
+
+    /// How long the control plane has been running.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        now().saturating_duration_since(self.inner.started)
+    }
+
+    /// The least loaded shard.
+    pub(super) fn place_room(state: &mut State) -> Result<ShardId, ControlError> {
+        let loads: Vec<Load> = state
+            .shards
+            .iter()
+            .zip(0_u16..)
+            .map(|(shard, index)| {
+                let census = state.registry.census(ShardId(index));
+                Load {
+                    rooms: census.rooms,
+                    transports: census.transports,
+                    busy: shard.report.as_ref().map_or(0.0, |(_, report)| report.busy),
+                    rooms_since_report: shard.rooms_since_report,
+                }
+            })
+            .collect();
+        let shard = placement::least_loaded(&loads).ok_or(ControlError::Overloaded)?;
+        if let Some(chosen) = state.shards.get_mut(shard.index()) {
+            chosen.rooms_since_report += 1;
+        }
+        Ok(shard)
+    }
+
+    /// Logs what happened and puts the closes into their lanes, all before anything else can
+    /// change the registry.
+    pub(super) fn settle(&self, state: &mut State, effects: Effects) -> Closing {
+        let now = now();
+        for happening in &effects.events {
+            journal::note(happening);
+            let room = &happening.room;
+            let log = state.logs.entry(room.clone()).or_insert_with(|| RoomLog::new(room.clone()));
+            log.append(now, self.inner.clock, &happening.event);
+            if matches!(happening.event, RoomEvent::RoomClosed { .. }) {
+                state.logs.remove(room);
+            }
+        }
+        let closes = effects
+            .closes
+            .into_iter()
+            .map(|(shard, close)| (shard, close, self.inner.dispatcher.submit(shard, close.into())))
+            .collect();
+        Closing { inner: Arc::clone(&self.inner), closes }
+    }
+}
+
+/// Closes on their way to shards.
+#[must_use = "a close that found its lane full must be tried again"]
+pub(super) struct Closing {
+    inner: Arc<Inner>,
+    closes: Vec<(ShardId, Close, Pending)>,
+}
+
+impl Closing {
+    /// Waits until the shards have closed what they were told to. What found a full lane is tried
+    /// again in the background, and not waited for.
+    pub(super) async fn finish(self) {
+        for (shard, close, pending) in self.closes {
+            if matches!(pending.answer().await, Err(Refusal::Overloaded)) {
+                let inner = Arc::clone(&self.inner);
+                tokio::spawn(async move { close_at_last(&inner, shard, close).await });
+            }
+        }
+    }
+
+    /// Sees to it in the background.
+    pub(super) fn finish_later(self) {
+        if !self.closes.is_empty() {
+            tokio::spawn(self.finish());
+        }
+    }
+}
+
+/// Tries until the lane has room. Such tasks are as many as there were objects to close, which is
+/// bounded; they end with the dispatcher.
+async fn close_at_last(inner: &Inner, shard: ShardId, close: Close) {
+    while !inner.dispatcher.is_closed() {
+        tokio::time::sleep(CLOSE_RETRY_DELAY).await;
+        let answer = inner.dispatcher.call(shard, close.into()).await;
+        if !matches!(answer, Err(Refusal::Overloaded)) {
+            return;
+        }
+    }
+}
+
+/// Runs an operation to its end even when the caller goes away in the middle of it.
+pub(super) async fn whole<T: Send + 'static>(
+    operation: impl Future<Output = Result<T, ControlError>> + Send + 'static,
+) -> Result<T, ControlError> {
+    // The task is never aborted: it fails only when the runtime stops or by a bug of ours.
+    tokio::spawn(operation).await.unwrap_or(Err(ControlError::Overloaded))
+}

@@ -1,0 +1,176 @@
+//! What shards tell without being asked: transports' states, closes, lost events, reports.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+
+use super::command::{Command, Reply};
+use super::command::{DtlsState, Event, FromShard, IceState, Inventory};
+use super::registry::{Close, Effects, Transport};
+use super::service::{Control, State, now};
+use crate::events::RoomEvent;
+use crate::id::{ShardId, TransportId};
+
+impl Control {
+    /// Takes in one message of a shard. Call it on the control thread, in the lane's order.
+    pub fn handle_from_shard(&self, shard: ShardId, message: FromShard) {
+        match message {
+            FromShard::Answer(call, answer) => self.inner.dispatcher.handle_answer(call, answer),
+            FromShard::Event(event) => self.handle_event(shard, event),
+            FromShard::Report(report) => self.inner.state.with(|state| {
+                if let Some(shard) = state.shards.get_mut(shard.index()) {
+                    shard.report = Some((now(), report));
+                    shard.rooms_since_report = 0;
+                }
+            }),
+        }
+    }
+
+    fn handle_event(&self, shard: ShardId, event: Event) {
+        let closing = self.inner.state.with(|state| {
+            let effects = match event {
+                Event::IceState { transport, state: ice, remote, tcp } => {
+                    let remote = remote.map(|address| (address, tcp));
+                    ice_state(state, transport, ice, remote)
+                }
+                Event::DtlsState { transport, state: dtls, cipher } => {
+                    dtls_state(state, transport, dtls, cipher)
+                }
+                Event::TransportClosed { transport, reason } => {
+                    let closed = state.registry.close_transport(transport, reason.label(), now());
+                    let mut effects = closed.unwrap_or_default();
+                    // The shard knows.
+                    effects.closes.clear();
+                    effects
+                }
+                Event::ProducerStarted { producer } => {
+                    tracing::debug!(producer.id = %producer, shard.id = %shard, "first packet");
+                    Effects::default()
+                }
+                Event::Lost(count) => {
+                    tracing::warn!(shard.id = %shard, count, "events lost, reconciling");
+                    self.reconcile(shard, state);
+                    Effects::default()
+                }
+            };
+            self.settle(state, effects)
+        });
+        closing.finish_later();
+    }
+
+    /// Asks the shard what is alive, and closes here what it no longer has, and there what is not
+    /// known here.
+    fn reconcile(&self, shard: ShardId, state: &State) {
+        // Taken together with the request: what becomes ready later is not in the answer.
+        let expected = state.registry.ready_on(shard);
+        let inventory = self.inner.dispatcher.submit(shard, Command::Inventory);
+        let control = self.clone();
+        tokio::spawn(async move {
+            match inventory.answer().await {
+                Ok(Reply::Inventory(inventory)) => control.compare(shard, &expected, &inventory),
+                // The shard counts on, and tells again.
+                other => tracing::warn!(shard.id = %shard, ?other, "no inventory"),
+            }
+        });
+    }
+
+    fn compare(&self, shard: ShardId, expected: &Inventory, found: &Inventory) {
+        let closing = self.inner.state.with(|state| {
+            let registry = &mut state.registry;
+            let mut effects = Effects::default();
+            for id in missing(&expected.transports, &found.transports) {
+                let closed = registry.close_transport(id, "lost", now());
+                effects.append(closed.unwrap_or_default());
+            }
+            for id in missing(&expected.producers, &found.producers) {
+                effects.append(registry.close_producer(id, "lost").unwrap_or_default());
+            }
+            for id in missing(&expected.consumers, &found.consumers) {
+                effects.append(registry.close_consumer(id, "lost").unwrap_or_default());
+            }
+            let closes = &mut effects.closes;
+            let stray = |known: bool, close| (!known).then_some((shard, close));
+            closes.extend(found.transports.iter().filter_map(|id| {
+                stray(registry.any_transport(*id).is_some(), Close::Transport(*id))
+            }));
+            closes.extend(
+                found
+                    .producers
+                    .iter()
+                    .filter_map(|id| stray(registry.knows_producer(*id), Close::Producer(*id))),
+            );
+            closes.extend(
+                found
+                    .consumers
+                    .iter()
+                    .filter_map(|id| stray(registry.knows_consumer(*id), Close::Consumer(*id))),
+            );
+            self.settle(state, effects)
+        });
+        closing.finish_later();
+    }
+}
+
+/// Members of `expected` that are not in `found`.
+fn missing<T: Copy + Eq + Hash>(expected: &[T], found: &[T]) -> Vec<T> {
+    let found: HashSet<T> = found.iter().copied().collect();
+    expected.iter().copied().filter(|id| !found.contains(id)).collect()
+}
+
+fn ice_state(
+    state: &mut State,
+    id: TransportId,
+    ice: IceState,
+    remote: Option<(std::net::SocketAddr, bool)>,
+) -> Effects {
+    let Some(transport) = state.registry.transport_mut(id) else {
+        return Effects::default();
+    };
+    if remote.is_some() && transport.remote.is_some() && transport.remote != remote {
+        tracing::info!(
+            room.id = %transport.room, peer.id = %transport.peer, transport.id = %id,
+            shard.id = %transport.shard, remote = ?remote, "transport changed its address"
+        );
+    }
+    transport.remote = remote.or(transport.remote);
+    if std::mem::replace(&mut transport.ice, ice) == ice {
+        return Effects::default();
+    }
+    let event =
+        RoomEvent::TransportIceState { transport: id, peer: transport.peer.clone(), state: ice };
+    Effects::event(&transport.room, transport.shard, event)
+}
+
+fn dtls_state(
+    state: &mut State,
+    id: TransportId,
+    dtls: DtlsState,
+    cipher: Option<&'static str>,
+) -> Effects {
+    let Some(transport) = state.registry.transport_mut(id) else {
+        return Effects::default();
+    };
+    if std::mem::replace(&mut transport.dtls, dtls) == dtls {
+        return Effects::default();
+    }
+    if dtls == DtlsState::Connected {
+        note_connected(id, transport, cipher);
+    }
+    let event =
+        RoomEvent::TransportDtlsState { transport: id, peer: transport.peer.clone(), state: dtls };
+    Effects::event(&transport.room, transport.shard, event)
+}
+
+fn note_connected(id: TransportId, transport: &Transport, cipher: Option<&'static str>) {
+    let remote = transport.remote.map(|(address, _)| address.to_string());
+    let tcp = transport.remote.is_some_and(|(_, tcp)| tcp);
+    tracing::info!(
+        room.id = %transport.room,
+        peer.id = %transport.peer,
+        transport.id = %id,
+        shard.id = %transport.shard,
+        remote = remote.as_deref(),
+        protocol = if tcp { "tcp" } else { "udp" },
+        cipher,
+        "transport connected"
+    );
+}

@@ -1,0 +1,18 @@
+//! What can be asked of the control plane: one method of [`Control`](super::Control) per use case,
+//! one file per object.
+//!
+//! Called by the API's handlers with arguments already parsed. Each method that a shard takes part
+//! in reserves, asks, then commits or rolls back, as a whole even when its caller goes away.
+
+mod consumers;
+mod events;
+mod producers;
+mod rooms;
+mod transports;
+
+pub use consumers::{ConsumerReply, ConsumerRequest, Layers, Score};
+pub use producers::ProducerRequest;
+pub use rooms::RoomReply;
+pub use transports::{
+    DtlsFingerprint, DtlsParameters, DtlsRequest, IceParameters, TransportReply, TransportRequest,
+};

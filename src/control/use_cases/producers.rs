@@ -1,0 +1,186 @@
+//! Making, pausing and closing producers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::control::command::{Command, CreateProducer, Refusal};
+use crate::control::dispatcher::Pending;
+use crate::control::error::ControlError;
+use crate::control::negotiation;
+use crate::control::registry::{Effects, NewProducer};
+use crate::control::service::{Control, State, whole};
+use crate::id::{PeerId, ProducerId, RoomId, TransportId};
+use crate::ortc::types::{MediaKind, RtpParameters};
+
+/// A producer to make.
+#[derive(Debug, Clone)]
+pub struct ProducerRequest {
+    /// Where.
+    pub room: RoomId,
+    /// Whose.
+    pub peer: PeerId,
+    /// Where it arrives.
+    pub transport: TransportId,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Camera, screen …; one producer per kind and source.
+    pub source: String,
+    /// As the client sends.
+    pub rtp: RtpParameters,
+    /// Starts paused.
+    pub paused: bool,
+    /// Least time between two key-frame requests.
+    pub key_frame_request_delay: Duration,
+    /// The client's own data.
+    pub app_data: Value,
+}
+
+/// What a request to produce leads to.
+enum Plan {
+    /// The peer sends it already, on the same transport.
+    Existing(ProducerId),
+    /// Its shard is making it; `replaced` closes when that is done.
+    New { id: ProducerId, pending: Pending, replaced: Option<ProducerId> },
+}
+
+impl Control {
+    /// Makes a producer, or returns the one that the peer already sends on that transport with the
+    /// same kind and source. One on another transport of the peer is replaced.
+    ///
+    /// # Errors
+    /// Unknown names, [`ControlError::Invalid`] and [`ControlError::Unsupported`] parameters,
+    /// [`ControlError::AlreadyExists`], [`ControlError::LimitReached`],
+    /// [`ControlError::Overloaded`].
+    pub async fn create_producer(
+        &self,
+        request: ProducerRequest,
+    ) -> Result<ProducerId, ControlError> {
+        let control = self.clone();
+        whole(async move { control.create_producer_whole(request).await }).await
+    }
+
+    async fn create_producer_whole(
+        &self,
+        request: ProducerRequest,
+    ) -> Result<ProducerId, ControlError> {
+        let turn = self.inner.state.with(|state| {
+            let (room, peer) = (&request.room, &request.peer);
+            state.registry.transport_of(room, peer, request.transport)?;
+            let member = state.registry.room(room)?.peers.get(peer);
+            Ok::<_, ControlError>(Arc::clone(
+                &member.ok_or(ControlError::PeerNotFound)?.produce_turn,
+            ))
+        })?;
+        let _turn = turn.lock_owned().await;
+        match self.inner.state.with(|state| self.plan_producer(state, request))? {
+            Plan::Existing(id) => Ok(id),
+            Plan::New { id, pending, replaced } => {
+                let answer = pending.answer().await;
+                let closing = self.inner.state.with(|state| {
+                    if let Err(refusal) = answer {
+                        // The shard has nothing to close.
+                        let _taken_back = state.registry.close_producer(id, "refused");
+                        return Err(ControlError::from(refusal));
+                    }
+                    // When its transport closed in between, the shard was told with it.
+                    let added = state.registry.commit_producer(id)?;
+                    let mut effects = Effects::default();
+                    if let Some(old) = replaced {
+                        let closed = state.registry.close_producer(old, "replaced");
+                        effects.append(closed.unwrap_or_default());
+                    }
+                    effects.append(added);
+                    Ok(self.settle(state, effects))
+                })?;
+                closing.finish().await;
+                Ok(id)
+            }
+        }
+    }
+
+    fn plan_producer(
+        &self,
+        state: &mut State,
+        request: ProducerRequest,
+    ) -> Result<Plan, ControlError> {
+        let ProducerRequest { room, peer, transport: on, kind, source, rtp, paused, .. } = request;
+        let transport = state.registry.transport_of(&room, &peer, on)?;
+        let existing = state.registry.producer_like(&room, &peer, kind, &source);
+        if let Some((id, _)) = existing.filter(|(_, arrives)| *arrives == on) {
+            return Ok(Plan::Existing(id));
+        }
+        let produced = negotiation::produce(kind, rtp, &self.inner.capabilities, transport)?;
+        let shard = transport.shard;
+        let id = ProducerId::random();
+        let new = NewProducer {
+            transport: on,
+            kind,
+            source,
+            producer_type: produced.producer_type,
+            consumable: Arc::new(produced.consumable.clone()),
+            paused,
+            app_data: request.app_data,
+        };
+        state.registry.reserve_producer(id, new)?;
+        if let Some(transport) = state.registry.transport_mut(on) {
+            transport.cname = Some(produced.cname);
+        }
+        let command = CreateProducer {
+            transport: on,
+            producer: id,
+            kind,
+            producer_type: produced.producer_type,
+            rtp: produced.rtp,
+            mapping: produced.mapping,
+            consumable: produced.consumable,
+            paused,
+            key_frame_request_delay: request.key_frame_request_delay,
+        };
+        let pending =
+            self.inner.dispatcher.submit(shard, Command::CreateProducer(Box::new(command)));
+        Ok(Plan::New { id, pending, replaced: existing.map(|(old, _)| old) })
+    }
+
+    /// Stops or resumes forwarding of a producer to everybody; repeating it changes nothing.
+    ///
+    /// # Errors
+    /// [`ControlError::ProducerNotFound`], [`ControlError::Overloaded`].
+    pub async fn pause_producer(&self, id: ProducerId, paused: bool) -> Result<(), ControlError> {
+        let control = self.clone();
+        whole(async move {
+            let pending = control.inner.state.with(|state| {
+                let shard = state.registry.producer(id)?.shard;
+                let command = Command::PauseProducer(id, paused);
+                Ok::<_, ControlError>(control.inner.dispatcher.submit(shard, command))
+            })?;
+            pending.answer().await.map_err(Refusal::into).and_then(|_| {
+                control.inner.state.with(|state| {
+                    let effects = state.registry.pause_producer(id, paused)?;
+                    control.settle(state, effects).finish_later();
+                    Ok(())
+                })
+            })
+        })
+        .await
+    }
+
+    /// Closes a producer and with it its consumers.
+    ///
+    /// # Errors
+    /// [`ControlError::ProducerNotFound`].
+    pub async fn close_producer(&self, id: ProducerId) -> Result<(), ControlError> {
+        let control = self.clone();
+        whole(async move {
+            let closing = control.inner.state.with(|state| {
+                state.registry.producer(id)?;
+                let effects = state.registry.close_producer(id, "closed")?;
+                Ok::<_, ControlError>(control.settle(state, effects))
+            })?;
+            closing.finish().await;
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,211 @@
+//! Making, connecting and closing transports.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::control::addresses::IceCandidate;
+use crate::control::command::{
+    Command, ConnectTransport, CreateTransport, Refusal, Reply, TransportCreated,
+};
+use crate::control::error::ControlError;
+use crate::control::registry::Direction;
+use crate::control::service::{Control, now, whole};
+use crate::id::{PeerId, RoomId, TransportId};
+
+/// A transport to make.
+#[derive(Debug, Clone)]
+pub struct TransportRequest {
+    /// Where.
+    pub room: RoomId,
+    /// For whom; joins the room if it is new there.
+    pub peer: PeerId,
+    /// What the client means to do with it.
+    pub direction: Direction,
+}
+
+/// The server's part of ICE.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IceParameters {
+    /// ICE user name fragment.
+    pub username_fragment: String,
+    /// ICE password.
+    pub password: String,
+    /// Always true.
+    pub ice_lite: bool,
+}
+
+/// A certificate's hash.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct DtlsFingerprint {
+    /// `sha-256`.
+    pub algorithm: &'static str,
+    /// Upper-case hexadecimal pairs with colons between them.
+    pub value: String,
+}
+
+/// The server's part of DTLS.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct DtlsParameters {
+    /// Always `auto`: the client chooses.
+    pub role: &'static str,
+    /// One fingerprint.
+    pub fingerprints: Vec<DtlsFingerprint>,
+}
+
+/// What a client needs to reach its new transport.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TransportReply {
+    /// Its name.
+    #[schema(value_type = String, format = "uuid")]
+    pub id: TransportId,
+    /// The server's part of ICE.
+    pub ice_parameters: IceParameters,
+    /// Where the server is reached.
+    pub ice_candidates: Vec<IceCandidate>,
+    /// The server's part of DTLS.
+    pub dtls_parameters: DtlsParameters,
+}
+
+/// The client's part of DTLS, reduced to what counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DtlsRequest {
+    /// SHA-256 of the client's certificate.
+    pub fingerprint: [u8; 32],
+    /// True when the client starts the handshake.
+    pub remote_is_client: bool,
+}
+
+impl Control {
+    /// Makes a transport; with its first one a peer joins the room.
+    ///
+    /// # Errors
+    /// [`ControlError::RoomNotFound`], [`ControlError::PeerNotFound`] when the peer left in
+    /// between, [`ControlError::LimitReached`], [`ControlError::Overloaded`].
+    pub async fn create_transport(
+        &self,
+        request: TransportRequest,
+    ) -> Result<TransportReply, ControlError> {
+        let control = self.clone();
+        whole(async move { control.create_transport_whole(request).await }).await
+    }
+
+    async fn create_transport_whole(
+        &self,
+        request: TransportRequest,
+    ) -> Result<TransportReply, ControlError> {
+        let TransportRequest { room, peer, direction } = request;
+        let id = TransportId::random();
+        let pending = self.inner.state.with(|state| {
+            let shard = state.registry.reserve_transport(id, &room, &peer, direction)?;
+            let create = CreateTransport { transport: id, room: room.clone(), peer: peer.clone() };
+            Ok::<_, ControlError>(
+                self.inner.dispatcher.submit(shard, Command::CreateTransport(create)),
+            )
+        })?;
+        let created = match pending.answer().await {
+            Ok(Reply::TransportCreated(created)) => Ok(created),
+            Ok(_) => Err(ControlError::Overloaded),
+            Err(refusal) => Err(ControlError::from(refusal)),
+        };
+        self.inner.state.with(|state| match created {
+            Ok(created) => {
+                // When the peer left in between, its transport was closed with it.
+                let effects = state.registry.commit_transport(id)?;
+                self.settle(state, effects).finish_later();
+                Ok(self.transport_reply(id, &created))
+            }
+            Err(error) => {
+                state.registry.abandon_transport(id, now());
+                Err(error)
+            }
+        })
+    }
+
+    fn transport_reply(&self, id: TransportId, created: &TransportCreated) -> TransportReply {
+        TransportReply {
+            id,
+            ice_parameters: IceParameters {
+                username_fragment: created.ice_ufrag.clone(),
+                password: created.ice_password.clone(),
+                ice_lite: true,
+            },
+            ice_candidates: self.inner.media.candidates(),
+            dtls_parameters: DtlsParameters {
+                role: "auto",
+                fingerprints: vec![DtlsFingerprint {
+                    algorithm: "sha-256",
+                    value: hex_pairs(&created.fingerprint),
+                }],
+            },
+        }
+    }
+
+    /// Gives a transport its client's DTLS parameters, once.
+    ///
+    /// # Errors
+    /// [`ControlError::TransportNotFound`], [`ControlError::AlreadyConnected`],
+    /// [`ControlError::Overloaded`].
+    pub async fn connect_transport(
+        &self,
+        id: TransportId,
+        dtls: DtlsRequest,
+    ) -> Result<(), ControlError> {
+        let control = self.clone();
+        whole(async move {
+            let pending = control.inner.state.with(|state| {
+                let shard = state.registry.transport(id)?.shard;
+                let connect = ConnectTransport {
+                    transport: id,
+                    fingerprint: dtls.fingerprint,
+                    remote_is_client: dtls.remote_is_client,
+                };
+                Ok::<_, ControlError>(
+                    control.inner.dispatcher.submit(shard, Command::ConnectTransport(connect)),
+                )
+            })?;
+            pending.answer().await.map(drop).map_err(Refusal::into)
+        })
+        .await
+    }
+
+    /// Closes a transport with all it carries.
+    ///
+    /// # Errors
+    /// [`ControlError::TransportNotFound`].
+    pub async fn close_transport(&self, id: TransportId) -> Result<(), ControlError> {
+        let control = self.clone();
+        whole(async move {
+            let closing = control.inner.state.with(|state| {
+                state.registry.transport(id)?;
+                let effects = state.registry.close_transport(id, "closed", now())?;
+                Ok::<_, ControlError>(control.settle(state, effects))
+            })?;
+            closing.finish().await;
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn hex_pairs(bytes: &[u8; 32]) -> String {
+    let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+    pairs.join(":")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fingerprints_are_upper_case_pairs_with_colons() {
+        let mut bytes = [0; 32];
+        bytes[0] = 0xab;
+        bytes[31] = 7;
+        let text = hex_pairs(&bytes);
+        assert!(text.starts_with("AB:00:"), "{text}");
+        assert!(text.ends_with(":00:07"), "{text}");
+        assert_eq!(text.len(), 95);
+    }
+}

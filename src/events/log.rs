@@ -1,0 +1,259 @@
+//! One room's log and the readers that follow it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::room_event::RoomEvent;
+use super::timestamp::WallAnchor;
+use crate::control::ControlError;
+use crate::id::RoomId;
+use crate::limits::{
+    EVENT_READER_QUEUE, EVENT_READERS_MAX, EVENT_READERS_PER_ROOM_MAX, ROOM_LOG_AGE_MAX,
+    ROOM_LOG_EVENTS_MAX,
+};
+
+/// One entry of a room's log, as readers get it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// Its number, from 1 without gaps.
+    pub seq: u64,
+    /// ISO 8601, UTC.
+    pub time: String,
+    /// Which room.
+    pub room_id: RoomId,
+    /// The event's type.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// What the type says.
+    pub data: Value,
+}
+
+/// Where a reader starts.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Start {
+    /// At the entries after its position, all of them retained.
+    Entries(Vec<Arc<Entry>>),
+    /// Its position is unknown here or beyond retention: the state as of entry `seq`.
+    Snapshot {
+        /// The last entry that the state contains.
+        seq: u64,
+    },
+}
+
+/// A reader's end of a log.
+#[derive(Debug)]
+pub struct Subscription {
+    /// What it gets first.
+    pub start: Start,
+    /// What happens from then on; ends with the room, or when the reader is too slow.
+    pub live: mpsc::Receiver<Arc<Entry>>,
+    /// Counts as a reader of the node for as long as it lives.
+    pub place: Arc<()>,
+}
+
+/// The log of one room.
+#[derive(Debug)]
+pub struct RoomLog {
+    room: RoomId,
+    last: u64,
+    entries: VecDeque<(Instant, Arc<Entry>)>,
+    readers: Vec<mpsc::Sender<Arc<Entry>>>,
+}
+
+impl RoomLog {
+    /// An empty log.
+    #[must_use]
+    pub fn new(room: RoomId) -> Self {
+        Self { room, last: 0, entries: VecDeque::new(), readers: Vec::new() }
+    }
+
+    /// Numbers an event, keeps it, and hands it to every reader; a reader whose queue is full is
+    /// disconnected.
+    pub fn append(&mut self, now: Instant, clock: WallAnchor, event: &RoomEvent) -> Arc<Entry> {
+        self.last += 1;
+        let entry = Arc::new(Entry {
+            seq: self.last,
+            time: clock.iso(now),
+            room_id: self.room.clone(),
+            kind: event.name(),
+            data: event.data(),
+        });
+        self.entries.push_back((now, Arc::clone(&entry)));
+        self.prune(now);
+        self.readers.retain(|reader| match reader.try_send(Arc::clone(&entry)) {
+            Ok(()) => true,
+            Err(TrySendError::Closed(_)) => false,
+            Err(TrySendError::Full(_)) => {
+                tracing::debug!(room.id = %self.room, "slow event reader disconnected");
+                false
+            }
+        });
+        entry
+    }
+
+    /// Lets go of entries beyond count and age, and of readers that are gone.
+    pub fn prune(&mut self, now: Instant) {
+        while let Some((at, _)) = self.entries.front() {
+            let too_many = self.entries.len() > ROOM_LOG_EVENTS_MAX;
+            if !too_many && now.saturating_duration_since(*at) <= ROOM_LOG_AGE_MAX {
+                break;
+            }
+            self.entries.pop_front();
+        }
+        self.readers.retain(|reader| !reader.is_closed());
+    }
+
+    /// Follows the log from after entry `after`; without a position, from a snapshot on.
+    ///
+    /// `place` is shared by all readers of the node, and so counts them.
+    ///
+    /// # Errors
+    /// [`ControlError::LimitReached`] when the room or the node has its most readers.
+    pub fn subscribe(
+        &mut self,
+        after: Option<u64>,
+        place: &Arc<()>,
+    ) -> Result<Subscription, ControlError> {
+        self.readers.retain(|reader| !reader.is_closed());
+        if self.readers.len() >= EVENT_READERS_PER_ROOM_MAX
+            || Arc::strong_count(place) > EVENT_READERS_MAX
+        {
+            return Err(ControlError::LimitReached("event readers"));
+        }
+        let (sender, live) = mpsc::channel(EVENT_READER_QUEUE);
+        self.readers.push(sender);
+        Ok(Subscription { start: self.start(after), live, place: Arc::clone(place) })
+    }
+
+    fn start(&self, after: Option<u64>) -> Start {
+        let oldest = self.last + 1 - u64::try_from(self.entries.len()).unwrap_or(0);
+        match after {
+            Some(after) if after <= self.last && after + 1 >= oldest => Start::Entries(
+                self.entries
+                    .iter()
+                    .filter(|(_, entry)| entry.seq > after)
+                    .map(|(_, entry)| Arc::clone(entry))
+                    .collect(),
+            ),
+            _ => Start::Snapshot { seq: self.last },
+        }
+    }
+
+    /// Disconnects all readers, once they have read what they were given.
+    pub fn disconnect_readers(&mut self) {
+        self.readers.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, SystemTime};
+
+    struct Story {
+        log: RoomLog,
+        clock: WallAnchor,
+        now: Instant,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            let now = tokio::time::Instant::now().into_std();
+            let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+            let room = RoomId::try_from("room").unwrap();
+            Self { log: RoomLog::new(room), clock: WallAnchor { wall, at: now }, now }
+        }
+
+        fn happens(&mut self, times: usize) {
+            for _ in 0..times {
+                let event = RoomEvent::RoomClosed { reason: "deleted" };
+                self.log.append(self.now, self.clock, &event);
+            }
+        }
+
+        fn follows(&mut self, after: Option<u64>) -> Subscription {
+            self.log.subscribe(after, &Arc::default()).unwrap()
+        }
+    }
+
+    fn numbers(subscription: &mut Subscription) -> Vec<u64> {
+        let mut seen = match &subscription.start {
+            Start::Entries(entries) => entries.iter().map(|entry| entry.seq).collect(),
+            Start::Snapshot { .. } => Vec::new(),
+        };
+        while let Ok(entry) = subscription.live.try_recv() {
+            seen.push(entry.seq);
+        }
+        seen
+    }
+
+    #[test]
+    fn entries_are_numbered_from_one_without_gaps() {
+        let mut story = Story::new();
+        let mut reader = story.follows(Some(0));
+        story.happens(5);
+        assert_eq!(numbers(&mut reader), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_reader_that_reconnects_misses_nothing_within_retention() {
+        let mut story = Story::new();
+        story.happens(10);
+        let mut reader = story.follows(Some(7));
+        story.happens(2);
+        assert_eq!(numbers(&mut reader), [8, 9, 10, 11, 12]);
+        assert_eq!(numbers(&mut story.follows(Some(12))), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn a_position_beyond_retention_or_unknown_starts_with_a_snapshot() {
+        let mut story = Story::new();
+        story.happens(ROOM_LOG_EVENTS_MAX + 2);
+        let last = u64::try_from(ROOM_LOG_EVENTS_MAX).unwrap() + 2;
+        for after in [None, Some(0), Some(1), Some(last + 1), Some(u64::MAX)] {
+            let reader = story.follows(after);
+            assert_eq!(reader.start, Start::Snapshot { seq: last }, "{after:?}");
+        }
+        assert_eq!(numbers(&mut story.follows(Some(2))).len(), ROOM_LOG_EVENTS_MAX);
+        story.now += ROOM_LOG_AGE_MAX + Duration::from_secs(1);
+        story.happens(1);
+        assert_eq!(story.follows(Some(2)).start, Start::Snapshot { seq: last + 1 });
+        assert_eq!(numbers(&mut story.follows(Some(last))), [last + 1]);
+    }
+
+    #[test]
+    fn a_slow_reader_is_disconnected_and_others_are_not() {
+        let mut story = Story::new();
+        let mut slow = story.follows(Some(0));
+        let mut quick = story.follows(Some(0));
+        let mut seen = 0;
+        for _ in 0..EVENT_READER_QUEUE + 10 {
+            story.happens(1);
+            seen += numbers(&mut quick).len();
+        }
+        assert_eq!(seen, EVENT_READER_QUEUE + 10);
+        assert_eq!(numbers(&mut slow).len(), EVENT_READER_QUEUE);
+        assert!(slow.live.is_closed(), "nobody sends to it any more");
+        assert!(!quick.live.is_closed());
+    }
+
+    #[test]
+    fn readers_of_a_room_are_bounded_and_a_place_is_freed_when_one_goes() {
+        let mut story = Story::new();
+        let place = Arc::default();
+        let mut readers: Vec<_> = (0..EVENT_READERS_PER_ROOM_MAX)
+            .map(|_| story.log.subscribe(None, &place).unwrap())
+            .collect();
+        let refused = story.log.subscribe(None, &place).unwrap_err();
+        assert_eq!(refused, ControlError::LimitReached("event readers"));
+        readers.pop();
+        assert!(story.log.subscribe(None, &place).is_ok());
+    }
+}

@@ -1,0 +1,178 @@
+//! What can happen in a room.
+
+use serde_json::{Value, json};
+
+use crate::control::command::{DtlsState, IceState};
+use crate::id::{ConsumerId, PeerId, ProducerId, TransportId};
+use crate::ortc::types::{MediaKind, ProducerType};
+
+/// One thing that happened in a room; each variant is one event type of the REST contract.
+///
+/// What follows from an event is not told again: with `transport-closed` go its producers'
+/// consumers, with `producer-closed` its consumers, with `room-closed` everything.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RoomEvent {
+    /// The room was made.
+    RoomCreated {
+        /// Who asked for it, if told.
+        initiator: Option<PeerId>,
+    },
+    /// The room ended; the log ends with it.
+    RoomClosed {
+        /// `empty`, `deleted` or `idle`.
+        reason: &'static str,
+    },
+    /// A peer has its first transport.
+    PeerJoined {
+        /// Who.
+        peer: PeerId,
+    },
+    /// A peer left, with all it had.
+    PeerLeft {
+        /// Who.
+        peer: PeerId,
+        /// `left` or `idle`.
+        reason: &'static str,
+    },
+    /// A peer sends something new.
+    ProducerAdded {
+        /// Which producer.
+        producer: ProducerId,
+        /// Whose.
+        peer: PeerId,
+        /// Audio or video.
+        kind: MediaKind,
+        /// Camera, screen …: the client's word.
+        source: String,
+        /// How its encodings relate.
+        producer_type: ProducerType,
+        /// Starts paused.
+        paused: bool,
+        /// The client's own data.
+        app_data: Value,
+    },
+    /// A producer ended, and all its consumers with it.
+    ProducerClosed {
+        /// Which producer.
+        producer: ProducerId,
+        /// Whose.
+        peer: PeerId,
+        /// Audio or video.
+        kind: MediaKind,
+        /// Camera, screen …: the client's word.
+        source: String,
+        /// `closed`, `replaced`, `transport_closed` or `lost`.
+        reason: &'static str,
+    },
+    /// A producer was paused or resumed.
+    ProducerPaused {
+        /// Which producer.
+        producer: ProducerId,
+        /// Whose.
+        peer: PeerId,
+        /// False when it was resumed.
+        paused: bool,
+    },
+    /// One consumer was closed by itself.
+    ConsumerClosed {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// What it copied.
+        producer: ProducerId,
+        /// Whose consumer.
+        peer: PeerId,
+        /// `closed` or `lost`.
+        reason: &'static str,
+    },
+    /// ICE of a transport.
+    TransportIceState {
+        /// Which transport.
+        transport: TransportId,
+        /// Whose.
+        peer: PeerId,
+        /// The state now.
+        state: IceState,
+    },
+    /// DTLS of a transport.
+    TransportDtlsState {
+        /// Which transport.
+        transport: TransportId,
+        /// Whose.
+        peer: PeerId,
+        /// The state now.
+        state: DtlsState,
+    },
+    /// A transport ended, with all it carried.
+    TransportClosed {
+        /// Which transport.
+        transport: TransportId,
+        /// Whose.
+        peer: PeerId,
+        /// `closed`, `peer_left`, `lost` or the shard's reason.
+        reason: &'static str,
+    },
+}
+
+impl RoomEvent {
+    /// The event's type in the log.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::RoomCreated { .. } => "room-created",
+            Self::RoomClosed { .. } => "room-closed",
+            Self::PeerJoined { .. } => "peer-joined",
+            Self::PeerLeft { .. } => "peer-left",
+            Self::ProducerAdded { .. } => "producer-added",
+            Self::ProducerClosed { .. } => "producer-closed",
+            Self::ProducerPaused { paused: true, .. } => "producer-paused",
+            Self::ProducerPaused { paused: false, .. } => "producer-resumed",
+            Self::ConsumerClosed { .. } => "consumer-closed",
+            Self::TransportIceState { .. } => "transport-ice-state",
+            Self::TransportDtlsState { .. } => "transport-dtls-state",
+            Self::TransportClosed { .. } => "transport-closed",
+        }
+    }
+
+    /// The event's `data` in the log.
+    #[must_use]
+    pub fn data(&self) -> Value {
+        match self {
+            Self::RoomCreated { initiator: None } => json!({}),
+            Self::RoomCreated { initiator } => json!({ "initiatorId": initiator }),
+            Self::RoomClosed { reason } => json!({ "reason": reason }),
+            Self::PeerJoined { peer } => json!({ "peerId": peer }),
+            Self::PeerLeft { peer, reason } => json!({ "peerId": peer, "reason": reason }),
+            Self::ProducerAdded {
+                producer,
+                peer,
+                kind,
+                source,
+                producer_type,
+                paused,
+                app_data,
+            } => json!({
+                "producerId": producer, "peerId": peer, "kind": kind, "source": source,
+                "type": producer_type, "paused": paused, "appData": app_data,
+            }),
+            Self::ProducerClosed { producer, peer, kind, source, reason } => json!({
+                "producerId": producer, "peerId": peer, "kind": kind, "source": source,
+                "reason": reason,
+            }),
+            Self::ProducerPaused { producer, peer, .. } => {
+                json!({ "producerId": producer, "peerId": peer })
+            }
+            Self::ConsumerClosed { consumer, producer, peer, reason } => json!({
+                "consumerId": consumer, "producerId": producer, "peerId": peer, "reason": reason,
+            }),
+            Self::TransportIceState { transport, peer, state } => json!({
+                "transportId": transport, "peerId": peer, "state": state.label(),
+            }),
+            Self::TransportDtlsState { transport, peer, state } => json!({
+                "transportId": transport, "peerId": peer, "state": state.label(),
+            }),
+            Self::TransportClosed { transport, peer, reason } => json!({
+                "transportId": transport, "peerId": peer, "reason": reason,
+            }),
+        }
+    }
+}

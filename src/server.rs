@@ -1,0 +1,317 @@
+//! A whole server: the shards of a [`Node`], the control plane over them, and the API.
+//!
+//! Called by `main` (and by end-to-end tests) on the thread that becomes the control thread: one
+//! tokio runtime runs the API, the control plane and the task that empties the shards' lanes.
+//! Invariants: when [`Server::start`] returns, media port and API address are open; when
+//! [`Server::run`] returns, every shard has ended. It decides nothing about rooms.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::api::{self, ApiOptions};
+use crate::config::{Config, Runtime as ConfigRuntime};
+use crate::control::addresses::MediaAddresses;
+use crate::control::command::{CallId, Command, FromShard};
+use crate::control::dispatcher::{LaneFull, ShardLink};
+use crate::control::service::{Control, ControlConfig};
+use crate::engine::demux::stun_owner;
+use crate::engine::dtls::{DtlsIdentity, IdentityError};
+use crate::engine::rtp::NtpTime;
+use crate::engine::wall::WallClock;
+use crate::engine::{Engine, EngineSetup};
+use crate::events::timestamp::WallAnchor;
+use crate::id::ShardId;
+use crate::lane::{LaneReceiver, LaneSender, Waker};
+use crate::node::{Node, NodeError, NodeSetup, Runtime, ShardLinks, ShardMessage, usable_cores};
+
+/// Messages taken from one shard before the others (and the API) have their turn.
+const MESSAGES_PER_TURN: usize = 256;
+
+/// Why a server did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// No certificate for DTLS.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The shards.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The system gave no randomness.
+    #[error("no randomness from the system: {0}")]
+    Random(#[from] rand::rand_core::OsError),
+    /// The API's address cannot be had.
+    #[error("cannot listen on {0} for the API: {1}")]
+    Api(SocketAddr, io::Error),
+    /// A setting that this host cannot fulfil.
+    #[error("{0}")]
+    Setting(String),
+    /// The control thread's own descriptors.
+    #[error("control thread: {0}")]
+    Control(#[from] io::Error),
+}
+
+/// A server that is listening.
+#[derive(Debug)]
+pub struct Server {
+    node: Node,
+    control: Control,
+    listener: TcpListener,
+    options: ApiOptions,
+}
+
+struct LaneLink(LaneSender<ShardMessage>);
+
+impl ShardLink for LaneLink {
+    fn send(&self, call: CallId, command: Command) -> Result<(), LaneFull> {
+        self.0.try_send(ShardMessage { call, command }).map_err(|_| LaneFull)
+    }
+}
+
+impl Server {
+    /// Opens the media port and the API's address, and starts the shards.
+    ///
+    /// # Errors
+    /// [`ServerError`]; nothing is left running.
+    pub async fn start(config: &Config) -> Result<Self, ServerError> {
+        let (at, wall) = anchor();
+        let listener = bind_api(config.api_listen)
+            .await
+            .map_err(|error| ServerError::Api(config.api_listen, error))?;
+        let (node, links) = start_shards(config, wall_clock(at, wall))?;
+        let port = node.media_address().port();
+        let media = MediaAddresses {
+            addresses: announced(config),
+            port,
+            udp: config.media_udp,
+            tcp: config.media_tcp,
+        };
+        tracing::info!(
+            announced = %media.addresses.join(", "),
+            media.port = port,
+            udp = media.udp,
+            tcp = media.tcp,
+            "clients are told to send media to these addresses"
+        );
+        let ShardLinks { senders, from_shards, waker } = links;
+        let links = senders.into_iter().map(|sender| Box::new(LaneLink(sender)) as _).collect();
+        let clock = WallAnchor { wall, at };
+        let control = Control::start(links, ControlConfig { media, clock })
+            .map_err(|error| ServerError::Setting(error.to_string()))?;
+        tokio::spawn(empty_lanes(control.clone(), from_shards, waker));
+        let options = ApiOptions {
+            cors_origins: config.cors_origins.clone(),
+            docs_path: config.docs_path.clone(),
+        };
+        let server = Self { node, control, listener, options };
+        tracing::info!(address = %server.api_address()?, docs = %config.docs_path, "API open");
+        Ok(server)
+    }
+
+    /// Where the API listens.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn api_address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Where media arrives.
+    #[must_use]
+    pub fn media_address(&self) -> SocketAddr {
+        self.node.media_address()
+    }
+
+    /// Serves until `shutdown` completes, then stops API and shards.
+    ///
+    /// # Errors
+    /// When the API's listener fails or shards do not stop in time.
+    pub async fn run(
+        self,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), ServerError> {
+        let Self { node, control, listener, options } = self;
+        let served = api::serve(listener, control.clone(), options, shutdown).await;
+        control.stop();
+        node.stop()?;
+        served?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Completes with SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the runtime cannot watch signals.
+pub fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(signal = name, "stopping");
+    })
+}
+
+/// The node's one look at both clocks.
+#[expect(clippy::disallowed_methods, reason = "the one wall-clock anchor of the process")]
+fn anchor() -> (Instant, SystemTime) {
+    (Instant::now(), SystemTime::now())
+}
+
+fn wall_clock(anchor: Instant, wall: SystemTime) -> WallClock {
+    let since_epoch = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    WallClock { anchor, ntp: NtpTime::from_unix(since_epoch) }
+}
+
+fn start_shards(config: &Config, wall: WallClock) -> Result<(Node, ShardLinks), ServerError> {
+    let identity = Arc::new(DtlsIdentity::generate()?);
+    let mut seed = [0; 32];
+    OsRng.try_fill_bytes(&mut seed)?;
+    let runtime = match config.runtime {
+        ConfigRuntime::Auto | ConfigRuntime::Glommio => Runtime::Glommio,
+        ConfigRuntime::Thread => Runtime::Plain,
+    };
+    let (node, links) = Node::start(NodeSetup {
+        shards: config.shards.unwrap_or_else(|| usable_cores().len().max(1)),
+        listen: listen_address(&config.media_listen)?,
+        media_port: config.media_port,
+        tcp: config.media_tcp,
+        pin: config.pin,
+        runtime,
+        stun_owner,
+        machine: move |shard: ShardId| {
+            Engine::new(EngineSetup {
+                shard,
+                identity: Arc::clone(&identity),
+                wall,
+                seed: seed_of(seed, shard),
+            })
+        },
+    })?;
+    if config.runtime == ConfigRuntime::Glommio && !node.is_on_glommio() {
+        let reason = "io_uring is refused here: permit it, or use --runtime auto";
+        return Err(ServerError::Setting(reason.to_owned()));
+    }
+    Ok((node, links))
+}
+
+/// Each shard draws from its own sequence.
+fn seed_of(mut seed: [u8; 32], shard: ShardId) -> [u8; 32] {
+    for (byte, shard) in seed.iter_mut().zip(shard.0.to_be_bytes()) {
+        *byte ^= shard;
+    }
+    seed
+}
+
+/// What a node listens on: one address, or all.
+fn listen_address(listen: &[IpAddr]) -> Result<Option<IpAddr>, ServerError> {
+    match listen {
+        [only] if *only != IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ok(Some(*only)),
+        some if some.contains(&IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => Ok(None),
+        _ => Err(ServerError::Setting(
+            "media-listen: one address, or 0.0.0.0 and :: for all, is what a node can listen on"
+                .to_owned(),
+        )),
+    }
+}
+
+/// `[::]` means 0.0.0.0 on a host without IPv6.
+async fn bind_api(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+            let without = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            TcpListener::bind(without).await.map_err(|_| error)
+        }
+        bound => bound,
+    }
+}
+
+/// What clients are told: as configured, else the addresses that the node listens on.
+fn announced(config: &Config) -> Vec<String> {
+    if !config.announce.is_empty() {
+        return config.announce.clone();
+    }
+    let specific: Vec<IpAddr> =
+        config.media_listen.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
+    let addresses = if specific.is_empty() { own_addresses() } else { specific };
+    if addresses.iter().all(is_private) {
+        tracing::warn!(
+            "only private addresses are announced; clients elsewhere need --announce with the \
+             address or name under which they reach this host"
+        );
+    }
+    addresses.iter().map(IpAddr::to_string).collect()
+}
+
+/// This host's addresses, IPv4 first; loopback only where there is nothing else.
+fn own_addresses() -> Vec<IpAddr> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    let mut addresses: Vec<IpAddr> =
+        interfaces.iter().filter(|i| !i.is_link_local()).map(if_addrs::Interface::ip).collect();
+    if addresses.iter().any(|ip| !ip.is_loopback()) {
+        addresses.retain(|ip| !ip.is_loopback());
+    }
+    addresses.sort_by_key(IpAddr::is_ipv6);
+    addresses.dedup();
+    addresses
+}
+
+fn is_private(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
+    }
+}
+
+/// Hands what the shards say to the control plane, for as long as the runtime lives.
+async fn empty_lanes(control: Control, lanes: Vec<LaneReceiver<FromShard>>, waker: Waker) {
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe for the sake of descriptors that close early; the waker \
+                  keeps its own open for as long as it lives"
+    )]
+    let registered = AsyncFd::with_interest(waker.clone(), Interest::READABLE);
+    let readable = match registered {
+        Ok(readable) => readable,
+        Err(error) => {
+            tracing::error!(%error, "the shards cannot be heard");
+            return;
+        }
+    };
+    loop {
+        let mut more = false;
+        for (lane, shard) in lanes.iter().zip(0_u16..) {
+            for _ in 0..MESSAGES_PER_TURN {
+                let Some(message) = lane.try_recv() else { break };
+                control.handle_from_shard(ShardId(shard), message);
+            }
+            more |= !lane.is_empty();
+        }
+        if more {
+            tokio::task::yield_now().await;
+            continue;
+        }
+        waker.prepare_sleep();
+        if lanes.iter().any(|lane| !lane.is_empty()) {
+            waker.awake();
+            continue;
+        }
+        let Ok(mut guard) = readable.readable().await else { return };
+        waker.awake();
+        waker.drain();
+        guard.clear_ready();
+    }
+}

@@ -1,0 +1,13 @@
+// More than two.
+
+import { scenario } from '../harness/stage.mjs';
+
+scenario('four peers all see each other: twelve video consumers all advance', async (call) => {
+  const room = call.room();
+  const peers = [];
+  for (const name of ['alice', 'bob', 'carol', 'dave']) peers.push(await call.peer(name, { room }));
+  await Promise.all(peers.map((peer) => peer.publish({ codec: 'VP8', fps: 15, width: 240, height: 180 })));
+  await Promise.all(peers.map((peer) => peer.follow()));
+  const pairs = peers.flatMap((peer) => peers.filter((other) => other !== peer).map((other) => [peer, other]));
+  await Promise.all(pairs.map(([peer, other]) => peer.seesMotionOf(other, { seconds: 4, picturesPerSecond: 4 })));
+});

@@ -1,0 +1,115 @@
+// Before any call: the instrument itself. These need no server.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createSocket } from 'node:dgram';
+import { Proxy, hostile, seeded } from '../harness/proxy.mjs';
+import { watched } from '../harness/stage.mjs';
+import { draw, read } from '../page/picture.mjs';
+
+/** Enough of a canvas for `draw` and `read`: grey levels in a grid. */
+function paper(width, height) {
+  const data = new Uint8ClampedArray(width * height * 4);
+  return {
+    canvas: { width, height },
+    fillRect(left, top, across, down) {
+      const level = { '#fff': 255, '#000': 0, '#777': 119 }[this.fillStyle];
+      for (let y = Math.round(top); y < Math.round(top + down); y += 1) {
+        for (let x = Math.round(left); x < Math.min(width, Math.round(left + across)); x += 1) {
+          data.fill(level, (y * width + x) * 4, (y * width + x) * 4 + 3);
+        }
+      }
+    },
+    getImageData: () => ({ data }),
+    data,
+  };
+}
+
+test('a numbered picture is read back, and a damaged one is not', () => {
+  for (const [source, counter] of [[0, 0], [1, 1], [7, 12_345], [255, 65_535], [3, 65_536 + 9]]) {
+    const sheet = paper(160, 120);
+    draw(sheet, { source, counter });
+    assert.deepEqual(read(sheet), { source, counter: counter & 0xffff });
+    sheet.fillStyle = sheet.data[0] > 127 ? '#000' : '#fff';
+    sheet.fillRect(0, 0, 20, 24);
+    assert.equal(read(sheet), undefined, 'one wrong cell');
+  }
+});
+
+test('the longest gap counts from the first moment to the last, and counters wrap', () => {
+  const shown = [{ at: 100, counter: 65_534 }, { at: 150, counter: 65_535 }, { at: 700, counter: 1 }];
+  assert.deepEqual(watched(shown, 0, 800), { pictures: 3, longestGapMs: 550, advance: 3, backward: 0 });
+  assert.deepEqual(watched([], 0, 800), { pictures: 0, longestGapMs: 800, advance: 0, backward: 0 });
+  assert.equal(watched([{ at: 1, counter: 5 }, { at: 2, counter: 4 }], 0, 3).backward, 1);
+});
+
+test('seeded numbers repeat, and spread evenly', () => {
+  const [one, again] = [seeded(7), seeded(7)];
+  const numbers = Array.from({ length: 10_000 }, () => one());
+  assert.deepEqual(numbers.slice(0, 100), Array.from({ length: 100 }, () => again()));
+  const small = numbers.filter((number) => number < 0.05).length;
+  assert.ok(small > 400 && small < 600, `${small} of 10,000 under 5 %`);
+});
+
+test('hostile datagrams are never a true copy of a sample', () => {
+  const samples = [Buffer.from('0001000021 12a442 a whole connectivity check'), Buffer.from([128])];
+  const stream = hostile(samples, 3);
+  for (let times = 0; times < 2_000; times += 1) {
+    const { value } = stream.next();
+    if (value.length > 1) assert.ok(!samples.some((sample) => sample.equals(value)));
+  }
+});
+
+/** A server that notes who sends, and answers with the same bytes. */
+async function echo() {
+  const socket = createSocket('udp4');
+  const heard = [];
+  socket.on('message', (datagram, { port, address }) => {
+    heard.push({ port, datagram });
+    socket.send(datagram, port, address);
+  });
+  await new Promise((resolve) => socket.bind(0, '127.0.0.1', resolve));
+  return { heard, port: socket.address().port, close: () => socket.close() };
+}
+
+const CHECK = Buffer.from('0001000c2112a442000102030405060708090a0b', 'hex');
+
+test('the proxy carries both ways, and moves a peer to another address when a check passes', async () => {
+  const far = await echo();
+  const proxy = await Proxy.start({ to: far.port });
+  const near = createSocket('udp4');
+  const send = (datagram) => new Promise((resolve) => {
+    near.once('message', resolve);
+    near.send(datagram, proxy.port, '127.0.0.1');
+  });
+  assert.equal((await send(Buffer.from('media'))).toString(), 'media');
+  proxy.rebindAtNextChecks();
+  await send(Buffer.from('more media'));
+  await send(CHECK);
+  assert.equal(proxy.counts.moved, 1);
+  const [first, second, third] = far.heard.map(({ port }) => port);
+  assert.equal(first, second, 'nothing moves before the check');
+  assert.notEqual(second, third, 'the check comes from the new address');
+  near.close();
+  far.close();
+  await proxy.close();
+});
+
+test('the proxy loses the share it is told to lose', async () => {
+  const far = await echo();
+  const proxy = await Proxy.start({ to: far.port, loss: 0.05, seed: 11 });
+  const near = createSocket('udp4');
+  let back = 0;
+  near.on('message', () => { back += 1; });
+  for (let sent = 0; sent < 2_000; sent += 1) {
+    near.send(Buffer.from([sent & 0xff]), proxy.port, '127.0.0.1');
+    if (sent % 50 === 49) await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  const settled = () => proxy.counts.lost + back;
+  while (settled() < 2_000) await new Promise((resolve) => setTimeout(resolve, 20));
+  // Each way loses 5 %: 9.75 % of 2,000 is 195.
+  assert.ok(proxy.counts.lost > 140 && proxy.counts.lost < 250, `${proxy.counts.lost} lost`);
+  near.close();
+  far.close();
+  await proxy.close();
+});

@@ -1,0 +1,105 @@
+// Paths that are not good: no UDP, loss and delay, an address that changes, and strangers who shout.
+
+import assert from 'node:assert/strict';
+import { createSocket } from 'node:dgram';
+import { hostile } from '../harness/proxy.mjs';
+import { pause, scenario } from '../harness/stage.mjs';
+
+/** Two peers who see each other, each over the path given. */
+async function call2(call, { alice: alicePath, bob: bobPath, ...picture }) {
+  const room = call.room();
+  const alice = await call.peer('alice', { room, path: alicePath });
+  const bob = await call.peer('bob', { room, path: bobPath });
+  await Promise.all([alice.publish({ codec: 'VP8', ...picture }), bob.publish({ codec: 'VP8', ...picture })]);
+  await Promise.all([alice.follow(), bob.follow()]);
+  await Promise.all([alice.sees(bob), bob.sees(alice)]);
+  return { alice, bob };
+}
+
+scenario('a call works without UDP', async (call) => {
+  const path = { tcpOnly: true };
+  const { alice, bob } = await call2(call, { alice: path, bob: path });
+  await Promise.all([alice.seesMotionOf(bob), bob.seesMotionOf(alice), alice.hears(bob), bob.hears(alice)]);
+  const rows = await alice.ask('transportStats', 'send');
+  const { remoteCandidateId } = await alice.pair('send');
+  assert.equal(rows.find(({ id }) => id === remoteCandidateId).protocol, 'tcp');
+});
+
+scenario('with 5 % loss and 20 ms each way pictures keep coming, and what was lost is sent again', async (call) => {
+  const faults = { loss: 0.05, delay: 20 };
+  const [one, other] = [await call.proxy({ ...faults, seed: 1 }), await call.proxy({ ...faults, seed: 2 })];
+  const { alice, bob } = await call2(call, {
+    alice: { udpPort: one.port }, bob: { udpPort: other.port }, maxBitrate: 600_000, noise: true,
+  });
+  await pause(2_000);
+  const watch = { seconds: 10, freezeMs: 1_000, picturesPerSecond: 4 };
+  await Promise.all([alice.seesMotionOf(bob, watch), bob.seesMotionOf(alice, watch)]);
+  const [sent] = await alice.producerStats('outbound-rtp');
+  assert.ok(sent.nackCount > 0, 'the server asks the publisher for what is missing');
+  assert.ok(sent.retransmittedPacketsSent > 0, 'the publisher sends it again');
+  const [received] = await bob.consumerStats(alice, 'inbound-rtp');
+  assert.ok(received.nackCount > 0, 'the receiver asks the server for what is missing');
+  assert.ok(received.retransmittedPacketsReceived > 0, 'the server sends it again');
+  call.note(`of ${one.counts.up + one.counts.down} and ${other.counts.up + other.counts.down} datagrams `
+    + `${one.counts.lost} and ${other.counts.lost} were lost; ${sent.retransmittedPacketsSent} sent again, `
+    + `${received.retransmittedPacketsReceived} received again`);
+});
+
+scenario('a peer whose address changes in mid-call loses less than a second', async (call) => {
+  const [one, other] = [await call.proxy(), await call.proxy()];
+  const { alice, bob } = await call2(call, { alice: { udpPort: one.port }, bob: { udpPort: other.port } });
+  await pause(1_000);
+  for (const [name, proxy] of [['alice', one], ['bob', other]]) {
+    const from = await bob.page.call('now');
+    proxy.rebindAtNextChecks();
+    const [theirs, ours] = await Promise.all([alice.watch(bob, 6), bob.watch(alice, 6)]);
+    assert.ok(proxy.counts.moved >= 2, `both transports of ${name} have moved`);
+    call.note(`${name} moved: longest gap ${ours.longestGapMs} ms at bob, ${theirs.longestGapMs} ms at alice`);
+    for (const gap of [theirs.longestGapMs, ours.longestGapMs]) {
+      assert.ok(gap < 1_000, `${name}'s address changed after ${from}, and ${gap} ms without a picture followed`);
+    }
+  }
+  for (const peer of [alice, bob]) {
+    const { states } = await peer.ask('state');
+    for (const seen of [states.send, states.recv]) assert.ok(!seen.includes('failed'), `${peer.name}: ${seen}`);
+  }
+});
+
+const HOSTILE = 100_000;
+const HOSTILE_BURST = 200;
+const STRANGERS = 8;
+
+/** Sends the datagrams in bursts with pauses: a full socket buffer would lose the call's own datagrams in the kernel. */
+async function shout(call, proxy) {
+  const strangers = Array.from({ length: STRANGERS }, () => createSocket({ type: 'udp4', sendBufferSize: 1 << 20 }));
+  const datagrams = hostile(proxy.samples, 5);
+  const { mediaPort } = call.server;
+  for (let sent = 0; sent < HOSTILE; sent += 1) {
+    const { value } = datagrams.next();
+    // Every fourth comes from a peer's own address, where it gets past the check of the address.
+    if (sent % 4 === 0) proxy.inject(value);
+    else strangers[sent % STRANGERS].send(value, mediaPort, '127.0.0.1');
+    if (sent % HOSTILE_BURST === 0) await pause(15);
+  }
+  await pause(200);
+  strangers.forEach((socket) => socket.close());
+}
+
+scenario('100,000 hostile datagrams do no harm to a call', async (call) => {
+  const proxy = await call.proxy();
+  const path = { udpPort: proxy.port };
+  const { alice, bob } = await call2(call, { alice: path, bob: path });
+  const from = await bob.page.call('now');
+  const startedAt = Date.now();
+  await shout(call, proxy);
+  call.note(`${HOSTILE} datagrams in ${Date.now() - startedAt} ms`);
+  for (const [peer, other] of [[alice, bob], [bob, alice]]) {
+    const shown = await peer.shown(other, from);
+    const gaps = shown.slice(1).map(({ at }, index) => at - shown[index].at);
+    assert.ok(Math.max(...gaps) <= 1_000, `${peer.name} saw ${other.name} stand still for ${Math.max(...gaps)} ms`);
+    await peer.seesMotionOf(other);
+    await peer.hears(other);
+  }
+  const carol = await call.peer('carol', { room: call.room() });
+  await carol.publish({ codec: 'VP8' });
+});

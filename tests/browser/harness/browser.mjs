@@ -1,0 +1,292 @@
+// Starts real browsers without a screen and runs page functions in them: Chromium over the DevTools protocol, Firefox
+// over WebDriver BiDi. Both are reduced to the same three verbs: `open(url)`, `page.call(name, ...arguments)`, `close()`.
+
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import WebSocket from 'ws';
+
+const START_MS = 60_000;
+const CALL_MS = 60_000;
+
+const CHROMIUM_FLAGS = [
+  '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--mute-audio',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage',
+  '--disable-background-timer-throttling', '--disable-renderer-backgrounding',
+  '--disable-backgrounding-occluded-windows', '--disable-features=WebRtcHideLocalIpsWithMdns',
+  '--allow-loopback-in-peer-connection', '--autoplay-policy=no-user-gesture-required', '--remote-debugging-port=0',
+];
+
+const FIREFOX_PREFS = {
+  'app.normandy.enabled': false,
+  'app.update.disabledForTesting': true,
+  'browser.shell.checkDefaultBrowser': false,
+  'datareporting.policy.dataSubmissionEnabled': false,
+  'dom.min_background_timeout_value': 4,
+  'dom.timeout.enable_budget_timer_throttling': false,
+  'media.autoplay.blocking_policy': 0,
+  'media.autoplay.default': 0,
+  'media.gmp-manager.updateEnabled': false,
+  'media.peerconnection.ice.loopback': true,
+  'media.peerconnection.ice.obfuscate_host_addresses': false,
+  'remote.prefs.recommended': true,
+  'toolkit.telemetry.enabled': false,
+  'widget.windows.window_occlusion_tracking.enabled': false,
+};
+
+/** The first of the usual places that holds the program; `undefined` where it is not installed. */
+function program(variable, names) {
+  const places = [process.env[variable], ...names.map((name) => `/usr/bin/${name}`)];
+  return places.find((place) => place && existsSync(place));
+}
+
+export const chromiumPath = program('RINGCAST_CHROMIUM', ['chromium', 'google-chrome', 'chromium-browser']);
+export const firefoxPath = program('RINGCAST_FIREFOX', ['firefox-esr', 'firefox']);
+
+/** A request/response conversation over one WebSocket, as both protocols have it. */
+class Wire {
+  #socket;
+  #waiting = new Map();
+  #next = 1;
+  #listen;
+
+  static async open(url, listen) {
+    const socket = new WebSocket(url, { maxPayload: 64 * 1024 * 1024 });
+    await new Promise((resolve, reject) => {
+      socket.once('open', resolve);
+      socket.once('error', reject);
+    });
+    return new Wire(socket, listen);
+  }
+
+  constructor(socket, listen) {
+    this.#socket = socket;
+    this.#listen = listen;
+    socket.on('message', (text) => this.#handleMessage(JSON.parse(text)));
+    socket.on('close', () => this.#fail(new Error('the browser closed its control connection')));
+    socket.on('error', (error) => this.#fail(error));
+  }
+
+  send(method, params = {}, extra = {}) {
+    const id = this.#next++;
+    return new Promise((resolve, reject) => {
+      const late = setTimeout(() => this.#settle(id, new Error(`${method}: no answer in ${CALL_MS} ms`)), CALL_MS);
+      this.#waiting.set(id, { resolve, reject, late });
+      this.#socket.send(JSON.stringify({ id, method, params, ...extra }));
+    });
+  }
+
+  close() {
+    this.#socket.close();
+  }
+
+  #handleMessage(message) {
+    if (message.id === undefined || message.id === null) return this.#listen?.(message);
+    const refused = message.type === 'error' ? message.message : message.error?.message;
+    return this.#settle(message.id, refused === undefined ? undefined : new Error(refused), message.result);
+  }
+
+  #settle(id, error, result) {
+    const waiting = this.#waiting.get(id);
+    if (!waiting) return;
+    this.#waiting.delete(id);
+    clearTimeout(waiting.late);
+    if (error) waiting.reject(error);
+    else waiting.resolve(result);
+  }
+
+  #fail(error) {
+    for (const id of [...this.#waiting.keys()]) this.#settle(id, error);
+  }
+}
+
+/** The running program, its profile folder, and the address it prints on standard error. */
+class Program {
+  static async start(file, flags, announced) {
+    const folder = mkdtempSync(path.join(tmpdir(), 'ringcast-browser-'));
+    const child = spawn(file, flags(folder), { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, HOME: folder } });
+    const started = new Program(child, folder);
+    try {
+      started.url = await started.#announcement(announced);
+    } catch (error) {
+      await started.stop();
+      throw error;
+    }
+    return started;
+  }
+
+  constructor(child, folder) {
+    this.child = child;
+    this.folder = folder;
+    this.ended = new Promise((resolve) => child.once('exit', resolve));
+  }
+
+  get running() {
+    return this.child.exitCode === null && this.child.signalCode === null;
+  }
+
+  #announcement(pattern) {
+    let text = '';
+    return new Promise((resolve, reject) => {
+      const late = setTimeout(() => reject(new Error(`the browser did not start:\n${text}`)), START_MS);
+      this.child.once('error', reject);
+      this.child.once('exit', (code) => reject(new Error(`the browser ended with ${code}:\n${text}`)));
+      this.child.stderr.on('data', (chunk) => {
+        if (text.length < 65_536) text += chunk;
+        const found = pattern.exec(text);
+        if (!found) return;
+        clearTimeout(late);
+        resolve(found[1]);
+      });
+    });
+  }
+
+  async stop() {
+    const kill = setTimeout(() => this.child.kill('SIGKILL'), 5_000);
+    if (this.running) {
+      this.child.kill('SIGTERM');
+      await this.ended;
+    }
+    clearTimeout(kill);
+    rmSync(this.folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
+  }
+}
+
+/** What runs in the page: one entry of `window.stage`, with arguments and result as JSON. */
+const CALL = `async (name, json) => {
+  const result = await window.stage[name](...JSON.parse(json));
+  return JSON.stringify(result === undefined ? null : result);
+}`;
+
+class ChromiumPage {
+  constructor(wire, targetId, contextId, sessionId) {
+    Object.assign(this, { wire, targetId, contextId, sessionId });
+  }
+
+  async call(name, ...values) {
+    const expression = `(${CALL})(${JSON.stringify(name)}, ${JSON.stringify(JSON.stringify(values))})`;
+    const answer = await this.#send('Runtime.evaluate', { expression, awaitPromise: true, returnByValue: true });
+    const thrown = answer.exceptionDetails;
+    if (thrown) throw new Error(`${name}: ${thrown.exception?.description ?? thrown.text}`);
+    return JSON.parse(answer.result.value);
+  }
+
+  /** Waits until the page has put its `stage` on the window. */
+  async ready() {
+    const expression = `new Promise((resolve) => {
+      const look = () => (window.stage ? resolve(true) : setTimeout(look, 20));
+      look();
+    })`;
+    await this.#send('Runtime.evaluate', { expression, awaitPromise: true });
+  }
+
+  async close() {
+    await this.wire.send('Target.closeTarget', { targetId: this.targetId });
+    await this.wire.send('Target.disposeBrowserContext', { browserContextId: this.contextId });
+  }
+
+  #send(method, params) {
+    return this.wire.send(method, params, { sessionId: this.sessionId });
+  }
+}
+
+export class Chromium {
+  static async start(extraFlags = []) {
+    const flags = (folder) => [...CHROMIUM_FLAGS, ...extraFlags, `--user-data-dir=${folder}`, 'about:blank'];
+    const program = await Program.start(chromiumPath, flags, /DevTools listening on (ws:\S+)/);
+    return new Chromium(program, await Wire.open(program.url));
+  }
+
+  constructor(program, wire) {
+    this.name = 'Chromium';
+    this.program = program;
+    this.wire = wire;
+  }
+
+  get running() {
+    return this.program.running;
+  }
+
+  /** A page in a window of its own, which shares nothing with others and counts as visible. */
+  async open(url) {
+    const { browserContextId } = await this.wire.send('Target.createBrowserContext');
+    const window = { url: 'about:blank', browserContextId, newWindow: true, width: 640, height: 480 };
+    const { targetId } = await this.wire.send('Target.createTarget', window);
+    const { sessionId } = await this.wire.send('Target.attachToTarget', { targetId, flatten: true });
+    await this.wire.send('Page.navigate', { url }, { sessionId });
+    await this.#loaded(sessionId, url);
+    const page = new ChromiumPage(this.wire, targetId, browserContextId, sessionId);
+    await page.ready();
+    return page;
+  }
+
+  async #loaded(sessionId, url) {
+    for (;;) {
+      const look = { expression: 'location.href', returnByValue: true };
+      const { result } = await this.wire.send('Runtime.evaluate', look, { sessionId });
+      if (result.value?.startsWith(url)) return;
+    }
+  }
+
+  async close() {
+    this.wire.close();
+    await this.program.stop();
+  }
+}
+
+class FirefoxPage {
+  constructor(wire, context) {
+    Object.assign(this, { wire, context });
+  }
+
+  async call(name, ...values) {
+    const answer = await this.wire.send('script.callFunction', {
+      functionDeclaration: CALL,
+      awaitPromise: true,
+      target: { context: this.context },
+      arguments: [{ type: 'string', value: name }, { type: 'string', value: JSON.stringify(values) }],
+    });
+    if (answer.type === 'exception') throw new Error(`${name}: ${answer.exceptionDetails.text}`);
+    return JSON.parse(answer.result.value);
+  }
+
+  async close() {
+    await this.wire.send('browsingContext.close', { context: this.context });
+  }
+}
+
+export class Firefox {
+  static async start() {
+    const flags = (folder) => {
+      const lines = Object.entries(FIREFOX_PREFS).map(([name, value]) => `user_pref("${name}", ${JSON.stringify(value)});`);
+      writeFileSync(path.join(folder, 'user.js'), `${lines.join('\n')}\n`);
+      return ['--headless', '--no-remote', '--remote-debugging-port', '0', '--profile', folder, 'about:blank'];
+    };
+    const program = await Program.start(firefoxPath, flags, /WebDriver BiDi listening on (ws:\S+)/);
+    const wire = await Wire.open(`${program.url}/session`);
+    await wire.send('session.new', { capabilities: {} });
+    return new Firefox(program, wire);
+  }
+
+  constructor(program, wire) {
+    this.name = 'Firefox';
+    this.program = program;
+    this.wire = wire;
+  }
+
+  get running() {
+    return this.program.running;
+  }
+
+  async open(url) {
+    const { context } = await this.wire.send('browsingContext.create', { type: 'window' });
+    await this.wire.send('browsingContext.navigate', { context, url, wait: 'complete' });
+    return new FirefoxPage(this.wire, context);
+  }
+
+  async close() {
+    this.wire.close();
+    await this.program.stop();
+  }
+}

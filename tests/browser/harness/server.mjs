@@ -1,0 +1,104 @@
+// Starts the server under test as an operator would, on free loopback ports, and stops it with SIGTERM.
+
+import { spawn } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { existsSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { fileURLToPath } from 'node:url';
+
+const BINARY = process.env.RINGCAST_BIN ?? fileURLToPath(new URL('../../../target/debug/ringcast', import.meta.url));
+const READY_MS = 20_000;
+const STOP_MS = 2_000;
+const LOG_LINES_MAX = 5_000;
+
+/** Nothing of the caller's environment may configure the server under test. */
+function cleanEnvironment() {
+  const own = /^(RINGCAST|MEDIASOUP|KAFKA|FILES_SERVICE|SWAGGER)_/;
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !own.test(name)));
+}
+
+function listenTcp(port) {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(port, '127.0.0.1', () => resolve(server));
+  });
+}
+
+function bindUdp(port) {
+  return new Promise((resolve, reject) => {
+    const socket = createSocket('udp4');
+    socket.once('error', reject);
+    socket.bind(port, '127.0.0.1', () => resolve(socket));
+  });
+}
+
+/** A port that is free for UDP and TCP alike: the media port is both. */
+async function freePort() {
+  for (;;) {
+    const tcp = await listenTcp(0);
+    const { port } = tcp.address();
+    const udp = await bindUdp(port).catch(() => undefined);
+    await new Promise((resolve) => tcp.close(resolve));
+    if (!udp) continue;
+    await new Promise((resolve) => udp.close(resolve));
+    return port;
+  }
+}
+
+export class Server {
+  static async start() {
+    if (!existsSync(BINARY)) throw new Error(`no server at ${BINARY}: build it, or set RINGCAST_BIN`);
+    const [apiPort, mediaPort] = [await freePort(), await freePort()];
+    const flags = [
+      '--api-listen', `127.0.0.1:${apiPort}`, '--media-port', String(mediaPort), '--announce', '127.0.0.1', '--shards', '2',
+    ];
+    const server = new Server(spawn(BINARY, flags, { stdio: ['ignore', 'pipe', 'pipe'], env: cleanEnvironment() }));
+    server.mediaPort = mediaPort;
+    server.api = `http://127.0.0.1:${apiPort}`;
+    try {
+      await server.#ready();
+    } catch (error) {
+      await server.stop();
+      throw error;
+    }
+    return server;
+  }
+
+  constructor(child) {
+    this.child = child;
+    this.log = [];
+    this.ended = new Promise((resolve) => child.once('exit', (code, signal) => resolve({ code, signal })));
+    child.once('error', (error) => this.log.push(String(error)));
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => this.#note(chunk));
+  }
+
+  #note(chunk) {
+    this.log.push(...chunk.toString().split('\n').filter(Boolean));
+    if (this.log.length > LOG_LINES_MAX) this.log.splice(0, this.log.length - LOG_LINES_MAX);
+  }
+
+  get running() {
+    return this.child.exitCode === null && this.child.signalCode === null;
+  }
+
+  async #ready() {
+    const deadline = Date.now() + READY_MS;
+    while (Date.now() < deadline) {
+      if (!this.running) throw new Error(`the server ended at once:\n${this.log.join('\n')}`);
+      const answer = await fetch(`${this.api}/readyz`).catch(() => undefined);
+      if (answer?.ok) return;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    throw new Error(`/readyz was not ok within ${READY_MS} ms:\n${this.log.join('\n')}`);
+  }
+
+  /** SIGTERM; gives the exit code, or the signal that was needed when two seconds were not enough. */
+  async stop() {
+    const kill = setTimeout(() => this.child.kill('SIGKILL'), STOP_MS + 500);
+    if (this.running) this.child.kill('SIGTERM');
+    const { code, signal } = await this.ended;
+    clearTimeout(kill);
+    return { code, signal };
+  }
+}

@@ -1,0 +1,262 @@
+// The words the tests are written in: a scenario has rooms, a room has peers, a peer publishes, follows, sees and hears.
+// One server and one process of each browser serve all scenarios; every scenario has rooms and pages of its own.
+
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import { Chromium, Firefox } from './browser.mjs';
+import { Proxy } from './proxy.mjs';
+import { Server } from './server.mjs';
+import { Site } from './site.mjs';
+
+const SCENARIO_MS = 90_000;
+const LOG_LINES_SHOWN = 120;
+/** How long a call may take to stand, where no scenario says otherwise; a loaded machine needs some of it. */
+const CALL_STANDS_MS = 10_000;
+
+const shared = {};
+const BROWSERS = { chromium: Chromium, firefox: Firefox };
+
+async function browser(name) {
+  const started = await shared[name]?.catch(() => undefined);
+  if (!started?.running) shared[name] = undefined;
+  shared[name] ??= BROWSERS[name].start();
+  return shared[name];
+}
+
+async function server() {
+  const started = await shared.server?.catch(() => undefined);
+  if (!started?.running) shared.server = undefined;
+  shared.server ??= Server.start();
+  return shared.server;
+}
+
+async function site() {
+  shared.site ??= Site.start();
+  return shared.site;
+}
+
+after(async () => {
+  const started = await Promise.allSettled([shared.chromium, shared.firefox, shared.site]);
+  await Promise.allSettled(started.map(({ value }) => value?.close()));
+  const running = await shared.server?.catch(() => undefined);
+  await running?.stop();
+});
+
+export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Asks again until `probe` gives something, or fails with the sentence. */
+export async function until(sentence, ms, probe) {
+  const deadline = Date.now() + ms;
+  for (;;) {
+    const found = await probe();
+    if (found) return found;
+    assert.ok(Date.now() < deadline, `${sentence} within ${ms} ms`);
+    await pause(40);
+  }
+}
+
+export function median(numbers) {
+  assert.ok(numbers.length > 0, 'something to take the median of');
+  return [...numbers].sort((one, other) => one - other)[Math.floor(numbers.length / 2)];
+}
+
+/** One test. On failure the server's log of its time is printed; in any case its pages and proxies are closed. */
+export function scenario(name, body) {
+  return performed(name, body, true);
+}
+
+/** A scenario at whose end the server has ended. */
+export function scenarioOfTheEnd(name, body) {
+  return performed(name, body, false);
+}
+
+function performed(name, body, goesOn) {
+  test(name, { timeout: SCENARIO_MS }, async (context) => {
+    const running = await server();
+    const from = running.log.length;
+    const call = new Scenario(running, context);
+    try {
+      await body(call);
+      assert.equal(running.running, goesOn, 'the server runs on, or has ended as asked');
+    } catch (error) {
+      const lines = running.log.slice(Math.max(from, running.log.length - LOG_LINES_SHOWN));
+      context.diagnostic(`server log:\n${lines.join('\n')}`);
+      throw error;
+    } finally {
+      await call.close();
+    }
+  });
+}
+
+let rooms = 0;
+
+class Scenario {
+  constructor(running, context) {
+    this.server = running;
+    this.note = (line) => context.diagnostic(line);
+    this.peers = [];
+    this.proxies = [];
+    this.sources = 0;
+  }
+
+  room() {
+    rooms += 1;
+    return `room ${rooms}`;
+  }
+
+  /** A peer on a page of its own. */
+  async peer(name, { room, on = 'chromium', ...options }) {
+    const page = await (await browser(on)).open((await site()).url);
+    this.sources += 1;
+    const peer = new Peer({ page, name, room, source: this.sources });
+    this.peers.push(peer);
+    await page.call('join', name, { api: this.server.api, room, name, ...options });
+    return peer;
+  }
+
+  /** A faulty path to the media port; give its `port` to a peer as `path: {udpPort}`. */
+  async proxy(faults) {
+    const proxy = await Proxy.start({ to: this.server.mediaPort, ...faults });
+    this.proxies.push(proxy);
+    return proxy;
+  }
+
+  /** A page without a peer. */
+  async page(on) {
+    const page = await (await browser(on)).open((await site()).url);
+    this.peers.push({ close: () => page.close() });
+    return page;
+  }
+
+  async request(method, route, body) {
+    const headers = { 'content-type': 'application/json' };
+    const answer = await fetch(`${this.server.api}${route}`, { method, headers, body: body && JSON.stringify(body) });
+    return { status: answer.status, ...(await answer.json()) };
+  }
+
+  async close() {
+    await Promise.allSettled(this.peers.map((peer) => peer.close()));
+    await Promise.allSettled(this.proxies.map((proxy) => proxy.close()));
+  }
+}
+
+class Peer {
+  constructor(fields) {
+    Object.assign(this, fields);
+  }
+
+  ask(method, ...values) {
+    return this.page.call(method, this.name, ...values);
+  }
+
+  /** Publishes numbered pictures and a tone of this peer's own. */
+  async publish(picture = {}) {
+    this.video = await this.ask('publishVideo', { source: this.source, ...picture });
+    this.audio = await this.ask('publishAudio', { source: this.source });
+  }
+
+  async publishVideo(picture = {}) {
+    this.video = await this.ask('publishVideo', { source: this.source, ...picture });
+  }
+
+  follow() {
+    return this.ask('follow');
+  }
+
+  /** The id of this peer's consumer of `other`, once there is one. */
+  consumerOf(other, kind = 'video') {
+    return until(`${this.name} consumes the ${kind} of ${other.name}`, CALL_STANDS_MS, async () => {
+      const { consumers, failures } = await this.ask('state');
+      assert.deepEqual(failures, [], `${this.name} polls and consumes without failure`);
+      return consumers.find((consumer) => consumer.of === other.name && consumer.kind === kind)?.id;
+    });
+  }
+
+  /** Every picture of `other` shown here since `since`. */
+  async shown(other, since = 0) {
+    const { shown } = await this.ask('shown', await this.consumerOf(other), since);
+    for (const { source } of shown) assert.equal(source, other.source, `${this.name} sees ${other.name} and nobody else`);
+    return shown;
+  }
+
+  /** The first picture of `other` shown at or after `since`, within `ms` of it. */
+  async sees(other, { since = 0, ms = CALL_STANDS_MS } = {}) {
+    const id = await this.consumerOf(other);
+    return until(`${this.name} sees ${other.name}`, ms, async () => {
+      const { shown, askedAt } = await this.ask('shown', id, since);
+      const [first] = shown;
+      return first && { ...first, afterMs: first.at - (since || askedAt) };
+    });
+  }
+
+  /** Watches `other` from now on: how many pictures, the longest time without one, and how far the counter went. */
+  async watch(other, seconds) {
+    const from = await this.page.call('now');
+    await pause(seconds * 1000);
+    const shown = await this.shown(other, from);
+    return watched(shown, from, await this.page.call('now'));
+  }
+
+  /** Fails unless `other` is seen to move for some seconds without a standstill of `freezeMs`. */
+  async seesMotionOf(other, { seconds = 2, freezeMs = 1_000, picturesPerSecond = 5 } = {}) {
+    await this.sees(other);
+    const seen = await this.watch(other, seconds);
+    const sentence = `${this.name} sees ${other.name} move: ${JSON.stringify(seen)}`;
+    assert.ok(seen.pictures >= seconds * picturesPerSecond, sentence);
+    assert.ok(seen.advance >= seconds * picturesPerSecond, sentence);
+    assert.ok(seen.backward === 0, `counters never go back: ${sentence}`);
+    assert.ok(seen.longestGapMs <= freezeMs, `no standstill over ${freezeMs} ms: ${sentence}`);
+    return seen;
+  }
+
+  /** Fails unless the tone of `other` comes out of this peer's loudspeaker. */
+  async hears(other) {
+    const id = await this.consumerOf(other, 'audio');
+    const expected = 400 + other.source * 200;
+    await until(`${this.name} hears the ${expected} Hz of ${other.name}`, CALL_STANDS_MS, async () => {
+      const pitch = await this.ask('pitch', id);
+      return Math.abs(pitch - expected) < 60;
+    });
+  }
+
+  /** The rows of one type out of a stats report. */
+  async consumerStats(other, type, kind = 'video') {
+    const rows = await this.ask('consumerStats', await this.consumerOf(other, kind));
+    return rows.filter((row) => row.type === type);
+  }
+
+  async producerStats(type, id = this.video) {
+    return (await this.ask('producerStats', id)).filter((row) => row.type === type);
+  }
+
+  /** The candidate pair in use. */
+  async pair(direction) {
+    const rows = await this.ask('transportStats', direction);
+    const transport = rows.find((row) => row.type === 'transport');
+    const chosen = transport?.selectedCandidatePairId;
+    return rows.find((row) => row.type === 'candidate-pair' && (chosen ? row.id === chosen : row.selected || row.nominated));
+  }
+
+  leave() {
+    return this.ask('leave');
+  }
+
+  /** Leaves if it has not yet, and closes the page. */
+  async close() {
+    await this.ask('leave').catch(() => undefined);
+    await this.page.close();
+  }
+}
+
+/** What a list of shown pictures says about `[from, until]`. Counters are modulo 65,536. */
+export function watched(shown, from, until) {
+  const moments = [from, ...shown.map(({ at }) => at), until];
+  const gaps = moments.slice(1).map((at, index) => at - moments[index]);
+  const steps = shown.slice(1).map(({ counter }, index) => ((counter - shown[index].counter + 0x8000) & 0xffff) - 0x8000);
+  return {
+    pictures: shown.length,
+    longestGapMs: Math.max(...gaps),
+    advance: steps.reduce((sum, step) => sum + step, 0),
+    backward: steps.filter((step) => step < 0).length,
+  };
+}

@@ -1,0 +1,14 @@
+// Every scenario, one after the other in one process: they share one server and one process of each browser, and two
+// calls at a time would only measure the machine. Run with `node --test suite.mjs`, after `npm ci`.
+
+import './calls/instrument.mjs';
+import './calls/readme.mjs';
+import './calls/codecs.mjs';
+import './calls/group.mjs';
+import './calls/start.mjs';
+import './calls/layers.mjs';
+import './calls/network.mjs';
+import './calls/quality.mjs';
+import './calls/life.mjs';
+import './calls/firefox.mjs';
+import './calls/stop.mjs';

@@ -1,0 +1,316 @@
+//! A control plane over scripted shards, and a client that calls its router without a socket.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode, header};
+use axum::response::Response;
+use http_body_util::BodyExt;
+use ringcast::api::{ApiOptions, router};
+use ringcast::control::addresses::MediaAddresses;
+use ringcast::control::command::{
+    CallId, Command, Event, FromShard, Inventory, Refusal, Reply, TransportCreated,
+};
+use ringcast::control::guarded::Guarded;
+use ringcast::control::{Control, ControlConfig, LaneFull, ShardLink};
+use ringcast::engine::report::{Counters, DiscardCounts, Gauges, IoCounters, Report};
+use ringcast::events::timestamp::WallAnchor;
+use ringcast::id::ShardId;
+use serde_json::{Value, json};
+use tokio::sync::{Notify, mpsc};
+use tower::ServiceExt;
+
+/// What a shard was told, and how it is to answer.
+#[derive(Default)]
+pub(crate) struct Script {
+    pub(crate) commands: Vec<Command>,
+    pub(crate) refusals: Vec<Refusal>,
+    pub(crate) inventory: Inventory,
+    pub(crate) holding: bool,
+    pub(crate) held: Vec<(CallId, Result<Reply, Refusal>)>,
+    pub(crate) lane_full: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct Shard {
+    id: ShardId,
+    script: Arc<Guarded<Script>>,
+    heard: Arc<Notify>,
+}
+
+struct Link {
+    shard: Shard,
+    lane: mpsc::UnboundedSender<(CallId, Command)>,
+}
+
+impl ShardLink for Link {
+    fn send(&self, call: CallId, command: Command) -> Result<(), LaneFull> {
+        if self.shard.script.with(|script| script.lane_full) {
+            return Err(LaneFull);
+        }
+        self.lane.send((call, command)).map_err(|_| LaneFull)
+    }
+}
+
+impl Shard {
+    pub(crate) fn with<R>(&self, look: impl FnOnce(&mut Script) -> R) -> R {
+        self.script.with(look)
+    }
+
+    /// The next command is refused.
+    pub(crate) fn refuses(&self, refusal: Refusal) {
+        self.with(|script| script.refusals.insert(0, refusal));
+    }
+
+    /// Answers wait until `release`.
+    pub(crate) fn hold(&self) {
+        self.with(|script| script.holding = true);
+    }
+
+    /// Gives all held answers, in order.
+    pub(crate) fn release(&self, control: &Control) {
+        let held = self.with(|script| {
+            script.holding = false;
+            std::mem::take(&mut script.held)
+        });
+        for (call, answer) in held {
+            control.handle_from_shard(self.id, FromShard::Answer(call, answer));
+        }
+    }
+
+    /// Names of the commands it got, in order.
+    pub(crate) fn told(&self) -> Vec<String> {
+        self.with(|script| {
+            let names = script.commands.iter().map(|command| format!("{command:?}"));
+            names.map(|text| text.split('(').next().unwrap().to_owned()).collect()
+        })
+    }
+
+    /// Waits until it got the command of that name.
+    pub(crate) async fn hears(&self, name: &str) {
+        while self.count(name) == 0 {
+            self.heard.notified().await;
+        }
+    }
+
+    /// How often it got the command of that name.
+    pub(crate) fn count(&self, name: &str) -> usize {
+        self.told().iter().filter(|told| *told == name).count()
+    }
+
+    fn answer(&self, command: Command) -> Result<Reply, Refusal> {
+        self.with(|script| {
+            let reply = match &command {
+                Command::CreateTransport(_) => Reply::TransportCreated(TransportCreated {
+                    ice_ufrag: "aaufrag".to_owned(),
+                    ice_password: "password".to_owned(),
+                    fingerprint: [0xab; 32],
+                }),
+                Command::Inventory => Reply::Inventory(script.inventory.clone()),
+                _ => Reply::Done,
+            };
+            script.commands.push(command);
+            script.refusals.pop().map_or(Ok(reply), Err)
+        })
+    }
+
+    async fn run(self, control: Control, mut lane: mpsc::UnboundedReceiver<(CallId, Command)>) {
+        while let Some((call, command)) = lane.recv().await {
+            let answer = self.answer(command);
+            self.heard.notify_one();
+            if self.with(|script| script.holding) {
+                self.with(|script| script.held.push((call, answer)));
+            } else {
+                control.handle_from_shard(self.id, FromShard::Answer(call, answer));
+            }
+        }
+    }
+}
+
+/// A node without media.
+pub(crate) struct Node {
+    pub(crate) app: Router,
+    pub(crate) control: Control,
+    pub(crate) shards: Vec<Shard>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Value,
+}
+
+impl Answered {
+    pub(crate) fn data(&self) -> &Value {
+        assert_eq!(self.body["success"], true, "{self:?}");
+        &self.body["data"]
+    }
+
+    pub(crate) fn code(&self) -> &str {
+        assert_eq!(self.body["success"], false, "{self:?}");
+        assert!(self.body["data"].is_string(), "{self:?}");
+        self.body["code"].as_str().unwrap()
+    }
+
+    pub(crate) fn id(&self, name: &str) -> String {
+        self.data()[name].as_str().unwrap_or_else(|| panic!("no {name} in {self:?}")).to_owned()
+    }
+}
+
+impl Node {
+    pub(crate) fn start(shards: u16) -> Self {
+        Self::start_with(shards, &ApiOptions::default())
+    }
+
+    pub(crate) fn start_with(shards: u16, options: &ApiOptions) -> Self {
+        let shards: Vec<Shard> = (0..shards)
+            .map(|id| Shard { id: ShardId(id), script: Arc::default(), heard: Arc::default() })
+            .collect();
+        let mut links: Vec<Box<dyn ShardLink>> = Vec::new();
+        let mut lanes = Vec::new();
+        for shard in &shards {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            links.push(Box::new(Link { shard: shard.clone(), lane: sender }));
+            lanes.push(receiver);
+        }
+        let config = ControlConfig {
+            media: MediaAddresses {
+                addresses: vec!["192.0.2.7".to_owned()],
+                port: 10_000,
+                udp: true,
+                tcp: true,
+            },
+            clock: WallAnchor {
+                wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+                at: tokio::time::Instant::now().into_std(),
+            },
+        };
+        let control = Control::start(links, config).unwrap();
+        for (shard, lane) in shards.iter().zip(lanes) {
+            tokio::spawn(shard.clone().run(control.clone(), lane));
+        }
+        let app = router::router(control.clone(), options).unwrap();
+        Self { app, control, shards }
+    }
+
+    pub(crate) fn shard(&self) -> &Shard {
+        &self.shards[0]
+    }
+
+    pub(crate) fn happens(&self, event: Event) {
+        self.control.handle_from_shard(ShardId(0), FromShard::Event(event));
+    }
+
+    pub(crate) fn reports(&self, shard: u16, busy: f64) {
+        let counters = Counters { packets_in: 7, ..Counters::default() };
+        let report = Report {
+            shard: ShardId(shard),
+            counters,
+            io: IoCounters::default(),
+            discards: DiscardCounts::default(),
+            gauges: Gauges::default(),
+            busy,
+            on_glommio: true,
+        };
+        self.control.handle_from_shard(ShardId(shard), FromShard::Report(Box::new(report)));
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Response {
+        self.app.clone().oneshot(request).await.unwrap()
+    }
+
+    pub(crate) async fn ask(&self, request: Request<Body>) -> Answered {
+        let response = self.send(request).await;
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let body = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| panic!("{status}: {:?}", String::from_utf8_lossy(&bytes)));
+        Answered { status, body }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answered {
+        self.ask(bare(Method::GET, path)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answered {
+        self.ask(bare(Method::DELETE, path)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answered {
+        self.ask(json_post(path, body.to_string())).await
+    }
+
+    pub(crate) async fn room(&self, room: &str) -> Answered {
+        self.post("/media/room", json!({ "roomId": room })).await
+    }
+
+    pub(crate) async fn transport(&self, room: &str, peer: &str) -> String {
+        let body = json!({ "peerId": peer, "direction": "send" });
+        let made = self.post(&format!("/media/transport/{room}"), body).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        made.id("id")
+    }
+
+    pub(crate) async fn producer(&self, room: &str, peer: &str, transport: &str) -> String {
+        let made = self.post("/media/producer", opus(room, peer, transport)).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        made.id("producerId")
+    }
+
+    pub(crate) async fn consume(
+        &self,
+        (room, peer): (&str, &str),
+        transport: &str,
+        producer: &str,
+    ) -> Answered {
+        let capabilities = self.room(room).await.data()["routerRtpCapabilities"].clone();
+        let body = json!({
+            "roomId": room, "peerId": peer, "transportId": transport, "producerId": producer,
+            "rtpCapabilities": capabilities,
+        });
+        self.post("/media/consumer", body).await
+    }
+}
+
+pub(crate) fn bare(method: Method, path: &str) -> Request<Body> {
+    Request::builder().method(method).uri(path).body(Body::empty()).unwrap()
+}
+
+pub(crate) fn json_post(path: &str, body: impl Into<Body>) -> Request<Body> {
+    Request::post(path).header(header::CONTENT_TYPE, "application/json").body(body.into()).unwrap()
+}
+
+/// A request to send a microphone.
+pub(crate) fn opus(room: &str, peer: &str, transport: &str) -> Value {
+    json!({
+        "roomId": room, "peerId": peer, "transportId": transport, "kind": "audio",
+        "rtpParameters": {
+            "mid": "0",
+            "codecs": [{
+                "mimeType": "audio/opus", "payloadType": 111, "clockRate": 48_000, "channels": 2,
+                "parameters": { "useinbandfec": 1 }, "rtcpFeedback": [],
+            }],
+            "headerExtensions": [],
+            "encodings": [{ "ssrc": 1_111_111 }],
+            "rtcp": { "cname": "alice-cname" },
+        },
+    })
+}
+
+/// A client's DTLS parameters.
+pub(crate) fn dtls() -> Value {
+    let value = vec!["AB"; 32].join(":");
+    json!({ "dtlsParameters": {
+        "role": "client", "fingerprints": [{ "algorithm": "sha-256", "value": value }],
+    }})
+}
+
+/// Lets every other task run until it waits.
+pub(crate) async fn settle() {
+    for _ in 0..64 {
+        tokio::task::yield_now().await;
+    }
+}

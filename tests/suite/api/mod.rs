@@ -1,0 +1,8 @@
+//! Request in → command out; refusal in → status out. The shards are scripted.
+
+mod bad_requests;
+mod calls;
+mod harness;
+mod operators;
+mod races;
+mod room_events;

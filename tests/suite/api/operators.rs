@@ -1,0 +1,188 @@
+//! What operators and their machines see.
+
+use axum::body::Body;
+use axum::http::{Method, Request, header};
+use http_body_util::BodyExt;
+use ringcast::api::{ApiOptions, openapi, serve};
+use serde_json::json;
+
+use super::harness::{Node, bare};
+
+async fn text_of(node: &Node, path: &str) -> String {
+    let response = node.send(bare(Method::GET, path)).await;
+    assert_eq!(response.status(), 200, "{path}");
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn rooms_are_listed_by_name_page_by_page() {
+    let node = Node::start(1);
+    for room in ["c", "a", "b", "e", "d"] {
+        node.room(room).await;
+    }
+    let mut seen = Vec::new();
+    let mut path = "/media/rooms?limit=2".to_owned();
+    loop {
+        let page = node.get(&path).await;
+        let rooms = page.data()["rooms"].as_array().unwrap().clone();
+        seen.push(rooms.iter().map(|r| r["roomId"].as_str().unwrap().to_owned()).collect());
+        match page.data()["nextCursor"].as_str() {
+            Some(cursor) => path = format!("/media/rooms?limit=2&cursor={cursor}"),
+            None => break,
+        }
+    }
+    let expected: [Vec<&str>; 3] = [vec!["a", "b"], vec!["c", "d"], vec!["e"]];
+    let seen: Vec<Vec<String>> = seen;
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn a_node_is_healthy_while_all_shards_report_and_ready_while_one_has_room() {
+    let node = Node::start(2);
+    assert_eq!(node.get("/healthz").await.status, 503);
+    node.reports(0, 0.1);
+    assert_eq!(node.get("/healthz").await.code(), "overloaded");
+    node.reports(1, 0.99);
+    assert_eq!(node.get("/healthz").await.status, 200);
+    assert_eq!(node.get("/readyz").await.status, 200);
+    node.reports(0, 0.99);
+    assert_eq!(node.get("/readyz").await.status, 503);
+    node.reports(0, 0.1);
+    node.control.end_event_streams();
+    assert_eq!(node.get("/readyz").await.status, 503, "a stopping node is not ready");
+}
+
+#[tokio::test]
+async fn metrics_name_shards_counters_discards_and_requests() {
+    let node = Node::start(2);
+    node.reports(0, 0.25);
+    node.room("r").await;
+    node.get("/no/such/route").await;
+    let text = text_of(&node, "/metrics").await;
+    for line in [
+        "ringcast_rooms 1",
+        "ringcast_shard_up{shard=\"0\"} 1",
+        "ringcast_shard_up{shard=\"1\"} 0",
+        "ringcast_shard_busy_ratio{shard=\"0\"} 0.25",
+        "ringcast_shard_packets_in_total{shard=\"0\"} 7",
+        "ringcast_shard_discards_total{shard=\"0\",reason=\"replayed\"} 0",
+        "ringcast_http_requests_total{route=\"/media/room\",status=\"2xx\"} 1",
+        "ringcast_http_requests_total{route=\"unmatched\",status=\"4xx\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    let families = text.lines().filter(|line| line.starts_with("# TYPE")).collect::<Vec<_>>();
+    let mut unique = families.clone();
+    unique.dedup();
+    assert_eq!(families, unique);
+}
+
+#[tokio::test]
+async fn the_status_shows_shards_and_what_is_alive() {
+    let node = Node::start(1);
+    node.reports(0, 0.5);
+    node.room("r").await;
+    node.transport("r", "alice").await;
+    let status = node.get("/admin/status").await;
+    let data = status.data();
+    assert_eq!(data["rooms"], 1);
+    assert_eq!(data["peers"], 1);
+    assert_eq!(data["shards"][0]["busy"], 0.5);
+    assert_eq!(data["shards"][0]["transports"], 1);
+    assert_eq!(data["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test]
+async fn origins_are_reflected_with_credentials_unless_configured() {
+    let listed =
+        ApiOptions { cors_origins: vec!["https://a.example".to_owned()], ..ApiOptions::default() };
+    for (options, origin, allowed) in [
+        (ApiOptions::default(), "https://any.example", true),
+        (listed.clone(), "https://a.example", true),
+        (listed, "https://b.example", false),
+    ] {
+        let node = Node::start_with(1, &options);
+        let preflight = Request::builder()
+            .method(Method::OPTIONS)
+            .uri("/media/room")
+            .header(header::ORIGIN, origin)
+            .header(header::ACCESS_CONTROL_REQUEST_METHOD, "POST")
+            .header(header::ACCESS_CONTROL_REQUEST_HEADERS, "content-type")
+            .body(Body::empty())
+            .unwrap();
+        let response = node.send(preflight).await;
+        assert_eq!(response.status(), 200);
+        let found = response.headers().get(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+        assert_eq!(found.map(|value| value.to_str().unwrap()), allowed.then_some(origin));
+        assert_eq!(response.headers()[header::ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
+    }
+}
+
+#[tokio::test]
+async fn the_docs_are_served_where_configured() {
+    let node = Node::start(1);
+    assert_eq!(node.send(bare(Method::GET, "/docs")).await.status(), 303);
+    assert!(text_of(&node, "/docs/").await.contains("swagger"));
+    for path in ["/docs-json", "/api/swagger.json"] {
+        let document: serde_json::Value =
+            serde_json::from_str(&text_of(&node, path).await).unwrap();
+        assert!(document["paths"]["/media/producer"]["post"].is_object(), "{path}");
+    }
+    let options = ApiOptions { docs_path: "help".to_owned(), ..ApiOptions::default() };
+    let node = Node::start_with(1, &options);
+    assert!(text_of(&node, "/help/").await.contains("swagger"));
+    assert_eq!(node.get("/docs").await.code(), "route_not_found");
+}
+
+#[test]
+fn every_operation_has_its_own_name() {
+    let document = serde_json::to_value(openapi::document()).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let names = paths.values().flat_map(|path| path.as_object().unwrap().values());
+    let mut names: Vec<_> = names.map(|operation| operation["operationId"].to_string()).collect();
+    assert_eq!(names.len(), 23);
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 23);
+}
+
+#[test]
+fn the_openapi_document_is_the_committed_one() {
+    let document = openapi::document().to_pretty_json().unwrap() + "\n";
+    let committed_at = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/openapi.json");
+    let committed = std::fs::read_to_string(committed_at).unwrap_or_default();
+    if document == committed {
+        return;
+    }
+    let current_at = concat!(env!("CARGO_TARGET_TMPDIR"), "/openapi.json");
+    std::fs::write(current_at, &document).unwrap();
+    panic!(
+        "the API changed: look at `diff {committed_at} {current_at}`, and if it is meant, \
+            `cp {current_at} {committed_at}`"
+    );
+}
+
+#[tokio::test]
+async fn a_served_api_answers_over_a_socket_and_stops_when_told_even_with_open_streams() {
+    let node = Node::start(1);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let options = ApiOptions::default();
+    let serving = tokio::spawn(serve(listener, node.control.clone(), options, async {
+        let _ = stopped.await;
+    }));
+    node.room("r").await;
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = "GET /media/room/r/events HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.writable().await.unwrap();
+    assert_eq!(stream.try_write(request.as_bytes()).unwrap(), request.len());
+    let mut first = [0; 12];
+    stream.readable().await.unwrap();
+    assert_eq!(stream.try_read(&mut first).unwrap(), first.len());
+    assert_eq!(&first, b"HTTP/1.1 200");
+    stop.send(()).unwrap();
+    serving.await.unwrap().unwrap();
+    assert_eq!(node.get("/readyz").await.body["success"], json!(false));
+}

@@ -1,0 +1,164 @@
+//! What happens between a request and its shard's answer.
+
+use std::time::Duration;
+
+use ringcast::control::command::{CloseReason, Event, Inventory, Refusal};
+use ringcast::id::TransportId;
+use serde_json::{Value, json};
+
+use super::harness::{Node, json_post, opus, settle};
+
+fn creation() -> Value {
+    json!({ "peerId": "alice", "direction": "send" })
+}
+
+#[tokio::test]
+async fn a_peer_that_leaves_while_its_transport_is_made_leaves_nothing_behind() {
+    let node = Node::start(1);
+    node.room("r").await;
+    node.shard().hold();
+    let making = tokio::spawn({
+        let app = Node { app: node.app.clone(), control: node.control.clone(), shards: vec![] };
+        async move { app.post("/media/transport/r", creation()).await }
+    });
+    settle().await;
+    let leaving = tokio::spawn({
+        let app = Node { app: node.app.clone(), control: node.control.clone(), shards: vec![] };
+        async move { app.post("/media/room/r/leave", json!({ "peerId": "alice" })).await }
+    });
+    settle().await;
+    node.shard().release(&node.control);
+    assert_eq!(making.await.unwrap().code(), "peer_not_found");
+    assert_eq!(leaving.await.unwrap().status, 201);
+    assert_eq!(node.shard().told(), ["CreateTransport", "CloseTransport"]);
+    assert_eq!(node.control.node().totals.transports, 0);
+    assert_eq!(node.control.node().totals.peers, 0);
+}
+
+#[tokio::test]
+async fn a_request_whose_client_goes_away_is_done_to_its_end() {
+    let node = Node::start(1);
+    node.room("r").await;
+    node.shard().hold();
+    let request = node.send(json_post("/media/transport/r", creation().to_string()));
+    let gave_up = tokio::time::timeout(Duration::from_millis(1), request).await;
+    assert!(gave_up.is_err());
+    settle().await;
+    node.shard().release(&node.control);
+    settle().await;
+    let room = node.get("/media/room/r").await;
+    assert_eq!(room.data()["peers"][0]["peerId"], "alice");
+}
+
+#[tokio::test]
+async fn two_equal_produce_requests_at_once_make_one_producer() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let transport = node.transport("r", "alice").await;
+    let body = opus("r", "alice", &transport);
+    let (one, two) = tokio::join!(
+        node.post("/media/producer", body.clone()),
+        node.post("/media/producer", body.clone())
+    );
+    assert_eq!(one.id("producerId"), two.id("producerId"));
+    assert_eq!(node.shard().count("CreateProducer"), 1);
+}
+
+#[tokio::test]
+async fn a_producer_that_closes_while_it_is_being_consumed_takes_the_consumer_with_it() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let transport = node.transport("r", "alice").await;
+    let producer = node.producer("r", "alice", &transport).await;
+    node.shard().hold();
+    let path = format!("/media/producer/{producer}");
+    let (consumed, deleted, ()) = tokio::join!(
+        node.consume(("r", "alice"), &transport, &producer),
+        async {
+            settle().await;
+            node.delete(&path).await
+        },
+        async {
+            settle().await;
+            settle().await;
+            node.shard().release(&node.control);
+        }
+    );
+    assert_eq!(consumed.code(), "producer_not_found");
+    assert_eq!(deleted.status, 200);
+    assert_eq!(node.control.node().totals.consumers, 0);
+}
+
+#[tokio::test]
+async fn what_a_shard_refuses_is_rolled_back() {
+    let node = Node::start(1);
+    node.room("r").await;
+    node.shard().refuses(Refusal::Full("transports"));
+    let refused = node.post("/media/transport/r", creation()).await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (429, "limit_reached"));
+    assert_eq!(node.control.node().totals.peers, 0, "who has no transport did not join");
+
+    let transport = node.transport("r", "alice").await;
+    node.shard().refuses(Refusal::Unsupported("codec".to_owned()));
+    let refused = node.post("/media/producer", opus("r", "alice", &transport)).await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (422, "not_supported"));
+    assert_eq!(node.get("/media/room/r/producers").await.data()["producers"], json!([]));
+    let producer = node.producer("r", "alice", &transport).await;
+    node.shard().refuses(Refusal::Overloaded);
+    let refused = node.consume(("r", "alice"), &transport, &producer).await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (503, "overloaded"));
+    assert_eq!(node.control.node().totals.consumers, 0);
+}
+
+#[tokio::test]
+async fn a_full_lane_is_answered_503_with_retry_after_and_a_close_is_not_lost() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let transport = node.transport("r", "alice").await;
+    node.shard().with(|script| script.lane_full = true);
+    let request = json_post("/media/transport/r", creation().to_string());
+    let response = node.send(request).await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.headers()["retry-after"], "1");
+
+    assert_eq!(node.delete(&format!("/media/transport/{transport}")).await.status, 200);
+    assert_eq!(node.shard().count("CloseTransport"), 0);
+    node.shard().with(|script| script.lane_full = false);
+    node.shard().hears("CloseTransport").await;
+}
+
+#[tokio::test]
+async fn a_transport_that_its_shard_closed_takes_its_producers_with_it() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let id = node.transport("r", "alice").await;
+    node.producer("r", "alice", &id).await;
+    let transport: TransportId = id.parse().unwrap();
+    node.happens(Event::TransportClosed { transport, reason: CloseReason::ConsentLost });
+    assert_eq!(node.get("/media/room/r/producers").await.data()["producers"], json!([]));
+    assert_eq!(node.shard().count("CloseTransport"), 0, "the shard knows");
+    let gone = node.post("/media/producer", opus("r", "alice", &id)).await;
+    assert_eq!(gone.code(), "transport_not_found");
+}
+
+#[tokio::test]
+async fn lost_events_are_made_up_for_by_an_inventory() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let kept: TransportId = node.transport("r", "alice").await.parse().unwrap();
+    let lost: TransportId = node.transport("r", "alice").await.parse().unwrap();
+    let stray = TransportId::random();
+    let transports = vec![kept, stray];
+    node.shard().with(|script| {
+        script.inventory = Inventory { transports, ..Inventory::default() };
+    });
+    node.happens(Event::Lost(3));
+    settle().await;
+    let room = node.get("/media/room/r").await;
+    let left = room.data()["peers"][0]["transports"].as_array().unwrap().clone();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0]["id"], json!(kept));
+    let told = node.shard().with(|script| format!("{:?}", script.commands));
+    assert!(told.contains(&format!("CloseTransport({stray})")), "{told}");
+    assert!(told.contains(&format!("CloseTransport({lost})")), "{told}");
+}

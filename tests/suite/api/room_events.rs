@@ -1,0 +1,143 @@
+//! A room's log as its readers get it.
+
+use axum::body::Body;
+use axum::http::{Request, header};
+use axum::response::Response;
+use http_body_util::BodyExt;
+use ringcast::control::command::{DtlsState, Event, IceState};
+use ringcast::id::TransportId;
+use serde_json::{Value, json};
+
+use super::harness::Node;
+
+struct Message {
+    id: u64,
+    kind: String,
+    data: Value,
+}
+
+/// All messages until the stream ends.
+async fn read_to_end(response: Response) -> Vec<Message> {
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    text.split("\n\n").filter(|block| block.contains("data:")).map(message).collect()
+}
+
+fn message(block: &str) -> Message {
+    let field = |name: &str| {
+        let line = block.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in {block}")).trim().to_owned()
+    };
+    Message {
+        id: field("id:").parse().unwrap(),
+        kind: field("event:"),
+        data: serde_json::from_str(&field("data:")).unwrap(),
+    }
+}
+
+async fn follow(node: &Node, path: &str, last: Option<&str>) -> Response {
+    let mut request = Request::get(path);
+    if let Some(last) = last {
+        request = request.header("last-event-id", last);
+    }
+    node.send(request.body(Body::empty()).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_reader_sees_everything_in_order_and_the_stream_ends_with_the_room() {
+    let node = Node::start(1);
+    node.post("/media/room", json!({ "roomId": "r", "initiatorId": "alice" })).await;
+    let id = node.transport("r", "alice").await;
+    let reader = follow(&node, "/media/room/r/events?after=0", None).await;
+    let transport: TransportId = id.parse().unwrap();
+    let remote = Some("198.51.100.4:5000".parse().unwrap());
+    for _ in 0..2 {
+        node.happens(Event::IceState { transport, state: IceState::Completed, remote, tcp: false });
+    }
+    let cipher = Some("AEAD_AES_128_GCM");
+    node.happens(Event::DtlsState { transport, state: DtlsState::Connected, cipher });
+    let producer = node.producer("r", "alice", &id).await;
+    for action in ["pause", "pause", "resume"] {
+        node.post(&format!("/media/producer/{producer}/{action}"), json!({})).await;
+    }
+    let consumer = node.consume(("r", "alice"), &id, &producer).await.id("id");
+    node.delete(&format!("/media/consumer/{consumer}")).await;
+    node.post("/media/room/r/leave", json!({ "peerId": "alice" })).await;
+
+    let messages = read_to_end(reader).await;
+    let kinds: Vec<_> = messages.iter().map(|message| message.kind.as_str()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "room-created",
+            "peer-joined",
+            "transport-ice-state",
+            "transport-dtls-state",
+            "producer-added",
+            "producer-paused",
+            "producer-resumed",
+            "consumer-closed",
+            "producer-closed",
+            "transport-closed",
+            "peer-left",
+            "room-closed",
+        ]
+    );
+    let ids: Vec<_> = messages.iter().map(|message| message.id).collect();
+    assert_eq!(ids, (1..=12).collect::<Vec<u64>>());
+    assert!(messages.iter().all(|m| m.data["seq"] == m.id && m.data["type"] == m.kind.as_str()));
+    assert_eq!(messages[0].data["data"], json!({ "initiatorId": "alice" }));
+    assert_eq!(messages[0].data["roomId"], "r");
+    assert!(messages[0].data["time"].as_str().unwrap().starts_with("2023-11-14T22:13:2"));
+    assert_eq!(messages[4].data["data"]["producerId"], json!(producer));
+    assert_eq!(messages[8].data["data"]["reason"], "transport_closed");
+}
+
+#[tokio::test]
+async fn a_reader_that_reconnects_goes_on_where_it_was() {
+    let node = Node::start(1);
+    node.room("r").await;
+    node.transport("r", "alice").await;
+    node.transport("r", "bob").await;
+    let reader = follow(&node, "/media/room/r/events?after=0", Some("2")).await;
+    node.delete("/media/room/r").await;
+    let ids: Vec<_> = read_to_end(reader).await.iter().map(|message| message.id).collect();
+    assert_eq!(ids, [3, 4]);
+}
+
+#[tokio::test]
+async fn a_new_reader_or_one_from_another_time_starts_with_a_snapshot() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let transport = node.transport("r", "alice").await;
+    node.producer("r", "alice", &transport).await;
+    for last in [None, Some("9999")] {
+        let room = if last.is_none() { "r" } else { "r2" };
+        if room == "r2" {
+            node.room("r2").await;
+        }
+        let reader = follow(&node, &format!("/media/room/{room}/events"), last).await;
+        node.delete(&format!("/media/room/{room}")).await;
+        let messages = read_to_end(reader).await;
+        assert_eq!(messages[0].kind, "snapshot");
+        assert_eq!(messages[0].data["data"]["roomId"], room);
+        assert_eq!(messages[0].id + 1, messages[1].id);
+        assert_eq!(messages[1].kind, "room-closed");
+        if room == "r" {
+            assert_eq!(messages[0].data["data"]["peers"][0]["peerId"], "alice");
+            assert_eq!(messages[0].data["data"]["producers"].as_array().unwrap().len(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn stopping_the_node_ends_event_streams() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let reader = follow(&node, "/media/room/r/events", None).await;
+    node.control.end_event_streams();
+    assert_eq!(read_to_end(reader).await.len(), 1);
+    assert_eq!(node.get("/media/room/r/events").await.code(), "overloaded");
+}

@@ -64,12 +64,20 @@ pub(crate) struct Camera {
     pub(crate) rids: Vec<&'static str>,
     pub(crate) rtx: bool,
     pub(crate) transport_cc: bool,
+    pub(crate) by_mid: bool,
     pub(crate) first_seq: u64,
 }
 
 impl Camera {
     pub(crate) fn new(codec: Codec) -> Self {
-        Self { codec, rids: Vec::new(), rtx: true, transport_cc: true, first_seq: 1000 }
+        Self {
+            codec,
+            rids: Vec::new(),
+            rtx: true,
+            transport_cc: true,
+            by_mid: false,
+            first_seq: 1000,
+        }
     }
 }
 
@@ -267,6 +275,7 @@ impl Room {
             rids: camera.rids.iter().map(|rid| (*rid).to_owned()).collect(),
             rtx: camera.rtx,
             transport_cc: camera.transport_cc,
+            by_mid: camera.by_mid,
         };
         let produced = offer.negotiate(&self.capabilities, 100_000_000 + 100 * self.named);
         let (payload_type, _) = browser_payload_type(camera.codec);

@@ -9,6 +9,13 @@
 //! A throughput of n elements/s is 10⁹/n ns for each packet that leaves; the publisher's share
 //! (one opened packet for each fan-out) is in it. Reports, timers and the kernel's send are not.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "shares the simulator's parts; a bench that cannot go on should stop"
+)]
+
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

@@ -88,7 +88,6 @@ pub(crate) struct Room {
     pub(crate) rng: StdRng,
     pub(crate) seats: Vec<Seat>,
     pub(crate) events: Vec<(Instant, Event)>,
-    pub(crate) wall: WallClock,
     pub(crate) capabilities: RtpCapabilities,
     /// Of links made from now on.
     pub(crate) link: Link,
@@ -132,7 +131,6 @@ impl Room {
             rng,
             seats: Vec::new(),
             events: Vec::new(),
-            wall,
             capabilities: room_capabilities(),
             link: Link::new(10),
             network: Network::default(),

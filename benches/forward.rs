@@ -9,7 +9,7 @@
 //! A throughput of n elements/s is 10⁹/n ns for each packet that leaves; the publisher's share
 //! (one opened packet for each fan-out) is in it. Reports, timers and the kernel's send are not.
 
-#![allow(
+#![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
@@ -22,16 +22,16 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use ringcast::engine::srtp::SrtpProfile;
 
 #[path = "../tests/suite/sim/media.rs"]
-#[allow(dead_code, reason = "the simulator uses more of it")]
+#[expect(dead_code, reason = "the simulator uses more of it")]
 mod media;
 #[path = "../tests/suite/sim/params.rs"]
-#[allow(dead_code, reason = "the simulator uses more of it")]
+#[expect(dead_code, reason = "the simulator uses more of it")]
 mod params;
 #[path = "../tests/suite/sim/raw.rs"]
-#[allow(dead_code, reason = "the simulator uses more of it")]
+#[expect(dead_code, reason = "the simulator uses more of it")]
 mod raw;
 #[path = "../tests/suite/sim/stage.rs"]
-#[allow(dead_code, reason = "the simulator uses more of it")]
+#[expect(dead_code, reason = "the simulator uses more of it")]
 mod stage;
 
 use stage::Stage;

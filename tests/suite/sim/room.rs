@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use ringcast::control::command::{
-    Command, ConnectTransport, CreateConsumer, CreateProducer, CreateTransport, Event, Inventory,
-    Reply, TransportCreated,
+    Command, ConnectTransport, CreateConsumer, CreateProducer, CreateTransport, Event, Reply,
+    TransportCreated,
 };
 use ringcast::engine::dtls::DtlsIdentity;
 use ringcast::engine::io::{Received, TransmitBatch};
 use ringcast::engine::machine::Machine;
-use ringcast::engine::report::{Counters, Discard, Gauges};
 use ringcast::engine::rtp::NtpTime;
 use ringcast::engine::srtp::SrtpProfile;
 use ringcast::engine::wall::WallClock;
@@ -22,7 +21,7 @@ use ringcast::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId}
 use ringcast::ortc::types::RtpCapabilities;
 use uuid::Uuid;
 
-use super::clients::{Heard, Party, Seat, codec_of_mime};
+use super::clients::{Party, Seat, codec_of_mime};
 use super::media::{Codec, Source, SourceSetup};
 use super::network::{Flight, Goal, Link, Network};
 use super::params::{
@@ -460,65 +459,5 @@ impl Room {
         let mut batch = std::iter::once(Received { path, bytes });
         self.engine.handle_datagrams(self.now, &mut batch);
         self.flush();
-    }
-
-    pub(crate) fn counters(&self) -> Counters {
-        self.engine.report().0
-    }
-
-    pub(crate) fn discarded(&self, reason: Discard) -> u64 {
-        self.engine.report().1.count(reason)
-    }
-
-    pub(crate) fn gauges(&self) -> Gauges {
-        self.engine.report().2
-    }
-
-    pub(crate) fn engine_deadline(&self) -> Option<Instant> {
-        self.engine.poll_timeout()
-    }
-
-    pub(crate) fn inventory(&mut self) -> Inventory {
-        match self.command(Command::Inventory) {
-            Reply::Inventory(inventory) => inventory,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// What arrived of a view on its media SSRC, in the order of arrival.
-    pub(crate) fn heard(&self, view: &View) -> Vec<Heard> {
-        match &self.seats[view.peer.0].party {
-            Party::Stock(client) => {
-                client.heard.iter().filter(|h| h.ssrc == view.ssrc).cloned().collect()
-            }
-            Party::Raw(client) => client
-                .heard
-                .iter()
-                .filter(|heard| heard.ssrc == view.ssrc)
-                .map(|heard| Heard {
-                    at: heard.at,
-                    ssrc: heard.ssrc,
-                    payload_type: heard.payload_type,
-                    marker: heard.marker,
-                    seq: heard.seq,
-                    timestamp: heard.timestamp,
-                    mid: None,
-                    abs_send_time: false,
-                    transport_seq: None,
-                    payload: heard.payload.clone(),
-                })
-                .collect(),
-        }
-    }
-
-    /// What a stock client's application gets of a view, by number: no duplicates, repaired.
-    pub(crate) fn played(&self, view: &View) -> Vec<(u64, u32, Vec<u8>)> {
-        let client = self.seats[view.peer.0].stock();
-        let of_view = client.played.iter().filter(|(_, ssrc, ..)| *ssrc == view.ssrc);
-        let mut played: Vec<_> = of_view
-            .map(|(_, _, seq, timestamp, payload)| (*seq, *timestamp, payload.clone()))
-            .collect();
-        played.sort();
-        played
     }
 }

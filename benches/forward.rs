@@ -25,13 +25,11 @@ use ringcast::engine::srtp::SrtpProfile;
 #[expect(dead_code, reason = "the simulator uses more of it")]
 mod media;
 #[path = "../tests/suite/sim/params.rs"]
-#[expect(dead_code, reason = "the simulator uses more of it")]
 mod params;
 #[path = "../tests/suite/sim/raw.rs"]
 #[expect(dead_code, reason = "the simulator uses more of it")]
 mod raw;
 #[path = "../tests/suite/sim/stage.rs"]
-#[expect(dead_code, reason = "the simulator uses more of it")]
 mod stage;
 
 use stage::Stage;

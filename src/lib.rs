@@ -1,6 +1,78 @@
 //! # ringcast
 //!
-//! A WebRTC selective forwarding unit: one binary, one UDP port, every core.
+//! A WebRTC selective forwarding unit: one binary, one UDP port, every core. It keeps the REST
+//! contract of the call service that it replaces, so `mediasoup-client` works unchanged.
+//!
+//! This page is the map; each module's page says what it owns, who calls it and what always holds.
+//!
+//! ## Threads and lanes
+//!
+//! ```text
+//!                 REST · SSE · metrics · OpenAPI
+//!                              │
+//!              control thread (tokio): api, control, events
+//!                   │ Command                ▲ answers, Event, Report
+//!                   ▼  (lanes: bounded, lock-free, eventfd wake)
+//!        ┌────── shard 0 ──────┐     ┌────── shard 1 ──────┐ … one per core, pinned
+//!        │ UDP + TCP sockets   │◄───►│ UDP + TCP sockets   │    the same port for all
+//!        │ Engine (sans-I/O)   │     │ Engine              │    ◄─► misdirected datagrams
+//!        └─────────────────────┘     └─────────────────────┘
+//! ```
+//!
+//! * A **shard** is one pinned thread on a glommio executor (a plain thread where io_uring is
+//!   refused) with one socket in a `SO_REUSEPORT` group and one [`Engine`](engine::Engine). It
+//!   shares no mutable state and waits for no other thread.
+//! * An **engine** does no I/O: datagrams, commands and `now` go in; datagrams, events and the next
+//!   deadline come out ([`Machine`](engine::machine::Machine)). Production, simulation and benches
+//!   run the same one.
+//! * The **control thread** decides everything that is not per packet and is never on a packet's way.
+//! * A **[lane]** full of commands refuses with 503; full of misdirected datagrams it drops and
+//!   counts; full of events it counts what is lost, and the control thread asks for an inventory.
+//!
+//! ## The life of a packet
+//!
+//! [`Shard::turn`](shard::Shard::turn) (wait, read `now` once, receive, route, send) →
+//! [`handle_datagrams`](engine::machine::Machine::handle_datagrams) →
+//! [`Demux::transport_at`](engine::demux::Demux::transport_at) →
+//! [`SrtpOpener::open_rtp`](engine::srtp::SrtpOpener::open_rtp), straight into a slot of the stream's
+//! [`PacketRing`](engine::ring::PacketRing) → `router`: every consumer of a stream that brought
+//! something becomes due → [`poll_transmit`](engine::machine::Machine::poll_transmit), receiver by
+//! receiver: layer gate, [`SeqRewriter::forward`](engine::rewrite::SeqRewriter::forward),
+//! [`EgressHeader::write`](engine::rtp::EgressHeader::write) →
+//! [`SrtpSealer::seal_rtp`](engine::srtp::SrtpSealer::seal_rtp) from the ring into the
+//! [`TransmitBatch`](engine::io::TransmitBatch): the only copy of the payload → one `sendmmsg` whose
+//! messages are trains.
+//!
+//! ## The life of a command
+//!
+//! A handler of [`api`] parses into domain types and calls one method of
+//! [`Control`](control::Control) → [`placement`](control::placement) names the shard of a new room →
+//! [`Dispatcher::call`](control::dispatcher::Dispatcher::call) → lane → the shard's turn →
+//! [`handle_command`](engine::machine::Machine::handle_command) →
+//! [`Reply`](control::command::Reply) or [`Refusal`](control::command::Refusal) → status and body.
+//! What a shard tells by itself, an [`Event`](control::command::Event), changes the registry and goes
+//! into the room's log ([`events`]), which Server-Sent Events read.
+//!
+//! ## What always holds
+//!
+//! 1. Nothing but STUN is taken from an address that ICE has not validated.
+//! 2. `str0m` sees neither STUN nor media nor keys: it does DTLS. One function touches an `Rtc`, and
+//!    a panic inside ends that transport alone; any other panic on a shard ends the process.
+//! 3. One SRTP packet index is never used for two different packets.
+//! 4. A video consumer starts, and resumes after any switch, with a key frame; its sequence numbers
+//!    have no gap but for packets lost on their way to us.
+//! 5. Nothing is allocated between receiving and sending a media packet.
+//! 6. Everything that grows has a bound in [`limits`].
+//!
+//! ## Where this differs from the first design
+//!
+//! * STUN is answered by our own code: `str0m`'s parser indexes past the end of malformed messages
+//!   and does not know renomination. `str0m` gets one synthetic address pair and no SRTP keys at all
+//!   (instead of random ones), so it can neither seal nor open media.
+//! * Answers, events and reports of a shard share one lane, so that their order is the order of
+//!   happening; a command is taken only while its answer has room.
+//! * A train is formed wherever consecutive datagrams for one receiver have equal sizes; nothing pads
+//!   sizes to be equal yet.
 
 pub mod api;
 pub mod config;

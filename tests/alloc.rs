@@ -14,7 +14,6 @@ use ringcast::engine::srtp::SrtpProfile;
 mod media;
 #[cfg(test)]
 #[path = "suite/sim/params.rs"]
-#[expect(dead_code, reason = "the simulator uses more of it")]
 mod params;
 #[cfg(test)]
 #[path = "suite/sim/raw.rs"]

@@ -1,7 +1,7 @@
 //! The HTTP face of the control plane.
 //!
 //! Called by the node: [`serve`] runs on the control thread until told to stop. Every handler
-//! parses its request into domain types, calls one method of [`Control`](crate::control::Control),
+//! parses its request into domain types, calls one method of [`Control`],
 //! and maps one result. Invariants: every refusal wears the envelope of [`error`]; nothing a client
 //! sends leads to a 500; no body over 256 KiB is read. It knows no shard and no engine.
 

@@ -35,7 +35,7 @@ impl Engine {
             Command::ConnectTransport(command) => self.connect_transport(now, &command),
             Command::CloseTransport(id) => {
                 if let Some(key) = self.transport_ids.get(&id).copied() {
-                    self.remove_transport(key);
+                    self.remove_transport(now, key);
                 }
                 Ok(Reply::Done)
             }
@@ -43,7 +43,7 @@ impl Engine {
             Command::PauseProducer(id, paused) => self.pause_producer(now, id, paused),
             Command::CloseProducer(id) => {
                 if let Some(key) = self.producer_ids.get(&id).copied() {
-                    self.remove_producer(key);
+                    self.remove_producer(now, key);
                 }
                 Ok(Reply::Done)
             }
@@ -284,11 +284,11 @@ impl Engine {
     }
 
     /// Closes a transport with all it carries.
-    pub(super) fn remove_transport(&mut self, key: TransportKey) {
+    pub(super) fn remove_transport(&mut self, now: Instant, key: TransportKey) {
         let Some(transport) = self.transports.get(key) else { return };
         let (producers, consumers) = (transport.producers.clone(), transport.consumers.clone());
         for producer in producers {
-            self.remove_producer(producer);
+            self.remove_producer(now, producer);
         }
         for consumer in consumers {
             self.remove_consumer(consumer);
@@ -308,7 +308,7 @@ impl Engine {
         self.timers.disarm(&crate::engine::TimerKey::Transport(key));
     }
 
-    fn remove_producer(&mut self, key: ProducerKey) {
+    fn remove_producer(&mut self, now: Instant, key: ProducerKey) {
         let Some(producer) = self.producers.remove(key) else { return };
         self.producer_ids.remove(&producer.id);
         for consumer in &producer.consumers {
@@ -322,7 +322,7 @@ impl Engine {
         if let Some(transport) = self.transports.get_mut(producer.transport) {
             transport.listener.remove(key);
             transport.producers.retain(|other| *other != key);
-            transport.incoming.unroute(|route| producer.streams.contains(&route.stream));
+            transport.incoming.unroute(now, |route| producer.streams.contains(&route.stream));
         }
     }
 

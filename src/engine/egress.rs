@@ -1,6 +1,7 @@
 //! Datagrams that leave: per transport, all that is due, sealed straight into the lent batch.
 //!
-//! Called by the shard through [`Engine::poll_transmit`] after each batch and timeout. Fan-out goes
+//! Called by the shard, through [`poll_transmit`](super::machine::Machine::poll_transmit), after
+//! each batch and timeout. Fan-out goes
 //! receiver by receiver, so that consecutive packets for one receiver form a train. Nothing is
 //! allocated per packet; what finds no room in the batch stays where it is and goes into the next.
 
@@ -283,7 +284,7 @@ impl Consumer {
         }
     }
 
-    /// Sends again what the receiver asked for: over RTX, or as it was where RTX was not negotiated.
+    /// Sends again what the receiver asked for: over RTX, or as it was where there is no RTX.
     fn repair(
         &mut self,
         streams: &SlotMap<StreamKey, Stream>,

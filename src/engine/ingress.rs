@@ -106,6 +106,10 @@ fn accept_media(
     let srtp = transport.srtp.as_ref().ok_or(Discard::NoKeys)?;
     let incoming = transport.incoming.entry(packet.view.ssrc).ok_or(Discard::UnknownStream)?;
     let codec = media_codec(stream, packet.view.payload_type)?;
+    if stream.ssrc != Some(packet.view.ssrc) {
+        // The sender has taken another SSRC for this encoding since.
+        return Err(Discard::UnknownStream);
+    }
     let mut slot = stream.ring.push_slot(packet.now);
     let opened = srtp.opener.open_rtp(
         &mut incoming.context,
@@ -220,17 +224,18 @@ fn open_aside(
     let header_len = packet.view.header_len();
     let ssrc = packet.view.ssrc;
     if let Some(incoming) = transport.incoming.entry(ssrc) {
+        incoming.heard = packet.now;
         let context = &mut incoming.context;
         return Ok(srtp.opener.open_rtp(context, packet.bytes, header_len, scratch)?.len);
     }
-    if transport.incoming.is_full() {
-        return Err(Discard::TooManyStreams);
-    }
-    let mut incoming = Incoming::default();
+    let mut incoming = Incoming::new(packet.now);
     let context = &mut incoming.context;
     let opened = srtp.opener.open_rtp(context, packet.bytes, header_len, scratch)?;
-    transport.incoming.insert(ssrc, incoming);
-    Ok(opened.len)
+    if transport.incoming.insert(ssrc, incoming) {
+        Ok(opened.len)
+    } else {
+        Err(Discard::TooManyStreams)
+    }
 }
 
 fn note_hints(incoming: &mut Incoming, extensions: &Extensions) {

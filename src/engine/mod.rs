@@ -253,7 +253,7 @@ impl Engine {
                     self.counters.faults += 1;
                 }
                 self.tell(Event::TransportClosed { transport: id, reason });
-                self.remove_transport(key);
+                self.remove_transport(now, key);
             }
         }
     }

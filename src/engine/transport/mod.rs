@@ -34,8 +34,10 @@ pub struct Srtp {
 }
 
 /// An incoming SSRC that was authenticated.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Incoming {
+    /// When it was last heard, as long as its packets go nowhere; else when its route was found.
+    pub heard: Instant,
     /// Its rollover counter and replay window.
     pub context: OpenContext,
     /// Where its packets go; `None` while no producer claims it.
@@ -48,7 +50,24 @@ pub struct Incoming {
     pub repaired_rid: Option<Token>,
 }
 
-/// The SSRCs that a transport receives, bounded.
+impl Incoming {
+    /// An SSRC of which nothing was opened yet.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self {
+            heard: now,
+            context: OpenContext::default(),
+            route: None,
+            mid: None,
+            rid: None,
+            repaired_rid: None,
+        }
+    }
+}
+
+/// The SSRCs that a transport receives, bounded. When there is no room, the one that has gone
+/// nowhere for longest makes it: a client that starts and stops its camera for days takes new
+/// numbers each time, and must not go unheard.
 #[derive(Debug, Default)]
 pub struct IncomingTable(HashMap<u32, Incoming>);
 
@@ -58,25 +77,25 @@ impl IncomingTable {
         self.0.get_mut(&ssrc)
     }
 
-    /// True when another SSRC has no room.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.0.len() >= SRTP_CONTEXTS_PER_TRANSPORT_MAX
-    }
-
-    /// Remembers an authenticated SSRC.
-    pub fn insert(&mut self, ssrc: u32, incoming: Incoming) {
-        if !self.is_full() {
-            self.0.insert(ssrc, incoming);
+    /// Remembers an authenticated SSRC; false when all there is room for have somewhere to go.
+    pub fn insert(&mut self, ssrc: u32, incoming: Incoming) -> bool {
+        if self.0.len() >= SRTP_CONTEXTS_PER_TRANSPORT_MAX {
+            let unrouted = self.0.iter().filter(|(_, other)| other.route.is_none());
+            let oldest = unrouted.min_by_key(|(_, other)| other.heard).map(|(ssrc, _)| *ssrc);
+            let Some(oldest) = oldest else { return false };
+            self.0.remove(&oldest);
         }
+        self.0.insert(ssrc, incoming);
+        true
     }
 
     /// Forgets the routes that `gone` says lead nowhere any more; their contexts stay, because the
     /// sender's rollover counters go on.
-    pub fn unroute(&mut self, gone: impl Fn(&Route) -> bool) {
+    pub fn unroute(&mut self, now: Instant, gone: impl Fn(&Route) -> bool) {
         for incoming in self.0.values_mut() {
             if incoming.route.as_ref().is_some_and(&gone) {
                 incoming.route = None;
+                incoming.heard = now;
             }
         }
     }
@@ -183,5 +202,41 @@ impl Transport {
     pub fn next_deadline(&self) -> Option<Instant> {
         let feedback = self.feedback.as_ref().and_then(TwccReceiver::next_deadline);
         [self.connection.poll_timeout(), self.next_report, feedback].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use slotmap::SlotMap;
+
+    use super::*;
+    use crate::engine::StreamKey;
+    use crate::engine::listener::Role;
+
+    #[test]
+    fn a_new_ssrc_takes_the_place_of_the_one_that_went_nowhere_for_longest() {
+        let mut streams: SlotMap<StreamKey, ()> = SlotMap::with_key();
+        let route = Route { stream: streams.insert(()), role: Role::Media };
+        let start = crate::engine::test_instant();
+        let at = |ssrc: u32| start + Duration::from_millis(u64::from(ssrc));
+        let mut table = IncomingTable::default();
+        let last = u32::try_from(SRTP_CONTEXTS_PER_TRANSPORT_MAX).unwrap();
+        for ssrc in 0..last {
+            let routed = (ssrc != 5 && ssrc != 9).then_some(route);
+            assert!(table.insert(ssrc, Incoming { route: routed, ..Incoming::new(at(ssrc)) }));
+        }
+        let newer = |table: &mut IncomingTable, ssrc: u32| {
+            table.insert(ssrc, Incoming { route: Some(route), ..Incoming::new(at(ssrc)) })
+        };
+        assert!(newer(&mut table, last));
+        assert!(table.entry(5).is_none() && table.entry(9).is_some());
+        assert!(newer(&mut table, last + 1));
+        assert!(table.entry(9).is_none());
+        assert!(!newer(&mut table, last + 2), "all the others are in use");
+        table.unroute(at(last + 3), |gone| *gone == route);
+        assert!(newer(&mut table, last + 2));
+        assert_eq!(table.0.len(), SRTP_CONTEXTS_PER_TRANSPORT_MAX);
     }
 }

@@ -67,12 +67,15 @@ impl Engine {
         let extensions = Extensions::parse(&view, &transport.receive_ids);
         let packet = Packet { now, view, bytes, extensions };
         let known = transport.incoming.entry(view.ssrc).and_then(|incoming| incoming.route);
-        let outcome = match known {
-            Some(Route { stream, role: Role::Media }) => {
-                let stream_state = self.streams.get_mut(stream).ok_or(Discard::UnknownStream)?;
-                accept_media(&mut self.counters, transport, stream, stream_state, &packet)
+        let current = known
+            .filter(|route| route.role == Role::Media)
+            .and_then(|route| Some((route.stream, self.streams.get_mut(route.stream)?)))
+            .filter(|(_, stream)| stream.ssrc == Some(view.ssrc));
+        let outcome = match current {
+            Some((stream, state)) => {
+                accept_media(&mut self.counters, transport, stream, state, &packet)
             }
-            _ => {
+            None => {
                 let scratch = &mut self.scratch;
                 accept_other(&mut self.counters, transport, &mut self.streams, scratch, &packet)
             }
@@ -92,7 +95,7 @@ impl Engine {
     }
 }
 
-/// A packet of a known media SSRC: the path of nearly all.
+/// A packet of the SSRC that a stream has now: the path of nearly all.
 fn accept_media(
     counters: &mut Counters,
     transport: &mut Transport,
@@ -178,7 +181,7 @@ fn media_codec(stream: &Stream, payload_type: u8) -> Result<CodecEntry, Discard>
     if entry.codec == Codec::Rtx { Err(Discard::UnknownPayloadType) } else { Ok(*entry) }
 }
 
-/// A packet of an SSRC that is new, unclaimed, or repair: opened into scratch space first.
+/// A packet of an SSRC that is new, unclaimed, left, or repair: opened into scratch space first.
 fn accept_other(
     counters: &mut Counters,
     transport: &mut Transport,
@@ -193,11 +196,18 @@ fn accept_other(
     let payload = unpadded_payload(plain, packet.view.has_padding).ok_or(Discard::RtpMalformed)?;
     let incoming = transport.incoming.entry(packet.view.ssrc).ok_or(Discard::TooManyStreams)?;
     note_hints(incoming, &packet.extensions);
-    let route = match incoming.route {
+    let known = incoming.route;
+    let route = match known {
         Some(route) => route,
         None => resolve(transport, packet).ok_or(Discard::UnknownStream)?,
     };
     let stream = streams.get_mut(route.stream).ok_or(Discard::UnknownStream)?;
+    // Late packets of an SSRC that the sender has left: only when the other one fell silent has it
+    // come back.
+    let left = known.is_some() && stream.ssrc.is_some_and(|ssrc| ssrc != packet.view.ssrc);
+    if route.role == Role::Media && left && stream.activity.is_active(packet.now) {
+        return Err(Discard::UnknownStream);
+    }
     match route.role {
         Role::Media => accept_first(transport, route, stream, packet, payload),
         Role::Rtx => accept_repair(route, stream, packet, payload),

@@ -304,12 +304,16 @@ fn accept_repair(
     let codec = media_codec(stream, repeats)?;
     let original = u16::from_be_bytes(*seq);
     let seq = stream.extend(original).ok_or(Discard::Padding)?;
-    // Senders probe with repeated packets that nobody asked for: those we have already.
     let nack = stream.nack.as_mut().ok_or(Discard::Padding)?;
-    let outcome = nack.handle_packet(packet.now, original, false);
-    if !matches!(outcome, NackOutcome::Filled { .. }) {
-        return Err(Discard::Padding);
+    match nack.handle_packet(packet.now, original, false) {
+        // Senders probe with repeated packets that nobody asked for: those we have already.
+        NackOutcome::Unlisted => return Err(Discard::Padding),
+        // Or have not: the original was lost a moment ago, and nothing behind it told us yet. It
+        // counts as heard from now on, and would never be asked for.
+        NackOutcome::Newest | NackOutcome::Filled { .. } => {}
+        NackOutcome::Overflow => stream.key_frames.request(packet.now),
     }
+    stream.highest = stream.highest.max(Some(seq));
     if stream.paused {
         return Err(Discard::Paused);
     }

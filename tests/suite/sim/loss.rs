@@ -83,6 +83,8 @@ fn a_copy_that_comes_before_its_loss_is_known_stands_for_the_original() {
             marker: true,
             index: if repeated { index } else { u64::from(seq) },
             timestamp: 3_000 * u32::from(seq),
+            mid: None,
+            padding: 0,
             transport_seq: None,
             payload: if repeated { &copy } else { &copy[2..] },
         };

@@ -246,7 +246,10 @@ fn announced(config: &Config) -> Vec<String> {
     }
     let specific: Vec<IpAddr> =
         config.media_listen.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
-    let addresses = if specific.is_empty() { own_addresses() } else { specific };
+    let mut addresses = if specific.is_empty() { own_addresses() } else { specific };
+    if !config.media_listen.iter().any(IpAddr::is_ipv6) {
+        addresses.retain(IpAddr::is_ipv4);
+    }
     if addresses.iter().all(is_private) {
         tracing::warn!(
             "only private addresses are announced; clients elsewhere need --announce with the \

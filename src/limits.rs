@@ -317,6 +317,10 @@ pub const TCP_READ_BYTES: usize = 64 * 1024;
 /// Events of one room kept for readers that reconnect.
 pub const ROOM_LOG_EVENTS_MAX: usize = 1024;
 
+/// Bytes of one room's events kept for readers that reconnect: some 500 common events, or 64 with
+/// the largest `appData`.
+pub const ROOM_LOG_BYTES_MAX: usize = 256 * 1024;
+
 /// Age of a room event kept for readers that reconnect.
 pub const ROOM_LOG_AGE_MAX: Duration = Duration::from_secs(300);
 

@@ -20,6 +20,7 @@ mod life;
 mod loss;
 mod pause;
 mod reports;
+mod review;
 mod sequence;
 mod simulcast;
 mod wires;

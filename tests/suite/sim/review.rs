@@ -1,0 +1,68 @@
+//! Rare orders of events that a reviewer thought of: each of these once went wrong.
+
+use ringcast::control::command::{Command, Event};
+use ringcast::engine::io::Path;
+use ringcast::engine::machine::Machine;
+use ringcast::engine::srtp::SrtpProfile;
+
+use super::media::Codec;
+use super::raw::RawPacket;
+use super::room::{Camera, Feed, Peer, Room, View, ms, secs};
+
+fn asked(room: &Room, feed: &Feed, since: std::time::Instant) -> usize {
+    room.seats[feed.peer.0].stock().asked.iter().filter(|(at, ..)| *at >= since).count()
+}
+
+#[test]
+fn nobody_asks_for_key_frames_of_an_encoding_that_was_given_up() {
+    let mut room = Room::new(201);
+    let alice = room.publisher();
+    let bob = room.subscriber();
+    let camera = room.produce(alice, &Camera { rids: vec!["q", "h"], ..Camera::new(Codec::Vp8) });
+    let picture = room.consume(bob, &camera);
+    // The higher encoding never answers a request, and ends while it is waited for.
+    room.source_mut(&camera, 1).deaf_for = usize::MAX;
+    room.start(&camera);
+    room.run_for(secs(6));
+    room.stop(&camera, 1);
+    room.run_for(secs(3));
+    let since = room.now;
+    room.run_for(secs(5));
+    assert!(room.heard(&picture).len() > 100);
+    assert_eq!(asked(&room, &camera, since), 0);
+}
+
+/// One packet by hand: VP8 with a frame of its own, named by its last byte.
+struct ByHand {
+    ssrc: u32,
+    index: u64,
+    timestamp: u32,
+    begins_key_frame: bool,
+    name: u8,
+}
+
+impl ByHand {
+    fn arrive(&self, room: &mut Room, peer: Peer) {
+        let partition = if self.begins_key_frame { 0x90 } else { 0x80 };
+        let frame = if self.begins_key_frame { 0x10 } else { 0x11 };
+        let packet = RawPacket {
+            ssrc: self.ssrc,
+            payload_type: 96,
+            marker: false,
+            index: self.index,
+            timestamp: self.timestamp,
+            // MID "0".
+            transport_seq: Some((4, 0x3000)),
+            payload: &[partition, 0x80, 0x80, 1, frame, self.name],
+        };
+        let bytes = room.seats[peer.0].raw().seal(&packet);
+        let path = room.seats[peer.0].path();
+        room.inject(path, &bytes);
+    }
+}
+
+fn names(room: &Room, view: &View) -> Vec<u8> {
+    room.heard(view).iter().map(|heard| *heard.payload.last().unwrap()).collect()
+}
+
+const AES_128: SrtpProfile = SrtpProfile::AeadAes128Gcm;

@@ -200,7 +200,10 @@ fn accept_other(
     let stream = streams.get_mut(route.stream).ok_or(Discard::UnknownStream)?;
     match route.role {
         Role::Media => accept_first(transport, route, stream, packet, payload),
-        Role::Rtx => accept_repair(route, stream, packet, payload),
+        Role::Rtx => {
+            incoming_route(transport, packet, route);
+            accept_repair(route, stream, packet, payload)
+        }
     }
 }
 
@@ -234,7 +237,7 @@ fn note_hints(incoming: &mut Incoming, extensions: &Extensions) {
     incoming.repaired_rid = extensions.repaired_rid.or(incoming.repaired_rid);
 }
 
-/// Asks the listener, and remembers its answer.
+/// Asks the listener.
 fn resolve(transport: &mut Transport, packet: &Packet<'_>) -> Option<Route> {
     let incoming = transport.incoming.entry(packet.view.ssrc)?;
     let text = |token: &Option<Token>| -> Option<Token> { *token };
@@ -247,9 +250,13 @@ fn resolve(transport: &mut Transport, packet: &Packet<'_>) -> Option<Route> {
         rid: rid.as_ref().and_then(Token::as_str),
         repaired_rid: repaired.as_ref().and_then(Token::as_str),
     };
-    let route = transport.listener.resolve(&hints)?;
-    transport.incoming.entry(packet.view.ssrc)?.route = Some(route);
-    Some(route)
+    transport.listener.resolve(&hints)
+}
+
+fn incoming_route(transport: &mut Transport, packet: &Packet<'_>, route: Route) {
+    if let Some(incoming) = transport.incoming.entry(packet.view.ssrc) {
+        incoming.route = Some(route);
+    }
 }
 
 /// The first packet of an SSRC that its stream takes.
@@ -281,6 +288,8 @@ fn accept_first(
     Ok(Arrived { stream: route.stream, awoke: true, restarted })
 }
 
+    // Not before its payload type was found good: from here on the stream is this SSRC's.
+    incoming.route = Some(route);
 /// A retransmission (RFC 4588 §4): the original number, then the original payload.
 fn accept_repair(
     route: Route,

@@ -66,3 +66,28 @@ fn names(room: &Room, view: &View) -> Vec<u8> {
 }
 
 const AES_128: SrtpProfile = SrtpProfile::AeadAes128Gcm;
+
+#[test]
+fn a_stream_whose_first_packet_has_an_unknown_payload_type_is_still_heard() {
+    let mut room = Room::new(202);
+    let alice = room.raw_peer(AES_128);
+    let bob = room.raw_peer(AES_128);
+    let camera = room.produce(alice, &Camera::new(Codec::Vp8));
+    let picture = room.consume(bob, &camera);
+    let ssrc = room.source(&camera, 0).setup.ssrc;
+    let packet = RawPacket {
+        ssrc,
+        payload_type: 126,
+        marker: false,
+        index: 999,
+        timestamp: 0,
+        transport_seq: None,
+        payload: &[1],
+    };
+    let bytes = room.seats[alice.0].raw().seal(&packet);
+    let path = room.seats[alice.0].path();
+    room.inject(path, &bytes);
+    room.start(&camera);
+    room.run_for(secs(1));
+    assert!(room.heard(&picture).len() > 30);
+}

@@ -78,7 +78,7 @@ impl Engine {
             }
         };
         // A packet that was authenticated counts for feedback, whatever became of it.
-        if !matches!(outcome, Err(Discard::Authentication | Discard::Replayed))
+        if is_authentic(&outcome)
             && let Some(feedback) = &mut transport.feedback
             && let Some(seq) = packet.extensions.transport_cc
         {
@@ -92,6 +92,21 @@ impl Engine {
     }
 }
 
+/// True when the packet passed authentication, whatever became of it then.
+pub(super) fn is_authentic(outcome: &Result<Arrived, Discard>) -> bool {
+    match outcome {
+        Ok(_) => true,
+        Err(discard) => matches!(
+            discard,
+            Discard::Paused
+                | Discard::Padding
+                | Discard::UnknownStream
+                | Discard::UnknownPayloadType
+                | Discard::TooManyStreams
+        ),
+    }
+}
+
 /// A packet of a known media SSRC: the path of nearly all.
 fn accept_media(
     counters: &mut Counters,
@@ -102,11 +117,8 @@ fn accept_media(
 ) -> Result<Arrived, Discard> {
     let srtp = transport.srtp.as_ref().ok_or(Discard::NoKeys)?;
     let incoming = transport.incoming.entry(packet.view.ssrc).ok_or(Discard::UnknownStream)?;
-    let codec = media_codec(stream, packet.view.payload_type)?;
-    if stream.ssrc != Some(packet.view.ssrc) {
-        // The sender has taken another SSRC for this encoding since.
-        return Err(Discard::UnknownStream);
-    }
+    let codec = media_codec(stream, packet.view.payload_type);
+    let is_current = stream.ssrc == Some(packet.view.ssrc);
     let mut slot = stream.ring.push_slot(packet.now);
     let opened = srtp.opener.open_rtp(
         &mut incoming.context,
@@ -116,6 +128,11 @@ fn accept_media(
     )?;
     counters.packets_in += 1;
     counters.bytes_in += packet.bytes.len() as u64;
+    if !is_current {
+        // The sender has taken another SSRC for this encoding since.
+        return Err(Discard::UnknownStream);
+    }
+    let codec = codec?;
     let seq = stream.seq_base + opened.index;
     stream.reception.handle_packet(packet.now, opened.index, packet.view.timestamp);
     stream.highest = stream.highest.max(Some(seq));
@@ -134,7 +151,8 @@ fn accept_media(
     } else {
         codec::inspect(codec.codec, payload, descriptor.as_ref())
     };
-    let awoke = !stream.activity.is_active(packet.now);
+    // Padding alone is no sign of life: it would awake the stream with each packet.
+    let awoke = len > 0 && !stream.activity.is_active(packet.now);
     slot.commit(meta(packet, seq, codec.room_payload_type, info), len);
     note_seq(stream, packet, info.key_frame);
     note_media(stream, packet.now, len, info);
@@ -270,6 +288,8 @@ fn accept_first(
     let codec = media_codec(stream, packet.view.payload_type)?;
     let incoming = transport.incoming.entry(packet.view.ssrc).ok_or(Discard::UnknownStream)?;
     let index = incoming.context.highest().ok_or(Discard::UnknownStream)?;
+    // Not before its payload type was found good: from here on the stream is this SSRC's.
+    incoming.route = Some(route);
     let restarted = stream.adopt(packet.view.ssrc);
     let seq = stream.seq_base + index;
     stream.reception.handle_packet(packet.now, index, packet.view.timestamp);
@@ -288,8 +308,6 @@ fn accept_first(
     Ok(Arrived { stream: route.stream, awoke: true, restarted })
 }
 
-    // Not before its payload type was found good: from here on the stream is this SSRC's.
-    incoming.route = Some(route);
 /// A retransmission (RFC 4588 §4): the original number, then the original payload.
 fn accept_repair(
     route: Route,

@@ -184,7 +184,7 @@ impl Engine {
         match class {
             PacketClass::Rtp => {
                 let arrived = self.handle_rtp(now, key, bytes);
-                self.follow_address(now, key, path, arrived.is_ok());
+                self.follow_address(now, key, path, ingress::is_authentic(&arrived));
                 self.note_arrival(now, arrived?);
                 Ok(())
             }

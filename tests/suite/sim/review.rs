@@ -91,3 +91,26 @@ fn a_stream_whose_first_packet_has_an_unknown_payload_type_is_still_heard() {
     room.run_for(secs(1));
     assert!(room.heard(&picture).len() > 30);
 }
+
+#[test]
+fn a_packet_that_is_not_authentic_is_not_told_in_feedback() {
+    let mut room = Room::new(209);
+    let alice = room.raw_peer(AES_128);
+    let camera = room.produce(alice, &Camera::new(Codec::Vp8));
+    room.start(&camera);
+    room.run_for(ms(200));
+    let ssrc = room.source(&camera, 0).setup.ssrc.to_be_bytes();
+    let mut forged = vec![0x90, 126, 0, 1, 0, 0, 0, 0];
+    forged.extend(ssrc);
+    forged.extend([0xbe, 0xde, 0, 1, 3 << 4 | 1, 0, 7, 0]);
+    forged.extend([0; 40]);
+    let path = room.seats[alice.0].path();
+    room.inject(path, &forged);
+    room.run_for(secs(1));
+    let feedback = room.seats[alice.0]
+        .raw()
+        .rtcp
+        .iter()
+        .filter(|(_, rtcp)| [rtcp[0] & 0x1f, rtcp[1]] == [15, 205]);
+    assert_eq!(feedback.count(), 0);
+}

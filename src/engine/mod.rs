@@ -226,12 +226,15 @@ impl Engine {
         let Some(transport) = self.transports.get_mut(key) else { return };
         let id = transport.id;
         match event {
-            ConnectionEvent::IceState(state, selected) => self.tell(Event::IceState {
-                transport: id,
-                state,
-                remote: selected.map(|path| path.remote),
-                tcp: selected.is_some_and(|path| path.protocol == io::Protocol::Tcp),
-            }),
+            ConnectionEvent::IceState(state, selected) => {
+                self.tell(Event::IceState {
+                    transport: id,
+                    state,
+                    remote: selected.map(|path| path.remote),
+                    tcp: selected.is_some_and(|path| path.protocol == io::Protocol::Tcp),
+                });
+                self.start_idle_consumers(now, key);
+            }
             ConnectionEvent::DtlsState(state, cipher) => {
                 self.tell(Event::DtlsState { transport: id, state, cipher });
             }
@@ -279,7 +282,19 @@ impl Engine {
         self.start_consumers(now, &consumers);
     }
 
-    /// An authentic media packet from another validated address of the client: it may have moved.
+    /// What could not begin for want of an address (all TCP connections had ended) begins now.
+    fn start_idle_consumers(&mut self, now: Instant, key: TransportKey) {
+        let Some(transport) = self.transports.get(key).filter(|t| t.can_send()) else { return };
+        let is_idle = |key: &ConsumerKey| {
+            let consumer = self.consumers.get(*key);
+            consumer.is_some_and(|c| c.playing.is_none() && c.awaiting.is_none())
+        };
+        let idle: Vec<_> = transport.consumers.iter().copied().filter(is_idle).collect();
+        self.start_consumers(now, &idle);
+    }
+
+    /// An authentic media packet of the client: from another validated address than the selected
+    /// one it may tell of a move, from the selected one that there was none.
     fn follow_address(&mut self, now: Instant, key: TransportKey, path: Path, authentic: bool) {
         let Some(transport) = self.transports.get_mut(key) else { return };
         if authentic && transport.connection.selected() != Some(path) {

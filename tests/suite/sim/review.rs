@@ -93,6 +93,29 @@ fn a_stream_whose_first_packet_has_an_unknown_payload_type_is_still_heard() {
 }
 
 #[test]
+fn a_consumer_made_while_its_transport_has_no_address_begins_when_there_is_one() {
+    let mut room = Room::new(203);
+    let alice = room.raw_peer(AES_128);
+    let bob = room.raw_peer(AES_128);
+    let camera = room.produce(alice, &Camera::new(Codec::Vp8));
+    let microphone = room.produce(alice, &Camera::new(Codec::Opus));
+    room.start(&camera);
+    room.start(&microphone);
+    room.run_for(secs(1));
+    // As when a TCP connection ends, before the client has made another.
+    let path = room.seats[bob.0].path();
+    room.engine.handle_path_closed(room.now, path);
+    let picture = room.consume(bob, &camera);
+    let sound = room.consume(bob, &microphone);
+    room.run_for(secs(5));
+    // What its PLI would do; a raw client sends none.
+    room.source_mut(&camera, 0).wants_key = true;
+    room.run_for(secs(2));
+    assert!(room.heard(&picture).len() > 30);
+    assert!(room.heard(&sound).len() > 30);
+}
+
+#[test]
 fn a_packet_that_is_not_authentic_is_not_told_in_feedback() {
     let mut room = Room::new(209);
     let alice = room.raw_peer(AES_128);

@@ -296,11 +296,12 @@ impl Engine {
     /// An authentic media packet of the client: from another validated address than the selected
     /// one it may tell of a move, from the selected one that there was none.
     fn follow_address(&mut self, now: Instant, key: TransportKey, path: Path, authentic: bool) {
-        let Some(transport) = self.transports.get_mut(key) else { return };
-        if authentic && transport.connection.selected() != Some(path) {
-            // Only a selected address that fell silent is left; a refusal says it is not validated,
-            // which the demultiplexer excludes.
-            let _ = transport.connection.handle_media_path(now, &path);
+        let Some(transport) = self.transports.get_mut(key).filter(|_| authentic) else { return };
+        let elsewhere = transport.connection.selected() != Some(path);
+        // Only a selected address that fell silent is left; a refusal says it is not validated,
+        // which the demultiplexer excludes.
+        let _ = transport.connection.handle_media_path(now, &path);
+        if elsewhere {
             self.settle_transport(now, key);
         }
     }

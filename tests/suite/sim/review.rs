@@ -116,6 +116,29 @@ fn a_consumer_made_while_its_transport_has_no_address_begins_when_there_is_one()
 }
 
 #[test]
+fn a_straggler_from_an_address_that_was_left_does_not_bring_it_back() {
+    let mut room = Room::new(204);
+    let alice = room.raw_peer(AES_128);
+    let camera = room.produce(alice, &Camera::new(Codec::Vp8));
+    room.start(&camera);
+    room.run_for(secs(1));
+    let left: Path = room.seats[alice.0].path();
+    room.seat(alice).public.set_port(6000);
+    let check = room.seats[alice.0].raw().ice_check();
+    room.seat(alice).raw_mut().send(check);
+    room.run_for(secs(1));
+    let straggler = room.seat(alice).raw_mut().seal_rtcp(&[0x80, 201, 0, 1, 0, 0, 0, 1]);
+    let since = room.now;
+    room.inject(left, &straggler);
+    room.run_for(secs(1));
+    let moves = room
+        .events
+        .iter()
+        .filter(|(at, event)| *at >= since && matches!(event, Event::IceState { .. }));
+    assert_eq!(moves.count(), 0, "media still comes from the new address");
+}
+
+#[test]
 fn a_packet_that_is_not_authentic_is_not_told_in_feedback() {
     let mut room = Room::new(209);
     let alice = room.raw_peer(AES_128);

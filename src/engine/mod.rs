@@ -206,8 +206,21 @@ impl Engine {
                     _ => {}
                 }
                 self.settle_transport(now, key);
+                if handled.is_ok() {
+                    self.keep_path(path, key);
+                }
                 handled
             }
+        }
+    }
+
+    /// An address whose owner was heard on it by ICE is its own, even if another transport took it
+    /// in between (a NAT gave it away and back, or somebody forged it).
+    fn keep_path(&mut self, path: Path, key: TransportKey) {
+        if self.demux.transport_at(&path) != Some(key)
+            && self.transports.get(key).is_some_and(|t| t.connection.is_validated(&path))
+        {
+            self.demux.insert_path(path, key);
         }
     }
 

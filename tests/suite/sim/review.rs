@@ -139,6 +139,26 @@ fn a_straggler_from_an_address_that_was_left_does_not_bring_it_back() {
 }
 
 #[test]
+fn an_address_that_another_transport_took_comes_back_with_its_owners_next_check() {
+    let mut room = Room::new(205);
+    let alice = room.raw_peer(AES_128);
+    let bob = room.raw_peer(AES_128);
+    let eve = room.raw_peer(AES_128);
+    let camera = room.produce(alice, &Camera::new(Codec::Vp8));
+    let picture = room.consume(bob, &camera);
+    room.start(&camera);
+    room.run_for(secs(1));
+    let check = room.seats[eve.0].raw().ice_check();
+    let path = room.seats[alice.0].path();
+    room.inject(path, &check);
+    room.run_for(secs(6));
+    room.source_mut(&camera, 0).wants_key = true;
+    room.run_for(secs(1));
+    let last = room.heard(&picture).last().unwrap().at;
+    assert!(room.now - last < ms(100), "silent for {:?}", room.now - last);
+}
+
+#[test]
 fn a_packet_that_is_not_authentic_is_not_told_in_feedback() {
     let mut room = Room::new(209);
     let alice = room.raw_peer(AES_128);

@@ -340,9 +340,9 @@ impl Engine {
                 if let Some(transport) = self.transports.get_mut(key) {
                     transport.connection.handle_timeout(now);
                 }
-                self.settle_transport(now, key);
+                // Before the next deadline is looked for: else it would be this one once more.
                 self.handle_transport_reports(now, key);
-                self.arm_transport(key);
+                self.settle_transport(now, key);
             }
             TimerKey::Stream(key) => self.handle_stream_deadline(now, key),
             TimerKey::Layers(key) => self.choose_layers(now, key),

@@ -159,6 +159,54 @@ fn an_address_that_another_transport_took_comes_back_with_its_owners_next_check(
 }
 
 #[test]
+fn a_sender_that_takes_another_ssrc_right_after_a_key_frame_is_not_heard_twice() {
+    let mut room = Room::new(206);
+    let alice = room.raw_peer(AES_128);
+    let bob = room.raw_peer(AES_128);
+    let camera = room.produce(alice, &Camera::new(Codec::Vp8));
+    let picture = room.consume(bob, &camera);
+    let first = room.source(&camera, 0).setup.ssrc;
+    for (ssrc, index, name, key) in [(first, 1000_u64, 0_u8, 0_u8), (first + 77, 5, 100, 2)] {
+        for place in 0..5_u8 {
+            ByHand {
+                ssrc,
+                index: index + u64::from(place),
+                timestamp: 3000 * u32::from(place),
+                begins_key_frame: place == key,
+                name: name + place,
+            }
+            .arrive(&mut room, alice);
+            room.run_for(ms(20));
+        }
+    }
+    assert_eq!(names(&room, &picture), [0, 1, 2, 3, 4, 102, 103, 104]);
+    let numbers: Vec<u16> = room.heard(&picture).iter().map(|heard| heard.seq).collect();
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1)), "{numbers:?}");
+}
+
+#[test]
+fn a_producer_resumed_right_after_a_key_frame_begins_with_a_new_one() {
+    let mut room = Room::new(207);
+    let alice = room.publisher();
+    let bob = room.subscriber();
+    let camera = room.produce(alice, &Camera::new(Codec::Vp8));
+    let picture = room.consume(bob, &camera);
+    room.start(&camera);
+    room.run_for(ms(100));
+    room.command(Command::PauseProducer(camera.id, true));
+    room.run_for(ms(60));
+    let resumed = room.now;
+    room.command(Command::PauseProducer(camera.id, false));
+    room.run_for(secs(1));
+    assert_eq!(asked(&room, &camera, resumed), 1, "what was sent in between is missing");
+    let heard = room.heard(&picture);
+    room.assert_numbers(&heard, &picture);
+    let since: Vec<_> = heard.into_iter().filter(|heard| heard.at >= resumed).collect();
+    assert!(since.len() > 30);
+    super::verdicts::assert_same(&since, &room.source(&camera, 0).sent);
+}
+
+#[test]
 fn a_packet_that_is_not_authentic_is_not_told_in_feedback() {
     let mut room = Room::new(209);
     let alice = room.raw_peer(AES_128);

@@ -42,13 +42,11 @@ pub struct Cursor {
     pub next: PacketIndex,
 }
 
-/// A key frame of `stream` is waited for, in packets from `since` on.
+/// A key frame of `stream` is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Awaiting {
     /// Which stream.
     pub stream: StreamKey,
-    /// First packet that may belong to the key frame.
-    pub since: PacketIndex,
     /// The next packet to look at.
     pub next: PacketIndex,
 }
@@ -209,8 +207,7 @@ impl Consumer {
     pub fn aim(&mut self, key: StreamKey, stream: &mut Stream, now: Instant) {
         let head = stream.ring.head();
         let recent = if self.playing.is_none() { recent_key_frame(stream, now) } else { None };
-        let since = recent.unwrap_or(head);
-        self.awaiting = Some(Awaiting { stream: key, since, next: since });
+        self.awaiting = Some(Awaiting { stream: key, next: recent.unwrap_or(head) });
         if recent.is_none() {
             stream.key_frames.request(now);
         }

@@ -207,6 +207,31 @@ fn a_producer_resumed_right_after_a_key_frame_begins_with_a_new_one() {
 }
 
 #[test]
+fn a_joiner_gets_all_of_a_key_frame_whose_first_packet_comes_late() {
+    let mut room = Room::new(208);
+    let alice = room.raw_peer(AES_128);
+    let camera = room.produce(alice, &Camera::new(Codec::Vp8));
+    let ssrc = room.source(&camera, 0).setup.ssrc;
+    let packet = |place: u8| ByHand {
+        ssrc,
+        index: 1000 + u64::from(place),
+        timestamp: 3000,
+        begins_key_frame: place == 0,
+        name: place,
+    };
+    for place in 1..6 {
+        packet(place).arrive(&mut room, alice);
+    }
+    let bob = room.raw_peer(AES_128);
+    let picture = room.consume(bob, &camera);
+    packet(0).arrive(&mut room, alice);
+    room.run_for(ms(100));
+    let mut heard = names(&room, &picture);
+    heard.sort_unstable();
+    assert_eq!(heard, [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
 fn a_packet_that_is_not_authentic_is_not_told_in_feedback() {
     let mut room = Room::new(209);
     let alice = room.raw_peer(AES_128);

@@ -264,8 +264,19 @@ impl Consumer {
             if self.repairable {
                 let (stream, index, at) = (cursor.stream, cursor.next, way.now);
                 let slots = self.sent_slots();
-                let sent = Sent { seq, stream, index, timestamp, abs_send_time, transport_seq, at };
-                self.sent.note(sent, slots);
+                self.sent.note(
+                    Sent {
+                        seq,
+                        stream,
+                        index,
+                        timestamp,
+                        abs_send_time,
+                        transport_seq,
+                        at,
+                        repeated: false,
+                    },
+                    slots,
+                );
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::StreamKey;
 use crate::engine::ring::PacketIndex;
+use crate::limits::REPAIR_INTERVAL_MIN;
 
 /// One packet sent.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +27,8 @@ pub struct Sent {
     pub transport_seq: u16,
     /// When it was last sent.
     pub at: Instant,
+    /// It was sent again.
+    pub repeated: bool,
 }
 
 /// The last packets sent, by the lower bits of their number.
@@ -51,7 +54,10 @@ impl SentLog {
     }
 
     /// The packet that a receiver names with 16 bits, if it may be sent again at `now`: not older
-    /// than `age_max`, and not repeated within the last round trip. It then counts as sent at `now`.
+    /// than `age_max`, and not repeated within the last round trip (or [`REPAIR_INTERVAL_MIN`]: what
+    /// round trip a receiver reports must not make us repeat without bound). The first repeat is
+    /// never early: a round trip that has just become shorter must not cost one. It then counts as
+    /// sent at `now`.
     pub fn take_for_repair(
         &mut self,
         seq: u16,
@@ -64,11 +70,13 @@ impl SentLog {
         let place = Self::place(seq, self.entries.len())?;
         let sent = self.entries.get_mut(place)?.as_mut().filter(|sent| sent.seq == seq)?;
         let since = now.saturating_duration_since(sent.at);
-        if since < round_trip || since > age_max {
+        let early = sent.repeated && since < round_trip.max(REPAIR_INTERVAL_MIN);
+        if early || since > age_max {
             return None;
         }
         let found = *sent;
         sent.at = now;
+        sent.repeated = true;
         Some(found)
     }
 
@@ -103,7 +111,9 @@ mod tests {
         for seq in numbers {
             let index = PacketIndex::new(seq + 7);
             let (timestamp, abs_send_time, transport_seq, at) = (0, 0, 0, start);
-            let sent = Sent { seq, stream, index, timestamp, abs_send_time, transport_seq, at };
+            let repeated = false;
+            let sent =
+                Sent { seq, stream, index, timestamp, abs_send_time, transport_seq, at, repeated };
             log.note(sent, 8);
         }
         let mut ask = |seq: u64, ms| {
@@ -115,6 +125,7 @@ mod tests {
         assert_eq!(ask(65_538, 40), Some(65_545));
         assert_eq!(ask(65_538, 60), None, "repeated 20 ms ago");
         assert_eq!(ask(65_538, 80), Some(65_545));
+        assert_eq!(ask(65_541, 5), Some(65_548), "the round trip has become shorter");
         assert_eq!(ask(65_545, 1_001), None, "too old to be of use");
         assert_eq!(ask(65_546, 40), None, "not sent yet");
     }

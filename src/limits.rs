@@ -358,6 +358,14 @@ pub const KEY_FRAME_REFILL: Duration = Duration::from_secs(1);
 /// picture.
 pub const KEY_FRAME_SPACING_MAX: Duration = Duration::from_secs(60);
 
+/// Least time between two key-frame requests to one sender: browsers ignore one that comes within
+/// 300 ms of the one before (libwebrtc's `EncoderRtcpFeedback`); the rest is jitter of the way.
+pub const KEY_FRAME_SPACING_MIN: Duration = Duration::from_millis(330);
+
+/// An unanswered key-frame request is repeated after this while the round trip is not known: the
+/// encoder's time and two round trips of 100 ms.
+pub const KEY_FRAME_RETRY_FIRST: Duration = Duration::from_millis(500);
+
 /// An unanswered key-frame request is repeated after this at the latest (mediasoup's 1,000 ms).
 pub const KEY_FRAME_RETRY_MAX: Duration = Duration::from_secs(1);
 
@@ -388,7 +396,9 @@ pub const STREAM_INACTIVE_DTX: Duration = Duration::from_secs(5);
 pub const STREAM_YOUNG: Duration = Duration::from_secs(2);
 
 const _: () = assert!(SEQ_WINDOW.is_multiple_of(64) && SEQ_WINDOW < SEQ_DROPOUT_MAX);
-const _: () = assert!(KEY_FRAME_RETRY_MIN.as_millis() <= KEY_FRAME_RETRY_MAX.as_millis());
+const _: () = assert!(KEY_FRAME_SPACING_MIN.as_millis() <= KEY_FRAME_SPACING_MAX.as_millis());
+const _: () = assert!(KEY_FRAME_RETRY_MIN.as_millis() <= KEY_FRAME_RETRY_FIRST.as_millis());
+const _: () = assert!(KEY_FRAME_RETRY_FIRST.as_millis() <= KEY_FRAME_RETRY_MAX.as_millis());
 const _: () = assert!(TIMESTAMP_STEP.as_millis() < TIMESTAMP_EXTRA_MAX.as_millis());
 const _: () = assert!(TCP_FIRST_FRAME_BYTES_MAX <= TCP_FRAME_BYTES_MAX);
 const _: () = assert!(TCP_FRAME_BYTES_MAX + 2 <= TCP_READ_BYTES);

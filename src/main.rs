@@ -18,7 +18,9 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            eprintln!("ringcast: {error}");
+            // The parser of flags begins with a word of its own and ends with an empty line.
+            let text = error.to_string();
+            eprintln!("ringcast: {}", text.trim_start_matches("error: ").trim_end());
             return ExitCode::from(USAGE);
         }
     };

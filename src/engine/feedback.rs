@@ -77,14 +77,31 @@ impl Engine {
             }
             RtcpItem::Xr(xr) => {
                 for block in xr.blocks.clone() {
-                    if let XrBlock::Rrtr { ntp } = block
-                        && let Some(transport) = self.transports.get_mut(key)
-                    {
-                        transport.reference_time = Some((xr.ssrc, ntp.middle(), now));
-                    }
+                    self.handle_extended_report(now, key, xr.ssrc, block);
                 }
             }
             _ => {}
+        }
+    }
+
+    fn handle_extended_report(
+        &mut self,
+        now: Instant,
+        key: TransportKey,
+        ssrc: u32,
+        block: XrBlock<'_>,
+    ) {
+        let local = self.wall.ntp_at(now);
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        match block {
+            XrBlock::Rrtr { ntp } => transport.reference_time = Some((ssrc, ntp.middle(), now)),
+            XrBlock::Dlrr(mut entries) => {
+                let ours = entries.find(|entry| entry.ssrc == transport.rtcp_ssrc);
+                if let Some(way) = ours.and_then(|e| local.round_trip(e.lrr, e.dlrr)) {
+                    transport.round_trip = way;
+                }
+            }
+            XrBlock::Unknown { .. } => {}
         }
     }
 
@@ -135,11 +152,12 @@ impl Engine {
         let mut writer = RtcpWriter::new(&mut space);
         if let Some(nack) = &mut stream.nack {
             self.nack_list.clear();
-            // The way to a publisher is not measured (it sends no reports about us): the generator's
-            // own least interval holds.
-            nack.poll(now, Duration::ZERO, |seq| self.nack_list.push(seq));
+            nack.poll(now, transport.round_trip, |seq| self.nack_list.push(seq));
             let asked = writer.nack(transport.rtcp_ssrc, ssrc, &self.nack_list);
             self.counters.nacks_sent += asked as u64;
+        }
+        if transport.round_trip > Duration::ZERO {
+            stream.key_frames.handle_round_trip(transport.round_trip);
         }
         if stream.key_frames.poll(now) && writer.pli(transport.rtcp_ssrc, ssrc) {
             self.counters.plis_sent += 1;
@@ -272,6 +290,10 @@ impl Engine {
                 transport.remb_bps = next_estimate(transport.remb_bps, rate_bps, lost);
                 let _ = writer.remb(transport.rtcp_ssrc, transport.remb_bps, &[first.ssrc]);
             }
+        }
+        // A publisher reports nothing about us, so its way is measured by asking.
+        if !self.blocks.is_empty() {
+            let _ = writer.xr_rrtr(transport.rtcp_ssrc, self.wall.ntp_at(now));
         }
         if let Some((ssrc, lrr, at)) = transport.reference_time.take() {
             let delay = (now.saturating_duration_since(at).as_nanos() << 16) / 1_000_000_000;

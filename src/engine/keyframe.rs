@@ -15,8 +15,8 @@
 use std::time::{Duration, Instant};
 
 use crate::limits::{
-    KEY_FRAME_BURST, KEY_FRAME_REFILL, KEY_FRAME_RETRY_MAX, KEY_FRAME_RETRY_MIN,
-    KEY_FRAME_SPACING_MAX,
+    KEY_FRAME_BURST, KEY_FRAME_REFILL, KEY_FRAME_RETRY_FIRST, KEY_FRAME_RETRY_MAX,
+    KEY_FRAME_RETRY_MIN, KEY_FRAME_SPACING_MAX, KEY_FRAME_SPACING_MIN,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +39,12 @@ pub struct KeyFrameThrottle {
 }
 
 impl KeyFrameThrottle {
-    /// A throttle that keeps `spacing`, at most [`KEY_FRAME_SPACING_MAX`], between requests besides
-    /// its own burst and refill.
+    /// A throttle that keeps `spacing` between requests besides its own burst and refill, and
+    /// neither less than [`KEY_FRAME_SPACING_MIN`] nor more than [`KEY_FRAME_SPACING_MAX`].
     #[must_use]
     pub fn new(spacing: Duration) -> Self {
-        let spacing = spacing.min(KEY_FRAME_SPACING_MAX);
-        let retry_after = KEY_FRAME_RETRY_MAX;
+        let spacing = spacing.clamp(KEY_FRAME_SPACING_MIN, KEY_FRAME_SPACING_MAX);
+        let retry_after = KEY_FRAME_RETRY_FIRST;
         Self { state: State::Idle, spacing, retry_after, last_sent: None, full_at: None }
     }
 
@@ -152,15 +152,18 @@ mod tests {
         throttle.handle_key_frame();
         assert_eq!(throttle.next_deadline(), None);
         throttle.request(start + ms(20));
-        assert!(throttle.poll(start + ms(20)));
+        assert_eq!(sent_until(&mut throttle, start, 20, 800), [330], "not where it is ignored");
     }
 
     #[test]
-    fn an_unanswered_request_is_repeated_every_second() {
+    fn an_unanswered_request_is_repeated_soon_and_then_every_second() {
         let start = origin();
         let mut throttle = KeyFrameThrottle::new(Duration::ZERO);
         throttle.request(start);
-        assert_eq!(sent_until(&mut throttle, start, 0, 4_500), [0, 1_000, 2_000, 3_000, 4_000]);
+        assert_eq!(
+            sent_until(&mut throttle, start, 0, 3_500),
+            [0, 500, 1_000, 1_500, 2_000, 3_000]
+        );
     }
 
     #[test]
@@ -173,18 +176,18 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_of_three_is_served_at_once_and_a_fourth_is_kept_for_later() {
+    fn a_burst_of_three_is_served_and_a_fourth_is_kept_for_later() {
         let start = origin();
         let mut throttle = KeyFrameThrottle::new(Duration::ZERO);
-        for at in [0, 1, 2] {
+        for at in [0, 330, 660] {
             throttle.request(start + ms(at));
             assert!(throttle.poll(start + ms(at)), "{at}");
             throttle.handle_key_frame();
         }
-        throttle.request(start + ms(3));
-        assert!(!throttle.poll(start + ms(3)));
+        throttle.request(start + ms(661));
+        assert!(!throttle.poll(start + ms(661)));
         assert!(throttle.is_waiting());
-        assert_eq!(sent_until(&mut throttle, start, 3, 1_500), [1_000]);
+        assert_eq!(sent_until(&mut throttle, start, 661, 1_400), [1_000]);
     }
 
     #[test]

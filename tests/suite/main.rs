@@ -3,4 +3,6 @@
 #[cfg(test)]
 mod api;
 #[cfg(test)]
+mod e2e;
+#[cfg(test)]
 mod sim;

@@ -11,7 +11,7 @@ pub mod stun;
 pub mod tuples;
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::engine::listener::{Listener, Route};
 use crate::engine::rtcp_queue::RtcpQueue;
@@ -145,6 +145,9 @@ pub struct Transport {
     pub transport_seq: u16,
     /// The SSRC of our reports and requests.
     pub rtcp_ssrc: u32,
+    /// To a publisher and back, as its answers to our reference times tell (RFC 3611 §4.5); zero
+    /// while unknown.
+    pub round_trip: Duration,
     /// The client's wall clock against ours.
     pub clock: SenderClock,
     /// When reports are written next; `None` while there is nothing to report.
@@ -179,6 +182,7 @@ impl Transport {
             remb_bps: 0,
             transport_seq: 0,
             rtcp_ssrc,
+            round_trip: Duration::ZERO,
             clock: SenderClock::default(),
             next_report: None,
             reference_time: None,
@@ -207,8 +211,6 @@ impl Transport {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use slotmap::SlotMap;
 
     use super::*;

@@ -74,7 +74,7 @@ async function echo() {
 
 const CHECK = Buffer.from('0001000c2112a442000102030405060708090a0b', 'hex');
 
-test('the proxy carries both ways, and moves a peer to another address when a check passes', async () => {
+test('the proxy carries both ways, and moves a peer to another address when a check passes, or at once', async () => {
   const far = await echo();
   const proxy = await Proxy.start({ to: far.port });
   const near = createSocket('udp4');
@@ -87,9 +87,13 @@ test('the proxy carries both ways, and moves a peer to another address when a ch
   await send(Buffer.from('more media'));
   await send(CHECK);
   assert.equal(proxy.counts.moved, 1);
-  const [first, second, third] = far.heard.map(({ port }) => port);
+  proxy.rebindNow();
+  await send(Buffer.from('media from elsewhere'));
+  assert.equal(proxy.counts.moved, 2);
+  const [first, second, third, fourth] = far.heard.map(({ port }) => port);
   assert.equal(first, second, 'nothing moves before the check');
   assert.notEqual(second, third, 'the check comes from the new address');
+  assert.notEqual(third, fourth, 'the next datagram comes from the newest address');
   near.close();
   far.close();
   await proxy.close();

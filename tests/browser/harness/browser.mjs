@@ -30,6 +30,10 @@ const FIREFOX_PREFS = {
   'media.gmp-manager.updateEnabled': false,
   'media.peerconnection.ice.loopback': true,
   'media.peerconnection.ice.obfuscate_host_addresses': false,
+  // A page without a camera uses the address of the default route only, which never reaches a server on loopback. Pages
+  // that may use one, as a page that calls may, use every address.
+  'permissions.default.camera': 1,
+  'permissions.default.microphone': 1,
   'remote.prefs.recommended': true,
   'toolkit.telemetry.enabled': false,
   'widget.windows.window_occlusion_tracking.enabled': false,

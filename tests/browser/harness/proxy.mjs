@@ -76,6 +76,14 @@ export class Proxy {
     this.toMove = new Set(this.upstreams.keys());
   }
 
+  /** Gives every browser socket behind this proxy a new address now, without a word, as a NAT that restarts does. */
+  rebindNow() {
+    for (const key of [...this.upstreams.keys()]) {
+      const [address, port] = key.split(':');
+      this.#rebind(key, { address, port: Number(port) });
+    }
+  }
+
   /** The old address is gone at once: what the server still sends there is lost. */
   #rebind(key, from) {
     this.upstreams.get(key).close();

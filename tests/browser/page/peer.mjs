@@ -101,7 +101,7 @@ export class Peer {
   /** Publishes a tone. */
   async publishAudio({ source }) {
     const transport = await this.transport('send');
-    const microphone = new Microphone({ source });
+    const microphone = await Microphone.open({ source });
     const producer = await transport.produce({ track: microphone.track, appData: { source: 'microphone' } });
     this.produced.set(producer.id, { producer, from: microphone });
     return producer.id;

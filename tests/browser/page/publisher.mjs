@@ -1,6 +1,7 @@
 // A camera and a microphone that are made, not found: a canvas with numbered pictures and an oscillator of known pitch.
 
 import { draw } from './picture.mjs';
+import * as soundless from './soundless.mjs';
 
 /** A video track of numbered pictures. */
 export class Camera {
@@ -34,18 +35,27 @@ export function pitchOf(source) {
 
 /** An audio track with one steady tone. */
 export class Microphone {
-  constructor({ source }) {
-    this.sound = new AudioContext();
-    const tone = this.sound.createOscillator();
-    tone.frequency.value = pitchOf(source);
-    const out = this.sound.createMediaStreamDestination();
-    tone.connect(out);
-    tone.start();
-    [this.track] = out.stream.getAudioTracks();
+  static async open({ source }) {
+    return new Microphone(await (soundless.needed ? soundless.tone : tone)(pitchOf(source)));
+  }
+
+  constructor({ track, stop }) {
+    Object.assign(this, { track, end: stop });
   }
 
   async stop() {
     this.track.stop();
-    await this.sound.close();
+    await this.end();
   }
+}
+
+async function tone(hertz) {
+  const sound = new AudioContext();
+  const oscillator = sound.createOscillator();
+  oscillator.frequency.value = hertz;
+  const out = sound.createMediaStreamDestination();
+  oscillator.connect(out);
+  oscillator.start();
+  const [track] = out.stream.getAudioTracks();
+  return { track, stop: () => sound.close() };
 }

@@ -2,6 +2,7 @@
 // pitch of the sound is measured.
 
 import { read } from './picture.mjs';
+import * as soundless from './soundless.mjs';
 
 const SHOWN_MAX = 20_000;
 
@@ -51,20 +52,22 @@ export class Screen {
 /** Plays one audio track and measures its loudest pitch. */
 export class Loudspeaker {
   constructor(track) {
-    const stream = new MediaStream([track]);
+    this.stream = new MediaStream([track]);
     this.audio = document.createElement('audio');
     this.audio.autoplay = true;
-    this.audio.srcObject = stream;
+    this.audio.srcObject = this.stream;
     document.body.append(this.audio);
     this.audio.play().catch(() => {});
+    if (soundless.needed) return;
     this.sound = new AudioContext();
     this.spectrum = this.sound.createAnalyser();
     this.spectrum.fftSize = 4096;
-    this.sound.createMediaStreamSource(stream).connect(this.spectrum);
+    this.sound.createMediaStreamSource(this.stream).connect(this.spectrum);
   }
 
   /** Hertz of the loudest component, 0 in silence. */
   pitch() {
+    if (soundless.needed) return soundless.pitch(this.stream);
     const loudness = new Float32Array(this.spectrum.frequencyBinCount);
     this.spectrum.getFloatFrequencyData(loudness);
     let loudest = 0;
@@ -76,6 +79,6 @@ export class Loudspeaker {
   async close() {
     this.audio.srcObject = null;
     this.audio.remove();
-    await this.sound.close();
+    await this.sound?.close();
   }
 }

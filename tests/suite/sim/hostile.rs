@@ -110,8 +110,10 @@ fn a_publisher_that_invents_streams_does_not_grow_the_server() {
             marker: false,
             index: u64::from(ssrc % 50_000),
             timestamp: 0,
+            mid: None,
             transport_seq: None,
             payload: &[0x90, 0x80, 0x80, 0, 0x10, 1, 2, 3],
+            padding: 0,
         };
         let raw = room.seat(mallory).raw_mut();
         let sealed = raw.seal(&packet);

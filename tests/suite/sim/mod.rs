@@ -18,6 +18,7 @@ mod hostile;
 mod key_frames;
 mod life;
 mod loss;
+mod oddities;
 mod pause;
 mod reports;
 mod review;

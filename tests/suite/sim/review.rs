@@ -51,8 +51,9 @@ impl ByHand {
             marker: false,
             index: self.index,
             timestamp: self.timestamp,
-            // MID "0".
-            transport_seq: Some((4, 0x3000)),
+            mid: Some(b'0'),
+            transport_seq: None,
+            padding: 0,
             payload: &[partition, 0x80, 0x80, 1, frame, self.name],
         };
         let bytes = room.seats[peer.0].raw().seal(&packet);
@@ -81,7 +82,9 @@ fn a_stream_whose_first_packet_has_an_unknown_payload_type_is_still_heard() {
         marker: false,
         index: 999,
         timestamp: 0,
+        mid: None,
         transport_seq: None,
+        padding: 0,
         payload: &[1],
     };
     let bytes = room.seats[alice.0].raw().seal(&packet);

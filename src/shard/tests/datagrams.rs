@@ -1,0 +1,77 @@
+//! Datagrams: who gets them, whoever received them.
+
+use super::*;
+
+#[test]
+fn every_client_reaches_the_shard_its_stun_names_whatever_socket_the_kernel_chose() {
+    for (shards, runtime, listen) in [
+        (1, Runtime::Plain, Some("127.0.0.1")),
+        (2, Runtime::Plain, Some("::1")),
+        (5, Runtime::Plain, None),
+        (3, Runtime::Glommio, Some("127.0.0.1")),
+    ] {
+        let listen = listen.map(|ip| ip.parse().unwrap());
+        let rig = rig(NodeSetup { runtime, listen, ..setup(shards) });
+        let clients: Vec<_> = (0..32_u8).map(|_| rig.udp()).collect();
+        for (n, client) in (0_u8..).zip(&clients) {
+            let owner = n % u8::try_from(shards).unwrap();
+            assert_eq!(ask(client, &[0, owner, n]), [owner, 0, owner, n]);
+            for round in 0..3 {
+                assert_eq!(ask(client, &[ECHO, n, round]), [owner, ECHO, n, round], "{shards}");
+            }
+        }
+        let reports: Vec<_> = (0..shards).map(|shard| rig.report(shard)).collect();
+        let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+        assert_eq!(sum(|r| r.io.handed_off), sum(|r| r.io.taken_over));
+        assert_eq!(sum(|r| r.io.handed_off) > 0, shards > 1, "32 clients do not all fall right");
+        assert_eq!(sum(|r| r.io.datagrams_in), 32 * 4);
+        assert_eq!(sum(|r| r.io.datagrams_out), 32 * 4);
+        assert_eq!(sum(|r| r.discards.count(Discard::UnknownAddress)), 0);
+        rig.stop();
+    }
+}
+
+#[test]
+fn a_client_that_moves_to_another_shard_is_followed_from_the_same_address() {
+    let rig = rig(setup(4));
+    let client = rig.udp();
+    for owner in [0, 1, 2, 3, 2, 0] {
+        assert_eq!(ask(&client, &[0, owner, 9]), [owner, 0, owner, 9]);
+        let answer = ask(&client, &[ECHO, 1]);
+        // The echoes never give up a path, so a shard that owned it before may answer itself.
+        assert_eq!(&answer[1..], [ECHO, 1]);
+    }
+    rig.stop();
+}
+
+#[test]
+fn strangers_are_discarded_and_not_remembered() {
+    let rig = rig(setup(2));
+    for n in 0..20 {
+        rig.udp().send(&[ECHO, n]).unwrap();
+    }
+    let known = rig.udp();
+    assert_eq!(ask(&known, &[0, 1, 1]), [1, 0, 1, 1]);
+    let reports = [rig.report(0), rig.report(1)];
+    let discards = reports.iter().map(|r| r.discards.count(Discard::UnknownAddress));
+    assert_eq!(discards.sum::<u64>(), 20);
+    assert!(reports.iter().map(|r| r.io.handed_off).sum::<u64>() <= 1);
+    rig.stop();
+}
+
+#[test]
+fn a_train_arrives_as_separate_datagrams_in_order() {
+    let rig = rig(setup(2));
+    let client = rig.udp();
+    ask(&client, &[0, 1]);
+    client.send(&[TRAIN, 50]).unwrap();
+    for n in 0..50 {
+        let datagram = listen(&client);
+        assert_eq!((datagram.len(), &datagram[..3]), (1000, &[1, n, n][..]));
+    }
+    let report = rig.report(1);
+    assert_eq!(report.io.datagrams_out, 51);
+    // One answer and 50 datagrams in trains of at most 8; one by one where there is no GSO.
+    assert!([8, 51].contains(&report.io.messages_out), "{:?}", report.io);
+    rig.stop();
+}

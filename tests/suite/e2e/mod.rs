@@ -1,0 +1,18 @@
+//! Whole servers over real sockets: REST in, stock str0m clients on 127.0.0.1 and ::1 around.
+//!
+//! [`servers`] starts a server inside this process or as the built binary, [`call`] drives the
+//! clients of one room in one poll loop. Nothing sleeps: what is waited for is a descriptor or a
+//! condition, with [`servers::PATIENCE`] as its end.
+
+mod call;
+mod http;
+mod media;
+mod servers;
+mod stock;
+
+mod floods;
+mod leaks;
+mod logs;
+mod paths;
+mod process;
+mod refusals;

@@ -1,0 +1,55 @@
+//! Ways that media takes: right and wrong shards, both families, TCP, both runtimes.
+
+use super::call::Call;
+use super::http::Api;
+use super::servers::Hosted;
+use super::stock::Net;
+
+/// Reports of shards come once a second: what the traffic so far did stands in a later one.
+fn settled(call: &mut Call, what: &str, holds: impl Fn(Api) -> bool) {
+    let api = call.api;
+    call.until(what, |_| holds(api));
+}
+
+#[test]
+fn media_arrives_whichever_shard_the_kernel_gives_it_to() {
+    for (shards, runtime) in [("1", "auto"), ("3", "auto"), ("7", "auto"), ("3", "thread")] {
+        let shards = format!("--shards={shards}");
+        let runtime = format!("--runtime={runtime}");
+        let server = Hosted::start(&[&shards, &runtime]);
+        let mut call = Call::full(server.api, "wide", 5, &[Net::Udp4]);
+        call.all_media_arrives(40);
+        settled(&mut call, "the shards report", |api| api.metric("shard_packets_in_total") > 400.0);
+        if shards == "--shards=1" {
+            assert_eq!(server.api.metric("shard_handed_off_total"), 0.0);
+        } else {
+            // Ten sockets do not all fall to the shard of their transport.
+            settled(&mut call, "datagrams change shards", |api| {
+                api.metric("shard_handed_off_total") > 0.0
+                    && api.metric("shard_taken_over_total") > 0.0
+            });
+        }
+        assert_eq!(server.api.metric("shard_handoff_dropped_total"), 0.0);
+        if runtime == "--runtime=thread" {
+            assert_eq!(server.api.metric("shard_on_glommio"), 0.0);
+        }
+        server.stop();
+    }
+}
+
+#[test]
+fn both_families_and_tcp_meet_in_one_room() {
+    let server = Hosted::start(&["--shards=2"]);
+    let nets = [Net::Udp4, Net::Udp6, Net::Tcp4];
+    let mut call = Call::full(server.api, "mixed", 3, &nets);
+    call.all_media_arrives(40);
+    server.stop();
+}
+
+#[test]
+fn a_call_over_tcp_alone_arrives_from_any_shard() {
+    let server = Hosted::start(&["--shards=3", "--media-udp=false"]);
+    let mut call = Call::full(server.api, "tcp", 4, &[Net::Tcp4]);
+    call.all_media_arrives(40);
+    server.stop();
+}

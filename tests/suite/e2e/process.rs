@@ -1,0 +1,145 @@
+//! The built binary: how it starts, what it refuses, how it ends.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+
+use ringcast::limits::STOP_TIMEOUT;
+
+use super::call::Call;
+use super::servers::{Hosted, PATIENCE, Process};
+use super::stock::Net;
+
+#[test]
+fn sigterm_in_a_call_ends_the_process_in_time_and_its_ports_are_free_at_once() {
+    let mut process = Process::start(&["--shards=2"]);
+    let mut call = Call::full(process.api(), "last", 2, &[Net::Udp4]);
+    call.all_media_arrives(5);
+    let (api, media) = (process.api(), process.media_port());
+    process.terminate();
+    let (log, status) = process.ended(STOP_TIMEOUT);
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    assert!(log.iter().any(|line| line.contains("SIGTERM")), "{log:#?}");
+    assert!(!log.iter().any(|line| line.contains("ERROR")), "{log:#?}");
+    let listen = format!("--api-listen={}", api.0);
+    let mut heir = Process::start(&[&listen, &format!("--media-port={media}")]);
+    assert_eq!((heir.api().0, heir.media_port()), (api.0, media));
+    Call::pair(api, "first").all_media_arrives(5);
+}
+
+#[test]
+fn open_connections_to_the_api_do_not_hold_up_the_end() {
+    let mut process = Process::start(&[]);
+    let api = process.api();
+    let call = Call::new(api, "watched");
+    let open = |request: &str| {
+        let mut stream = TcpStream::connect(api.0).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    };
+    let mut reader =
+        open(&format!("GET /media/room/{}/events HTTP/1.1\r\nhost: x\r\n\r\n", call.room));
+    let mut kept = open("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
+    for stream in [&mut reader, &mut kept] {
+        assert!(stream.read(&mut [0; 64]).unwrap() > 0, "answered, and open");
+    }
+    let silent = open("");
+    let half_a_head = open("POST /media/room HTTP/1.1\r\nhost");
+    let half_a_body = open("POST /media/room HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n{");
+    process.terminate();
+    let (log, status) = process.ended(STOP_TIMEOUT);
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    drop((silent, half_a_head, half_a_body));
+}
+
+#[test]
+fn a_port_in_use_is_told_with_its_number_and_what_it_is_for() {
+    let first = Hosted::start(&["--shards=1"]);
+    let media = format!("--media-port={}", first.media.port());
+    let api = format!("--api-listen={}", first.api.0);
+    for (taken, port, what) in
+        [(&media, first.media.port(), "for media"), (&api, first.api.0.port(), "for the API")]
+    {
+        let (log, status) = Process::start(&[taken]).ended(PATIENCE);
+        assert_eq!(status.code(), Some(1), "{log:#?}");
+        let text = log.join("\n");
+        for word in [&format!(":{port}"), what, "in use", "cannot listen"] {
+            assert!(text.contains(word), "{word:?} is not in: {text}");
+        }
+    }
+    first.stop();
+}
+
+#[test]
+fn wrong_usage_is_told_in_a_sentence_and_with_its_own_exit_code() {
+    for (args, words) in [
+        (&["--shards=0"][..], &["--shards", "1 to 1024"][..]),
+        (&["--media-port=99999"], &["--media-port", "0 to 65535"]),
+        (&["--api-listen=0.0.0.0:0"], &["--allow-anonymous"]),
+        (&["--media-udp=false", "--media-tcp=false"], &["--media-udp", "--media-tcp"]),
+        (&["--annouce=1.2.3.4"], &["--annouce", "--announce"]),
+        (&["--log-format=xml"], &["--log-format", "json"]),
+        (&["--config=/nowhere.json"], &["/nowhere.json"]),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
+        let (log, status) = Process::spawn(command.args(args)).ended(PATIENCE);
+        assert_eq!(status.code(), Some(64), "{args:?}: {log:#?}");
+        let text = log.join("\n");
+        assert!(text.starts_with("ringcast: "), "{text}");
+        assert!(!text.contains("error: "), "said twice: {text}");
+        for word in words {
+            assert!(text.contains(word), "{word:?} is not in: {text}");
+        }
+    }
+}
+
+#[test]
+fn help_and_version_are_answers_and_not_errors() {
+    for (flag, words) in [
+        ("--help", &["--media-port", "RINGCAST_MEDIA_PORT", "MEDIASOUP_ANNOUNCED_IP"][..]),
+        ("--version", &[env!("CARGO_PKG_VERSION")]),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_ringcast")).arg(flag).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+        for word in words {
+            assert!(text.contains(word), "{word:?} is not in: {text}");
+        }
+    }
+}
+
+#[test]
+fn the_environment_configures_the_server_as_it_did_the_replaced_one() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
+    command
+        .envs([
+            ("RINGCAST_API_LISTEN", "127.0.0.1:0"),
+            ("RINGCAST_MEDIA_PORT", "0"),
+            ("MEDIASOUP_ANNOUNCED_IP", "127.0.0.1"),
+            ("MEDIASOUP_NUM_WORKERS", "3"),
+            ("MEDIASOUP_RTC_MAX_PORT", "10100"),
+        ])
+        .env_remove("RINGCAST_SHARDS");
+    let mut process = Process::spawn(&mut command);
+    assert!(process.line_with(&["MEDIASOUP_RTC_MAX_PORT"]).contains("no effect"));
+    assert!(process.line_with(&["media port open"]).contains("shards=3"));
+    Call::pair(process.api(), "env").all_media_arrives(5);
+}
+
+#[test]
+fn little_locked_memory_means_plain_threads_and_the_same_call() {
+    let script = "ulimit -l 64; exec \"$0\" --api-listen=127.0.0.1:0 --media-port=0 \
+                  --announce=127.0.0.1 --shards=2 \"$@\"";
+    let start = |extra: &[&str]| {
+        let mut shell = Command::new("sh");
+        let shell = shell.args(["-c", script, env!("CARGO_BIN_EXE_ringcast")]);
+        Process::spawn(shell.args(extra))
+    };
+    let mut process = start(&[]);
+    assert!(process.line_with(&["media port open"]).contains("on_glommio=false"));
+    Call::pair(process.api(), "plain").all_media_arrives(5);
+    let (log, status) = start(&["--runtime=glommio"]).ended(PATIENCE);
+    assert_eq!(status.code(), Some(1), "{log:#?}");
+    assert!(log.join("\n").contains("--runtime auto"), "{log:#?}");
+}

@@ -1,0 +1,209 @@
+//! Servers: inside this process, or the built binary with its log.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ringcast::config::Config;
+use ringcast::server::{Server, ServerError};
+use tokio::sync::oneshot;
+
+use super::http::Api;
+
+/// How long anything may take before a test gives up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+#[expect(clippy::disallowed_methods, reason = "end-to-end tests live in real time")]
+pub(crate) fn clock() -> Instant {
+    Instant::now()
+}
+
+/// Loopback of both families, any ports.
+const ARGS: [&str; 7] = [
+    "ringcast",
+    "--api-listen=127.0.0.1:0",
+    "--media-port=0",
+    "--announce=127.0.0.1",
+    "--announce=::1",
+    "--pin=false",
+    "--log=info",
+];
+
+fn with_defaults(args: &[&str]) -> Vec<String> {
+    // The last of a flag that is given twice is refused by the parser: leave ours out.
+    let name = |arg: &str| arg.split('=').next().unwrap_or_default().to_owned();
+    let ours = ARGS.iter().filter(|ours| !args.iter().any(|arg| name(arg) == name(ours)));
+    ours.chain(args).map(|arg| (*arg).to_owned()).collect()
+}
+
+/// A server on a thread of this process.
+pub(crate) struct Hosted {
+    pub(crate) api: Api,
+    pub(crate) media: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<Result<(), ServerError>>>,
+}
+
+impl Hosted {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        Self::try_start(args).unwrap()
+    }
+
+    pub(crate) fn try_start(args: &[&str]) -> Result<Self, ServerError> {
+        let args = with_defaults(args);
+        let config = Config::from_args(args.into_iter().map(Into::into), |_| None).unwrap();
+        let (tell, told) = channel();
+        let (stop, stopping) = oneshot::channel();
+        let thread = std::thread::spawn(move || serve(&config, &tell, stopping));
+        match told.recv_timeout(PATIENCE) {
+            Ok((api, media)) => {
+                Ok(Self { api: Api(api), media, stop: Some(stop), thread: Some(thread) })
+            }
+            Err(_) => Err(thread.join().unwrap().unwrap_err()),
+        }
+    }
+
+    pub(crate) fn stop(mut self) {
+        drop(self.stop.take());
+        self.thread.take().unwrap().join().unwrap().unwrap();
+    }
+}
+
+fn serve(
+    config: &Config,
+    tell: &Sender<(SocketAddr, SocketAddr)>,
+    stopping: oneshot::Receiver<()>,
+) -> Result<(), ServerError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let server = Server::start(config).await?;
+        tell.send((server.api_address().unwrap(), server.media_address())).unwrap();
+        let stopping = async {
+            let _ = stopping.await;
+        };
+        server.run(stopping).await
+    })
+}
+
+/// The built binary; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Process {
+    /// Starts it with the arguments of [`ARGS`] where others are not given.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_ringcast")).args(&with_defaults(args)[1..]))
+    }
+
+    /// Starts any command, in an environment without settings.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        for name in ["RINGCAST_CONFIG", "RINGCAST_LOG", "RINGCAST_LOG_FORMAT"] {
+            command.env_remove(name);
+        }
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let (tell, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if tell.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines, seen: Vec::new() }
+    }
+
+    /// The API's address, as the log tells it.
+    pub(crate) fn api(&mut self) -> Api {
+        let line = self.line_with(&["API open"]);
+        let digits = |text: &str| -> String {
+            text.chars().take_while(|c| !matches!(c, ' ' | '"' | ',')).collect()
+        };
+        let at = line.split_once("127.0.0.1:").map(|(_, rest)| digits(rest));
+        let port: u16 = at.and_then(|port| port.parse().ok()).unwrap_or_else(|| panic!("{line}"));
+        Api(SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// The media port, as the log tells it.
+    pub(crate) fn media_port(&mut self) -> u16 {
+        let line = self.line_with(&["media port open"]);
+        let at = line.split_once("[::]:").or_else(|| line.split_once("0.0.0.0:"));
+        let (_, rest) = at.unwrap_or_else(|| panic!("{line}"));
+        let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        port.parse().unwrap()
+    }
+
+    /// The first log line with all of these words, waiting for it.
+    pub(crate) fn line_with(&mut self, words: &[&str]) -> String {
+        let has_all = |line: &&String| words.iter().all(|word| line.contains(word));
+        if let Some(line) = self.seen.iter().find(has_all) {
+            return line.clone();
+        }
+        let deadline = clock() + PATIENCE;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(clock())) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if has_all(&&line) {
+                        return line;
+                    }
+                }
+                Err(error) => panic!("no line with {words:?} ({error}) in {:#?}", self.seen),
+            }
+        }
+    }
+
+    pub(crate) fn terminate(&self) {
+        let sent = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end, which closes its log; the log and how it ended.
+    pub(crate) fn ended(mut self, within: Duration) -> (Vec<String>, ExitStatus) {
+        let deadline = clock() + within;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(clock())) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("still running: {:#?}", self.seen),
+            }
+        }
+        let status = self.child.wait().unwrap();
+        (std::mem::take(&mut self.seen), status)
+    }
+
+    /// True until it ends by itself.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// Resident memory, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Already gone, where a test waited for its end.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

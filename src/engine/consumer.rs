@@ -26,10 +26,7 @@ use crate::engine::source_clock::ClockPoint;
 use crate::engine::stream::Stream;
 use crate::engine::{ProducerKey, StreamKey, TransportKey};
 use crate::id::ConsumerId;
-use crate::limits::{
-    AUDIO_RING_SLOTS_MAX, KEY_FRAME_AGE_MAX, KEY_FRAME_LOOKBACK, REPAIRS_QUEUED_MAX,
-    VIDEO_RING_SLOTS_MAX,
-};
+use crate::limits::{KEY_FRAME_AGE_MAX, KEY_FRAME_LOOKBACK, REPAIRS_QUEUED_MAX};
 use crate::ortc::codec::Codec;
 use crate::ortc::types::{MediaKind, RtpParameters};
 
@@ -229,15 +226,6 @@ impl Consumer {
     pub fn ask_repair(&mut self, seq: u16) {
         if self.repairs.len() < REPAIRS_QUEUED_MAX && !self.repairs.contains(&seq) {
             self.repairs.push_back(seq);
-        }
-    }
-
-    /// How many packets it remembers for repair: as many as the ring may hold.
-    #[must_use]
-    pub fn sent_slots(&self) -> usize {
-        match self.kind {
-            MediaKind::Audio => AUDIO_RING_SLOTS_MAX,
-            MediaKind::Video => VIDEO_RING_SLOTS_MAX,
         }
     }
 }

@@ -173,6 +173,10 @@ impl Consumer {
             }
             cursor.next = stream.ring.oldest();
         }
+        if self.repairable {
+            // What the ring no longer has cannot be sent again.
+            self.sent.grow(stream.ring.slots());
+        }
         while cursor.next < stream.ring.head() {
             if let Some((meta, payload)) = stream.ring.get(cursor.next) {
                 self.send(cursor, meta, payload, way)?;
@@ -263,20 +267,17 @@ impl Consumer {
             self.octets = self.octets.wrapping_add(octets);
             if self.repairable {
                 let (stream, index, at) = (cursor.stream, cursor.next, way.now);
-                let slots = self.sent_slots();
-                self.sent.note(
-                    Sent {
-                        seq,
-                        stream,
-                        index,
-                        timestamp,
-                        abs_send_time,
-                        transport_seq,
-                        at,
-                        repeated: false,
-                    },
-                    slots,
-                );
+                let repeated = false;
+                self.sent.note(Sent {
+                    seq,
+                    stream,
+                    index,
+                    timestamp,
+                    abs_send_time,
+                    transport_seq,
+                    at,
+                    repeated,
+                });
             }
         }
         Ok(())

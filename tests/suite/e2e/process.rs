@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use ringcast::limits::STOP_TIMEOUT;
+use serde_json::json;
 
 use super::call::Call;
 use super::servers::{Hosted, PATIENCE, Process};
@@ -107,6 +108,27 @@ fn help_and_version_are_answers_and_not_errors() {
             assert!(text.contains(word), "{word:?} is not in: {text}");
         }
     }
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure_and_no_panic() {
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
+    let output = command.arg("--help").stdout(full).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(1), 0));
+}
+
+#[test]
+fn a_log_that_cannot_be_written_harms_no_call_and_no_end() {
+    let mut process = Process::start(&[]);
+    let api = process.api();
+    let room = |name: &str| api.post("/media/room", &json!({ "roomId": name })).status;
+    process.lose_log_reader(|| assert_eq!(room("told"), 201));
+    assert_eq!(room("untold"), 201);
+    Call::pair(api, "unseen").all_media_arrives(5);
+    process.terminate();
+    let (_, status) = process.ended(STOP_TIMEOUT);
+    assert_eq!(status.code(), Some(0));
 }
 
 #[test]

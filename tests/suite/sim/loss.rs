@@ -84,8 +84,8 @@ fn a_copy_that_comes_before_its_loss_is_known_stands_for_the_original() {
             index: if repeated { index } else { u64::from(seq) },
             timestamp: 3_000 * u32::from(seq),
             mid: None,
-            transport_seq: None,
             padding: 0,
+            transport_seq: None,
             payload: if repeated { &copy } else { &copy[2..] },
         };
         let raw = room.seat(alice).raw_mut();

@@ -135,6 +135,10 @@ pub const MEDIA_DATAGRAM_BYTES_MAX: usize = 1472;
 /// NACK names at once; the rest is asked for anew.
 pub const REPAIRS_QUEUED_MAX: usize = 128;
 
+/// The shortest time between two repeats of one packet for one receiver: libwebrtc's NACK timer, so
+/// no honest receiver asks faster.
+pub const REPAIR_INTERVAL_MIN: Duration = Duration::from_millis(20);
+
 /// Age of a video packet that is still worth sending again (mediasoup's).
 pub const REPAIR_AGE_VIDEO_MAX: Duration = Duration::from_secs(2);
 

@@ -81,7 +81,7 @@ impl Engine {
             }
         };
         // A packet that was authenticated counts for feedback, whatever became of it.
-        if !matches!(outcome, Err(Discard::Authentication | Discard::Replayed))
+        if is_authentic(&outcome)
             && let Some(feedback) = &mut transport.feedback
             && let Some(seq) = packet.extensions.transport_cc
         {
@@ -95,6 +95,21 @@ impl Engine {
     }
 }
 
+/// True when the packet passed authentication, whatever became of it then.
+pub(super) fn is_authentic(outcome: &Result<Arrived, Discard>) -> bool {
+    match outcome {
+        Ok(_) => true,
+        Err(discard) => matches!(
+            discard,
+            Discard::Paused
+                | Discard::Padding
+                | Discard::UnknownStream
+                | Discard::UnknownPayloadType
+                | Discard::TooManyStreams
+        ),
+    }
+}
+
 /// A packet of the SSRC that a stream has now: the path of nearly all.
 fn accept_media(
     counters: &mut Counters,
@@ -105,11 +120,7 @@ fn accept_media(
 ) -> Result<Arrived, Discard> {
     let srtp = transport.srtp.as_ref().ok_or(Discard::NoKeys)?;
     let incoming = transport.incoming.entry(packet.view.ssrc).ok_or(Discard::UnknownStream)?;
-    let codec = media_codec(stream, packet.view.payload_type)?;
-    if stream.ssrc != Some(packet.view.ssrc) {
-        // The sender has taken another SSRC for this encoding since.
-        return Err(Discard::UnknownStream);
-    }
+    let codec = media_codec(stream, packet.view.payload_type);
     let mut slot = stream.ring.push_slot(packet.now);
     let opened = srtp.opener.open_rtp(
         &mut incoming.context,
@@ -119,6 +130,7 @@ fn accept_media(
     )?;
     counters.packets_in += 1;
     counters.bytes_in += packet.bytes.len() as u64;
+    let codec = codec?;
     let seq = stream.seq_base + opened.index;
     stream.reception.handle_packet(packet.now, opened.index, packet.view.timestamp);
     stream.highest = stream.highest.max(Some(seq));
@@ -137,7 +149,8 @@ fn accept_media(
     } else {
         codec::inspect(codec.codec, payload, descriptor.as_ref())
     };
-    let awoke = !stream.activity.is_active(packet.now);
+    // Padding alone is no sign of life: it would awake the stream with each packet.
+    let awoke = len > 0 && !stream.activity.is_active(packet.now);
     slot.commit(meta(packet, seq, codec.room_payload_type, info), len);
     note_seq(stream, packet, info.key_frame);
     note_media(stream, packet.now, len, info);

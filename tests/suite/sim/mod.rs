@@ -21,6 +21,7 @@ mod loss;
 mod oddities;
 mod pause;
 mod reports;
+mod review;
 mod sequence;
 mod simulcast;
 mod wires;

@@ -222,11 +222,15 @@ impl Consumer {
         self.awaits(stream) || self.playing.is_some_and(|playing| playing.stream == stream)
     }
 
-    /// The receiver asks for a packet again.
-    pub fn ask_repair(&mut self, seq: u16) {
-        if self.repairs.len() < REPAIRS_QUEUED_MAX && !self.repairs.contains(&seq) {
+    /// The receiver asks for a packet again; false when there is no room for another wish.
+    pub fn ask_repair(&mut self, seq: u16) -> bool {
+        if self.repairs.len() >= REPAIRS_QUEUED_MAX {
+            return false;
+        }
+        if !self.repairs.contains(&seq) {
             self.repairs.push_back(seq);
         }
+        true
     }
 }
 

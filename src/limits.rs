@@ -163,6 +163,9 @@ pub const STREAM_RESTART_GAP: u64 = 1 << 20;
 /// and mediasoup report every second).
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Least time between two tellings that a client's selected address changed, and nothing else.
+pub const ADDRESS_NEWS_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Last words of closed transports (DTLS close_notify) waiting for the shard's next turn.
 pub const FAREWELLS_QUEUED_MAX: usize = 1024;
 

@@ -53,7 +53,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use slotmap::SlotMap;
 
-use crate::control::command::{Command, Event, Refusal, Reply};
+use crate::control::command::{Command, Event, IceState, Refusal, Reply};
 use crate::engine::consumer::Consumer;
 use crate::engine::demux::{Demux, PacketClass, ufrag_of};
 use crate::engine::dtls::{DtlsIdentity, TappedKeys};
@@ -240,12 +240,9 @@ impl Engine {
         let id = transport.id;
         match event {
             ConnectionEvent::IceState(state, selected) => {
-                self.tell(Event::IceState {
-                    transport: id,
-                    state,
-                    remote: selected.map(|path| path.remote),
-                    tcp: selected.is_some_and(|path| path.protocol == io::Protocol::Tcp),
-                });
+                if transport.ice_news.is_told(now, state) {
+                    self.tell_ice(key, state, selected);
+                }
                 self.start_idle_consumers(now, key);
             }
             ConnectionEvent::DtlsState(state, cipher) => {
@@ -334,11 +331,26 @@ impl Engine {
         }
     }
 
+    fn tell_ice(&mut self, key: TransportKey, state: IceState, selected: Option<Path>) {
+        let Some(transport) = self.transports.get(key) else { return };
+        self.tell(Event::IceState {
+            transport: transport.id,
+            state,
+            remote: selected.map(|path| path.remote),
+            tcp: selected.is_some_and(|path| path.protocol == io::Protocol::Tcp),
+        });
+    }
+
     fn fire(&mut self, now: Instant, timer: TimerKey) {
         match timer {
             TimerKey::Transport(key) => {
                 if let Some(transport) = self.transports.get_mut(key) {
                     transport.connection.handle_timeout(now);
+                    if transport.ice_news.is_due(now) {
+                        let connection = &transport.connection;
+                        let (state, selected) = (connection.ice_state(), connection.selected());
+                        self.tell_ice(key, state, selected);
+                    }
                 }
                 // Before the next deadline is looked for: else it would be this one once more.
                 self.handle_transport_reports(now, key);

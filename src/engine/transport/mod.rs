@@ -13,6 +13,7 @@ pub mod tuples;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use crate::control::command::IceState;
 use crate::engine::listener::{Listener, Route};
 use crate::engine::rtcp_queue::RtcpQueue;
 use crate::engine::rtp::{ExtensionIds, Token};
@@ -22,7 +23,7 @@ use crate::engine::transport::connection::Connection;
 use crate::engine::twcc::TwccReceiver;
 use crate::engine::{ConsumerKey, ProducerKey};
 use crate::id::TransportId;
-use crate::limits::SRTP_CONTEXTS_PER_TRANSPORT_MAX;
+use crate::limits::{ADDRESS_NEWS_INTERVAL, SRTP_CONTEXTS_PER_TRANSPORT_MAX};
 
 /// Both directions of a transport's SRTP.
 #[derive(Debug)]
@@ -106,6 +107,41 @@ impl IncomingTable {
     }
 }
 
+/// Tells every change of ICE's state at once, and changes of the selected address alone at most once
+/// in [`ADDRESS_NEWS_INTERVAL`]: a client may nominate another of its addresses with each packet,
+/// and each telling is an event and a log line.
+#[derive(Debug, Default)]
+pub struct IceNews {
+    last: Option<(IceState, Instant)>,
+    /// When the address that was selected since is told.
+    untold: Option<Instant>,
+}
+
+impl IceNews {
+    /// True when a change is to be told now; otherwise it will be due.
+    pub fn is_told(&mut self, now: Instant, state: IceState) -> bool {
+        if let Some((last, at)) = self.last
+            && last == state
+            && now < at + ADDRESS_NEWS_INTERVAL
+        {
+            self.untold = Some(at + ADDRESS_NEWS_INTERVAL);
+            return false;
+        }
+        self.last = Some((state, now));
+        self.untold = None;
+        true
+    }
+
+    /// True once when what was kept back is to be told.
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.untold.take_if(|at| *at <= now).is_some();
+        if let (true, Some((_, at))) = (due, &mut self.last) {
+            *at = now;
+        }
+        due
+    }
+}
+
 /// A transport.
 #[derive(Debug)]
 pub struct Transport {
@@ -155,8 +191,10 @@ pub struct Transport {
     /// A receiver reference time that the client wants answered (RFC 3611 §4.5): its SSRC, the
     /// middle of its NTP time, and when it came.
     pub reference_time: Option<(u32, u32, Instant)>,
-    /// The client's address when it was last told to the control thread.
+    /// It has keys.
     pub connected: bool,
+    /// When the control thread is told of another selected address.
+    pub ice_news: IceNews,
 }
 
 impl Transport {
@@ -187,6 +225,7 @@ impl Transport {
             next_report: None,
             reference_time: None,
             connected: false,
+            ice_news: IceNews::default(),
         }
     }
 
@@ -205,7 +244,10 @@ impl Transport {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let feedback = self.feedback.as_ref().and_then(TwccReceiver::next_deadline);
-        [self.connection.poll_timeout(), self.next_report, feedback].into_iter().flatten().min()
+        [self.connection.poll_timeout(), self.next_report, feedback, self.ice_news.untold]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -216,6 +258,22 @@ mod tests {
     use super::*;
     use crate::engine::StreamKey;
     use crate::engine::listener::Role;
+
+    #[test]
+    fn a_client_that_changes_its_address_with_each_packet_is_told_of_once_a_second() {
+        let start = crate::engine::test_instant();
+        let ms = |ms| start + Duration::from_millis(ms);
+        let mut news = IceNews::default();
+        assert!(news.is_told(start, IceState::Connected));
+        assert!(news.is_told(start, IceState::Completed), "another state is told at once");
+        assert!(
+            (1..900).all(|at| !news.is_told(ms(at), IceState::Completed) && !news.is_due(ms(at)))
+        );
+        assert!(news.is_due(ms(1_000)) && !news.is_due(ms(1_001)));
+        assert!(!news.is_told(ms(1_500), IceState::Completed));
+        assert!(news.is_due(ms(2_000)) && news.untold.is_none());
+        assert!(news.is_told(ms(9_000), IceState::Completed));
+    }
 
     #[test]
     fn a_new_ssrc_takes_the_place_of_the_one_that_went_nowhere_for_longest() {

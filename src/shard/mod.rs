@@ -8,10 +8,12 @@
 //! command is taken only while its answer has room, events that have none are counted and told
 //! later.
 
+mod bpf;
 mod control_message;
 pub(crate) mod handoff;
 pub(crate) mod run;
 pub(crate) mod socket;
+pub(crate) mod steer;
 pub(crate) mod tcp;
 #[cfg(test)]
 mod tests;

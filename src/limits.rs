@@ -203,7 +203,7 @@ pub const FLOW_RETRIES_PER_SECOND_MAX: usize = 256;
 
 /// Attributes of a STUN request among which the kernel's program looks for USERNAME; browsers send
 /// about eight, and a request with more before it is handed to its shard in user space.
-pub const STEERED_ATTRIBUTES_MAX: i32 = 32;
+pub const STEERED_ATTRIBUTES_MAX: usize = 32;
 
 /// STUN answers and DTLS datagrams of one transport waiting to be sent: a handshake flight is at
 /// most 10, and whatever is dropped is sent again by its protocol.

@@ -54,9 +54,8 @@ fn address<T>(pointer: *const T) -> u64 {
 unsafe fn bpf(command: libc::c_int, attributes: &mut Attributes) -> io::Result<libc::c_int> {
     // SAFETY: the attributes are a live array of the length given; what they point to is the
     // caller's promise.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), ATTRIBUTE_BYTES)
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), ATTRIBUTE_BYTES) };
     match libc::c_int::try_from(result) {
         Ok(result) if result >= 0 => Ok(result),
         _ => Err(io::Error::last_os_error()),
@@ -231,8 +230,7 @@ pub(super) enum Register {
     R4,
     R5,
     R6,
-    R7,
-    R8,
+    R8 = 8,
     R9,
     R10,
 }
@@ -379,7 +377,7 @@ impl Assembler {
     }
 
     /// Reads the low 16 bits of `to` as they travel in networks.
-    pub(super) fn from_network_16(&mut self, to: Register) -> &mut Self {
+    pub(super) fn read_network_16(&mut self, to: Register) -> &mut Self {
         self.line(0xdc, to as u8, 0, 0, 16)
     }
 
@@ -436,7 +434,14 @@ impl Assembler {
     ) -> &mut Self {
         let to = register as u8;
         let code = when.code();
-        self.lines.push(Line { code, to, from: 0, offset: 0, immediate: number, jump: Some(label) });
+        self.lines.push(Line {
+            code,
+            to,
+            from: 0,
+            offset: 0,
+            immediate: number,
+            jump: Some(label),
+        });
         self
     }
 

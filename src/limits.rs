@@ -135,6 +135,10 @@ pub const MEDIA_DATAGRAM_BYTES_MAX: usize = 1472;
 /// NACK names at once; the rest is asked for anew.
 pub const REPAIRS_QUEUED_MAX: usize = 128;
 
+/// The shortest time between two repeats of one packet for one receiver: libwebrtc's NACK timer, so
+/// no honest receiver asks faster.
+pub const REPAIR_INTERVAL_MIN: Duration = Duration::from_millis(20);
+
 /// Age of a video packet that is still worth sending again (mediasoup's).
 pub const REPAIR_AGE_VIDEO_MAX: Duration = Duration::from_secs(2);
 
@@ -337,6 +341,10 @@ pub const TCP_READ_BYTES: usize = 64 * 1024;
 /// Events of one room kept for readers that reconnect.
 pub const ROOM_LOG_EVENTS_MAX: usize = 1024;
 
+/// Bytes of one room's events kept for readers that reconnect: some 500 common events, or 64 with
+/// the largest `appData`.
+pub const ROOM_LOG_BYTES_MAX: usize = 256 * 1024;
+
 /// Age of a room event kept for readers that reconnect.
 pub const ROOM_LOG_AGE_MAX: Duration = Duration::from_secs(300);
 
@@ -444,7 +452,7 @@ pub const CALLS_OUTSTANDING_MAX: usize = 16 * 1024;
 /// How often the control thread looks for peers and rooms whose grace is over.
 pub const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(5);
 
-/// How long a command that must not be lost (a close) waits before it tries a full lane again.
+/// How long a command that must not be lost (a close, an inventory) waits before it tries a full lane again.
 pub const CLOSE_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// A report is made once a second; one older than this says that its shard did not turn for 2 s.
@@ -469,6 +477,11 @@ pub const ROOMS_PAGE_MAX: usize = 1000;
 /// How long open HTTP connections may take to end after the API was told to stop.
 pub const API_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// An API connection on which no byte moves for this long is closed: longer than the 60 s for which
+/// proxies keep idle connections, so that they let go first.
+pub const API_SILENCE_MAX: Duration = Duration::from_secs(75);
+
+const _: () = assert!(EVENT_KEEP_ALIVE.as_secs() * 2 < API_SILENCE_MAX.as_secs());
 const _: () = assert!(API_STOP_TIMEOUT.as_millis() < STOP_TIMEOUT.as_millis());
 const _: () = assert!(VIDEO_RING_SLOTS_MAX.is_power_of_two());
 const _: () = assert!(AUDIO_RING_SLOTS_MAX.is_power_of_two());

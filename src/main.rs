@@ -1,5 +1,6 @@
 //! Arguments → [`Config`] → [`Server`] → wait for a signal → stop → exit code.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use ringcast::config::Config;
@@ -9,18 +10,21 @@ use ringcast::server::{Server, ServerError, stop_signal};
 const USAGE: u8 = 64;
 
 #[expect(clippy::disallowed_methods, reason = "the environment enters here, for config to read")]
-#[expect(clippy::print_stdout, reason = "--help and --version are asked for on standard output")]
 fn main() -> ExitCode {
     let config = match Config::from_args(std::env::args_os(), |name| std::env::var(name).ok()) {
         Ok(config) => config,
         Err(answer) if answer.is_answer() => {
-            print!("{answer}");
-            return ExitCode::SUCCESS;
+            // `print!` would panic where nobody reads.
+            let mut out = std::io::stdout();
+            let told = write!(out, "{answer}").and_then(|()| out.flush());
+            return if told.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         Err(error) => {
             // The parser of flags begins with a word of its own and ends with an empty line.
             let text = error.to_string();
-            eprintln!("ringcast: {}", text.trim_start_matches("error: ").trim_end());
+            let text = text.trim_start_matches("error: ").trim_end();
+            // Where nobody reads, the exit code still says it.
+            let _ = writeln!(std::io::stderr(), "ringcast: {text}");
             return ExitCode::from(USAGE);
         }
     };

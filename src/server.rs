@@ -113,7 +113,9 @@ impl Server {
             docs_path: config.docs_path.clone(),
         };
         let server = Self { node, control, listener, options };
-        tracing::info!(address = %server.api_address()?, docs = %config.docs_path, "API open");
+        let address = server.api_address()?;
+        let docs = format_args!("http://{address}/{}", config.docs_path);
+        tracing::info!(%address, %docs, "API open");
         Ok(server)
     }
 
@@ -245,9 +247,7 @@ fn announced(config: &Config) -> Vec<String> {
     if !config.announce.is_empty() {
         return config.announce.clone();
     }
-    let specific: Vec<IpAddr> =
-        config.media_listen.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
-    let addresses = if specific.is_empty() { own_addresses() } else { specific };
+    let addresses = listening(&config.media_listen, own_addresses());
     if addresses.iter().all(is_private) {
         tracing::warn!(
             "only private addresses are announced; clients elsewhere need --announce with the \
@@ -255,6 +255,17 @@ fn announced(config: &Config) -> Vec<String> {
         );
     }
     addresses.iter().map(IpAddr::to_string).collect()
+}
+
+/// The addresses that media is received on: those named, or `own` ones of the families listened to.
+fn listening(listen: &[IpAddr], own: Vec<IpAddr>) -> Vec<IpAddr> {
+    let named: Vec<IpAddr> = listen.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
+    if !named.is_empty() {
+        return named;
+    }
+    // `::` takes both families.
+    let both = listen.iter().any(IpAddr::is_ipv6);
+    own.into_iter().filter(|ip| both || ip.is_ipv4()).collect()
 }
 
 /// This host's addresses, IPv4 first; loopback only where there is nothing else.
@@ -314,5 +325,27 @@ async fn empty_lanes(control: Control, lanes: Vec<LaneReceiver<FromShard>>, wake
         waker.awake();
         waker.drain();
         guard.clear_ready();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_that_are_listened_on_are_announced() {
+        let ips = |text: &str| -> Vec<IpAddr> {
+            text.split_whitespace().map(|ip| ip.parse().unwrap()).collect()
+        };
+        for (listen, announced) in [
+            ("0.0.0.0 ::", "192.0.2.1 2001:db8::1"),
+            ("::", "192.0.2.1 2001:db8::1"),
+            ("0.0.0.0", "192.0.2.1"),
+            ("198.51.100.7", "198.51.100.7"),
+            ("2001:db8::7", "2001:db8::7"),
+        ] {
+            let own = ips("192.0.2.1 2001:db8::1");
+            assert_eq!(listening(&ips(listen), own), ips(announced), "{listen}");
+        }
     }
 }

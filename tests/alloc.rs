@@ -8,17 +8,20 @@ use std::time::Duration;
 
 use ringcast::engine::srtp::SrtpProfile;
 
+#[cfg(test)]
 #[path = "suite/sim/media.rs"]
-#[allow(dead_code, reason = "the simulator uses more of it")]
+#[expect(dead_code, reason = "the simulator uses more of it")]
 mod media;
+#[cfg(test)]
 #[path = "suite/sim/params.rs"]
-#[allow(dead_code, reason = "the simulator uses more of it")]
 mod params;
+#[cfg(test)]
 #[path = "suite/sim/raw.rs"]
-#[allow(dead_code, reason = "the simulator uses more of it")]
+#[expect(dead_code, reason = "the simulator uses more of it")]
 mod raw;
+#[cfg(test)]
 #[path = "suite/sim/stage.rs"]
-#[allow(dead_code, reason = "the bench uses more of it")]
+#[expect(dead_code, reason = "the bench uses more of it")]
 mod stage;
 
 use stage::Stage;

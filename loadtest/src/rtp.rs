@@ -7,7 +7,7 @@
 /// Bytes of an RTP header without extensions.
 const FIXED_BYTES: usize = 12;
 
-/// Bytes of a header as [`write`] makes it.
+/// Bytes of a header as [`write()`] makes it.
 pub(crate) const HEADER_BYTES: usize = 28;
 
 /// What a received header says.
@@ -97,7 +97,7 @@ pub(crate) mod extension_id {
     pub(crate) const AUDIO_LEVEL: u8 = 1;
 }
 
-/// What [`write`] puts into a header.
+/// What [`write()`] puts into a header.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fields {
     /// Last packet of a frame.

@@ -19,10 +19,10 @@ use crate::ortc::types::RtpCapabilities;
 #[schema(rename_all = "camelCase")]
 pub(super) struct CreateConsumer {
     /// Where.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, max_length = 128)]
     room_id: RoomId,
     /// Whose.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, max_length = 128)]
     peer_id: PeerId,
     /// Where it is sent; the peer's own.
     #[schema(value_type = String, format = "uuid")]
@@ -110,7 +110,8 @@ pub(super) async fn create(
 #[utoipa::path(post, path = "/media/consumer/{consumerId}/pause",
     operation_id = "pauseConsumer", tag = "calls",
     params(("consumerId" = String, Path)), responses(
-    (status = 201, body = Success<Done>), (status = "4XX", body = Failure)))]
+    (status = 201, body = Success<Done>), (status = "4XX", body = Failure),
+    (status = 503, body = Failure)))]
 pub(super) async fn pause(State(control): State<Control>, Of(consumer): Of<ConsumerId>) -> Answer {
     control.pause_consumer(consumer, true).await?;
     created(Done::YES)
@@ -120,7 +121,8 @@ pub(super) async fn pause(State(control): State<Control>, Of(consumer): Of<Consu
 #[utoipa::path(post, path = "/media/consumer/{consumerId}/resume",
     operation_id = "resumeConsumer", tag = "calls",
     params(("consumerId" = String, Path)), responses(
-    (status = 201, body = Success<Done>), (status = "4XX", body = Failure)))]
+    (status = 201, body = Success<Done>), (status = "4XX", body = Failure),
+    (status = 503, body = Failure)))]
 pub(super) async fn resume(State(control): State<Control>, Of(consumer): Of<ConsumerId>) -> Answer {
     control.pause_consumer(consumer, false).await?;
     created(Done::YES)
@@ -130,7 +132,8 @@ pub(super) async fn resume(State(control): State<Control>, Of(consumer): Of<Cons
 #[utoipa::path(post, path = "/media/consumer/{consumerId}/keyframe",
     operation_id = "requestKeyFrame", tag = "calls",
     params(("consumerId" = String, Path)), responses(
-    (status = 201, body = Success<Done>), (status = "4XX", body = Failure)))]
+    (status = 201, body = Success<Done>), (status = "4XX", body = Failure),
+    (status = 503, body = Failure)))]
 pub(super) async fn key_frame(
     State(control): State<Control>,
     Of(consumer): Of<ConsumerId>,

@@ -15,7 +15,7 @@ use crate::id::RoomId;
     operation_id = "followRoom", tag = "events", params(
     ("roomId" = String, Path), ("after" = Option<u64>, Query)), responses(
     (status = 200, content_type = "text/event-stream", body = String),
-    (status = "4XX", body = Failure)))]
+    (status = "4XX", body = Failure), (status = 503, body = Failure)))]
 pub(super) async fn follow(
     State(control): State<Control>,
     Of(room): Of<RoomId>,

@@ -16,6 +16,7 @@ mod health;
 mod observe;
 pub mod openapi;
 mod path;
+mod patience;
 mod producers;
 mod reply;
 mod rooms;
@@ -25,10 +26,10 @@ mod transports;
 use std::future::Future;
 use std::io;
 
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use self::patience::PatientListener;
 use crate::control::Control;
 use crate::limits::API_STOP_TIMEOUT;
 
@@ -59,10 +60,6 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let app = router::router(control.clone(), &options)?;
-    let listener = listener.tap_io(|stream| {
-        // Without it, answers of two packets wait for an acknowledgement; its failure is harmless.
-        let _ = stream.set_nodelay(true);
-    });
     let (stopping, stopped) = oneshot::channel();
     let graceful = async move {
         shutdown.await;
@@ -76,7 +73,7 @@ pub async fn serve(
         }
     };
     tokio::select! {
-        ended = axum::serve(listener, app).with_graceful_shutdown(graceful) => ended,
+        ended = axum::serve(PatientListener(listener), app).with_graceful_shutdown(graceful) => ended,
         () = deadline => Ok(()),
     }
 }

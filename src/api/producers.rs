@@ -23,28 +23,28 @@ use crate::ortc::types::{MediaKind, RtpParameters};
 #[schema(rename_all = "camelCase")]
 pub(super) struct CreateProducer {
     /// Where.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, max_length = 128)]
     room_id: RoomId,
     /// Whose.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, min_length = 1, max_length = 128)]
     peer_id: PeerId,
     /// Where it arrives; the peer's own.
     #[schema(value_type = String, format = "uuid")]
     transport_id: TransportId,
     /// `audio` or `video`.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, pattern = "^(audio|video)$")]
     kind: MediaKind,
     /// As `mediasoup-client` gives them.
     #[schema(value_type = Object)]
     rtp_parameters: RtpParameters,
     /// Camera, screen …; one producer per kind and source. By default the kind.
-    #[schema(value_type = Option<String>, max_length = 64)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64)]
     source: String,
     /// Starts paused.
     #[schema(value_type = Option<bool>)]
     paused: bool,
     /// Milliseconds between two key-frame requests, at least.
-    #[schema(value_type = Option<u64>)]
+    #[schema(value_type = Option<u64>, maximum = 10000)]
     key_frame_request_delay: Duration,
     /// Any JSON of at most 4 KiB, given back in lists and events.
     #[schema(value_type = Option<Object>)]
@@ -142,7 +142,8 @@ pub(super) async fn create(
 #[utoipa::path(post, path = "/media/producer/{producerId}/pause",
     operation_id = "pauseProducer", tag = "calls",
     params(("producerId" = String, Path)), responses(
-    (status = 201, body = Success<Done>), (status = "4XX", body = Failure)))]
+    (status = 201, body = Success<Done>), (status = "4XX", body = Failure),
+    (status = 503, body = Failure)))]
 pub(super) async fn pause(State(control): State<Control>, Of(producer): Of<ProducerId>) -> Answer {
     control.pause_producer(producer, true).await?;
     created(Done::YES)
@@ -152,7 +153,8 @@ pub(super) async fn pause(State(control): State<Control>, Of(producer): Of<Produ
 #[utoipa::path(post, path = "/media/producer/{producerId}/resume",
     operation_id = "resumeProducer", tag = "calls",
     params(("producerId" = String, Path)), responses(
-    (status = 201, body = Success<Done>), (status = "4XX", body = Failure)))]
+    (status = 201, body = Success<Done>), (status = "4XX", body = Failure),
+    (status = 503, body = Failure)))]
 pub(super) async fn resume(State(control): State<Control>, Of(producer): Of<ProducerId>) -> Answer {
     control.pause_producer(producer, false).await?;
     created(Done::YES)

@@ -24,7 +24,7 @@ pub(super) struct CreateRoom {
     #[schema(value_type = String, min_length = 1, max_length = 128)]
     room_id: RoomId,
     /// Who starts the call.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 128)]
     initiator_id: Option<PeerId>,
 }
 

@@ -6,11 +6,12 @@ use axum::extract::FromRef;
 use axum::http::Uri;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use super::error::{ApiError, Code};
 use super::observe::{Observed, observe};
 use super::{ApiOptions, consumers, cors, events, health, openapi, producers, rooms, transports};
+use crate::config;
 use crate::control::Control;
 
 #[derive(Debug, Clone)]
@@ -38,7 +39,10 @@ impl FromRef<App> for Observed {
 pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
     let app = App { control, observed: Observed::default() };
     let document = openapi::document();
-    let docs = SwaggerUi::new(docs_path(&options.docs_path)?).url("/docs-json", document.clone());
+    let docs = SwaggerUi::new(docs_path(&options.docs_path)?)
+        .url("/docs-json", document.clone())
+        // By default the page shows this server's document to swagger.io, for a badge.
+        .config(SwaggerConfig::default().validator_url("none"));
     Ok(Router::new()
         .route("/media/room", post(rooms::create))
         .route("/media/rooms", get(rooms::list))
@@ -70,34 +74,12 @@ pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
         .with_state(app))
 }
 
-/// First segments that routes use or will use.
-const TAKEN: [&str; 11] = [
-    "",
-    "media",
-    "healthz",
-    "readyz",
-    "metrics",
-    "admin",
-    "api",
-    "docs-json",
-    "whip",
-    "whep",
-    "ws",
-];
-
 /// The Swagger path with its slash.
 fn docs_path(path: &str) -> io::Result<String> {
-    let path = path.trim_matches('/');
-    let first = path.split('/').next().unwrap_or_default();
-    let plain = path.split('/').all(|segment| {
-        !segment.is_empty()
-            && segment.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
-    });
-    if !plain || TAKEN.contains(&first) {
-        let message = format!("the Swagger path {path:?} is malformed or taken by another route");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    match config::docs_path(path) {
+        Ok(path) => Ok(format!("/{path}")),
+        Err(reason) => Err(io::Error::new(io::ErrorKind::InvalidInput, reason)),
     }
-    Ok(format!("/{path}"))
 }
 
 async fn no_route(uri: Uri) -> ApiError {
@@ -121,7 +103,10 @@ mod tests {
             ("", None),
             ("/", None),
             ("media", None),
-            ("api/docs", None),
+            ("api/docs", Some("/api/docs")),
+            ("help/v1.0~a", Some("/help/v1.0~a")),
+            ("api/swagger.json", None),
+            ("docs-json", None),
             ("{id}", None),
             ("a//b", None),
             ("do cs", None),

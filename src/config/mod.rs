@@ -21,6 +21,7 @@ use clap::Parser as _;
 use self::flags::Flags;
 pub use self::sources::Origin;
 use self::sources::Sources;
+pub(crate) use self::values::docs_path;
 
 /// Port of the API when nothing else is said: the replaced service's.
 const API_PORT: u16 = 6040;
@@ -186,9 +187,7 @@ impl Config {
             steer: sources.one("steer", values::steer)?.unwrap_or_default(),
             media_udp,
             media_tcp,
-            docs_path: sources
-                .one("docs-path", values::docs_path)?
-                .unwrap_or_else(|| "docs".to_owned()),
+            docs_path: sources.one("docs-path", docs_path)?.unwrap_or_else(|| "docs".to_owned()),
             cors_origins: sources.many("cors-origins", values::web_origin)?.unwrap_or_default(),
             allow_anonymous,
             log_format: sources.one("log-format", values::log_format)?.unwrap_or_default(),

@@ -13,6 +13,9 @@ use crate::limits::SHARDS_MAX;
 const TAKEN_PATHS: [&str; 8] =
     ["admin", "docs-json", "healthz", "media", "metrics", "readyz", "whep", "whip"];
 
+/// Where the API also shows its document, as the replaced service did; beside it there is room.
+const TAKEN_PATH: &str = "api/swagger.json";
+
 pub(super) fn boolean(text: &str) -> Parsed<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),
@@ -115,7 +118,10 @@ pub(super) fn log_filter(text: &str) -> Parsed<String> {
 }
 
 /// Segments of unreserved characters (RFC 3986 §2.3), clear of the API's own paths.
-pub(super) fn docs_path(text: &str) -> Parsed<String> {
+///
+/// The API asks it too, about options that were not read from a configuration: what is good here
+/// must be good there.
+pub(crate) fn docs_path(text: &str) -> Parsed<String> {
     let path = text.trim_matches('/');
     let segment = |segment: &str| {
         !segment.is_empty()
@@ -129,6 +135,9 @@ pub(super) fn docs_path(text: &str) -> Parsed<String> {
     match path.split('/').next() {
         Some(first) if TAKEN_PATHS.contains(&first) => {
             Err(format!("{text:?} is taken: the API answers under /{first}"))
+        }
+        _ if path == TAKEN_PATH => {
+            Err(format!("{text:?} is taken: the API answers under /{TAKEN_PATH}"))
         }
         _ => Ok(path.to_owned()),
     }

@@ -47,7 +47,7 @@ fn note_producer(happening: &Happening) {
     match event {
         RoomEvent::ProducerAdded { producer, peer, kind, source, producer_type, .. } => info!(
             room.id = %room, peer.id = %peer, producer.id = %producer, shard.id = %shard,
-            ?kind, source, ?producer_type, "peer produces"
+            kind = kind.label(), source, producer.type = producer_type.label(), "peer produces"
         ),
         RoomEvent::ProducerClosed { producer, peer, kind, source, reason } => info!(
             room.id = %room, peer.id = %peer, producer.id = %producer, shard.id = %shard,

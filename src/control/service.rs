@@ -67,6 +67,8 @@ pub(super) struct State {
 pub(super) struct ShardState {
     pub(super) report: Option<(Instant, Box<Report>)>,
     pub(super) rooms_since_report: usize,
+    /// It told of lost events and could not be asked what is alive; that is tried again.
+    pub(super) inventory_due: bool,
 }
 
 /// The control plane's clock: monotonic, and virtual where tokio's time is paused.

@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 
-use super::command::{Command, Reply};
+use super::command::{Command, Refusal, Reply};
 use super::command::{DtlsState, Event, FromShard, IceState, Inventory};
 use super::registry::{Close, Effects, Transport};
 use super::service::{Control, State, now};
 use crate::events::RoomEvent;
 use crate::id::{ShardId, TransportId};
+use crate::limits::CLOSE_RETRY_DELAY;
 
 impl Control {
     /// Takes in one message of a shard. Call it on the control thread, in the lane's order.
@@ -58,8 +59,12 @@ impl Control {
     }
 
     /// Asks the shard what is alive, and closes here what it no longer has, and there what is not
-    /// known here.
+    /// known here. A shard that cannot be asked now is asked later.
     fn reconcile(&self, shard: ShardId, state: &State) {
+        if state.shards.get(shard.index()).is_some_and(|shard| shard.inventory_due) {
+            // It is asked after this, and so knows of what was lost now.
+            return;
+        }
         // Taken together with the request: what becomes ready later is not in the answer.
         let expected = state.registry.ready_on(shard);
         let inventory = self.inner.dispatcher.submit(shard, Command::Inventory);
@@ -67,9 +72,26 @@ impl Control {
         tokio::spawn(async move {
             match inventory.answer().await {
                 Ok(Reply::Inventory(inventory)) => control.compare(shard, &expected, &inventory),
-                // The shard counts on, and tells again.
+                Err(Refusal::Overloaded) => control.reconcile_later(shard).await,
                 other => tracing::warn!(shard.id = %shard, ?other, "no inventory"),
             }
+        });
+    }
+
+    /// Asks again when the lane may have room; one wait per shard, however often it told of losses.
+    async fn reconcile_later(&self, shard: ShardId) {
+        let due = |state: &mut State, due: bool| {
+            let shard = state.shards.get_mut(shard.index());
+            shard.is_some_and(|shard| std::mem::replace(&mut shard.inventory_due, due))
+        };
+        let waits = self.inner.state.with(|state| due(state, true));
+        if waits || self.inner.dispatcher.is_closed() {
+            return;
+        }
+        tokio::time::sleep(CLOSE_RETRY_DELAY).await;
+        self.inner.state.with(|state| {
+            due(state, false);
+            self.reconcile(shard, state);
         });
     }
 

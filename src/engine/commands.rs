@@ -220,6 +220,8 @@ impl Engine {
             for stream in &producer.streams {
                 if let Some(stream) = self.streams.get_mut(*stream) {
                     stream.paused = paused;
+                    // What arrives during the pause is missing behind it.
+                    stream.ring.clear();
                 }
             }
             self.start_consumers(now, &consumers);

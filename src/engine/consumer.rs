@@ -26,10 +26,7 @@ use crate::engine::source_clock::ClockPoint;
 use crate::engine::stream::Stream;
 use crate::engine::{ProducerKey, StreamKey, TransportKey};
 use crate::id::ConsumerId;
-use crate::limits::{
-    AUDIO_RING_SLOTS_MAX, KEY_FRAME_AGE_MAX, KEY_FRAME_LOOKBACK, REPAIRS_QUEUED_MAX,
-    VIDEO_RING_SLOTS_MAX,
-};
+use crate::limits::{KEY_FRAME_AGE_MAX, KEY_FRAME_LOOKBACK, REPAIRS_QUEUED_MAX};
 use crate::ortc::codec::Codec;
 use crate::ortc::types::{MediaKind, RtpParameters};
 
@@ -42,13 +39,11 @@ pub struct Cursor {
     pub next: PacketIndex,
 }
 
-/// A key frame of `stream` is waited for, in packets from `since` on.
+/// A key frame of `stream` is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Awaiting {
     /// Which stream.
     pub stream: StreamKey,
-    /// First packet that may belong to the key frame.
-    pub since: PacketIndex,
     /// The next packet to look at.
     pub next: PacketIndex,
 }
@@ -209,8 +204,7 @@ impl Consumer {
     pub fn aim(&mut self, key: StreamKey, stream: &mut Stream, now: Instant) {
         let head = stream.ring.head();
         let recent = if self.playing.is_none() { recent_key_frame(stream, now) } else { None };
-        let since = recent.unwrap_or(head);
-        self.awaiting = Some(Awaiting { stream: key, since, next: since });
+        self.awaiting = Some(Awaiting { stream: key, next: recent.unwrap_or(head) });
         if recent.is_none() {
             stream.key_frames.request(now);
         }
@@ -228,20 +222,15 @@ impl Consumer {
         self.awaits(stream) || self.playing.is_some_and(|playing| playing.stream == stream)
     }
 
-    /// The receiver asks for a packet again.
-    pub fn ask_repair(&mut self, seq: u16) {
-        if self.repairs.len() < REPAIRS_QUEUED_MAX && !self.repairs.contains(&seq) {
+    /// The receiver asks for a packet again; false when there is no room for another wish.
+    pub fn ask_repair(&mut self, seq: u16) -> bool {
+        if self.repairs.len() >= REPAIRS_QUEUED_MAX {
+            return false;
+        }
+        if !self.repairs.contains(&seq) {
             self.repairs.push_back(seq);
         }
-    }
-
-    /// How many packets it remembers for repair: as many as the ring may hold.
-    #[must_use]
-    pub fn sent_slots(&self) -> usize {
-        match self.kind {
-            MediaKind::Audio => AUDIO_RING_SLOTS_MAX,
-            MediaKind::Video => VIDEO_RING_SLOTS_MAX,
-        }
+        true
     }
 }
 

@@ -173,6 +173,10 @@ impl Consumer {
             }
             cursor.next = stream.ring.oldest();
         }
+        if self.repairable {
+            // What the ring no longer has cannot be sent again.
+            self.sent.grow(stream.ring.slots());
+        }
         while cursor.next < stream.ring.head() {
             if let Some((meta, payload)) = stream.ring.get(cursor.next) {
                 self.send(cursor, meta, payload, way)?;
@@ -208,14 +212,13 @@ impl Consumer {
             let entered = stream.clock.point();
             match self.time.switch(way.now, timestamp, self.left, entered) {
                 Switch::AskAgain => {
-                    awaiting.since = awaiting.next;
                     stream.key_frames.request(way.now);
                     continue;
                 }
                 Switch::Accepted => {}
             }
             self.seq.sync(seq);
-            let next = first_of_key_frame(stream, awaiting.since, at, seq);
+            let next = first_of_key_frame(stream, at, seq);
             if self.playing.is_some() {
                 way.counters.layer_switches += 1;
             }
@@ -264,9 +267,17 @@ impl Consumer {
             self.octets = self.octets.wrapping_add(octets);
             if self.repairable {
                 let (stream, index, at) = (cursor.stream, cursor.next, way.now);
-                let slots = self.sent_slots();
-                let sent = Sent { seq, stream, index, timestamp, abs_send_time, transport_seq, at };
-                self.sent.note(sent, slots);
+                let repeated = false;
+                self.sent.note(Sent {
+                    seq,
+                    stream,
+                    index,
+                    timestamp,
+                    abs_send_time,
+                    transport_seq,
+                    at,
+                    repeated,
+                });
             }
         }
         Ok(())
@@ -384,15 +395,10 @@ impl Way<'_> {
 }
 
 /// Where to begin in the ring so that no packet of the key frame beginning with `seq` is missed:
-/// packets behind its first one may have arrived before it.
-fn first_of_key_frame(
-    stream: &Stream,
-    since: PacketIndex,
-    found: PacketIndex,
-    seq: u64,
-) -> PacketIndex {
+/// packets behind its first one may have arrived before it, and before it was waited for.
+fn first_of_key_frame(stream: &Stream, found: PacketIndex, seq: u64) -> PacketIndex {
     let lookback = PacketIndex::new(found.number().saturating_sub(KEY_FRAME_LOOKBACK));
-    let mut at = since.max(lookback).max(stream.ring.oldest());
+    let mut at = lookback.max(stream.ring.oldest());
     while at < found {
         if stream.ring.get(at).is_some_and(|(meta, _)| meta.seq >= seq) {
             return at;

@@ -61,11 +61,10 @@ impl Engine {
             }
             RtcpItem::Nack(nack) => {
                 let Some(consumer) = self.consumer_at(key, nack.media_ssrc) else { return };
-                for seq in nack.seqs() {
-                    self.counters.nacks_received += 1;
-                    if let Some(consumer) = self.consumers.get_mut(consumer) {
-                        consumer.ask_repair(seq);
-                    }
+                if let Some(consumer) = self.consumers.get_mut(consumer) {
+                    // A datagram can name thousands; what finds no room is asked for again.
+                    let taken = nack.seqs().take_while(|seq| consumer.ask_repair(*seq)).count();
+                    self.counters.nacks_received += taken as u64;
                 }
                 self.mark_consumer_due(consumer);
             }

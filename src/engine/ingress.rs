@@ -67,18 +67,21 @@ impl Engine {
         let extensions = Extensions::parse(&view, &transport.receive_ids);
         let packet = Packet { now, view, bytes, extensions };
         let known = transport.incoming.entry(view.ssrc).and_then(|incoming| incoming.route);
-        let outcome = match known {
-            Some(Route { stream, role: Role::Media }) => {
-                let stream_state = self.streams.get_mut(stream).ok_or(Discard::UnknownStream)?;
-                accept_media(&mut self.counters, transport, stream, stream_state, &packet)
+        let current = known
+            .filter(|route| route.role == Role::Media)
+            .and_then(|route| Some((route.stream, self.streams.get_mut(route.stream)?)))
+            .filter(|(_, stream)| stream.ssrc == Some(view.ssrc));
+        let outcome = match current {
+            Some((stream, state)) => {
+                accept_media(&mut self.counters, transport, stream, state, &packet)
             }
-            _ => {
+            None => {
                 let scratch = &mut self.scratch;
                 accept_other(&mut self.counters, transport, &mut self.streams, scratch, &packet)
             }
         };
         // A packet that was authenticated counts for feedback, whatever became of it.
-        if !matches!(outcome, Err(Discard::Authentication | Discard::Replayed))
+        if is_authentic(&outcome)
             && let Some(feedback) = &mut transport.feedback
             && let Some(seq) = packet.extensions.transport_cc
         {
@@ -92,7 +95,22 @@ impl Engine {
     }
 }
 
-/// A packet of a known media SSRC: the path of nearly all.
+/// True when the packet passed authentication, whatever became of it then.
+pub(super) fn is_authentic(outcome: &Result<Arrived, Discard>) -> bool {
+    match outcome {
+        Ok(_) => true,
+        Err(discard) => matches!(
+            discard,
+            Discard::Paused
+                | Discard::Padding
+                | Discard::UnknownStream
+                | Discard::UnknownPayloadType
+                | Discard::TooManyStreams
+        ),
+    }
+}
+
+/// A packet of the SSRC that a stream has now: the path of nearly all.
 fn accept_media(
     counters: &mut Counters,
     transport: &mut Transport,
@@ -102,11 +120,7 @@ fn accept_media(
 ) -> Result<Arrived, Discard> {
     let srtp = transport.srtp.as_ref().ok_or(Discard::NoKeys)?;
     let incoming = transport.incoming.entry(packet.view.ssrc).ok_or(Discard::UnknownStream)?;
-    let codec = media_codec(stream, packet.view.payload_type)?;
-    if stream.ssrc != Some(packet.view.ssrc) {
-        // The sender has taken another SSRC for this encoding since.
-        return Err(Discard::UnknownStream);
-    }
+    let codec = media_codec(stream, packet.view.payload_type);
     let mut slot = stream.ring.push_slot(packet.now);
     let opened = srtp.opener.open_rtp(
         &mut incoming.context,
@@ -116,6 +130,7 @@ fn accept_media(
     )?;
     counters.packets_in += 1;
     counters.bytes_in += packet.bytes.len() as u64;
+    let codec = codec?;
     let seq = stream.seq_base + opened.index;
     stream.reception.handle_packet(packet.now, opened.index, packet.view.timestamp);
     stream.highest = stream.highest.max(Some(seq));
@@ -134,7 +149,8 @@ fn accept_media(
     } else {
         codec::inspect(codec.codec, payload, descriptor.as_ref())
     };
-    let awoke = !stream.activity.is_active(packet.now);
+    // Padding alone is no sign of life: it would awake the stream with each packet.
+    let awoke = len > 0 && !stream.activity.is_active(packet.now);
     slot.commit(meta(packet, seq, codec.room_payload_type, info), len);
     note_seq(stream, packet, info.key_frame);
     note_media(stream, packet.now, len, info);
@@ -178,7 +194,7 @@ fn media_codec(stream: &Stream, payload_type: u8) -> Result<CodecEntry, Discard>
     if entry.codec == Codec::Rtx { Err(Discard::UnknownPayloadType) } else { Ok(*entry) }
 }
 
-/// A packet of an SSRC that is new, unclaimed, or repair: opened into scratch space first.
+/// A packet of an SSRC that is new, unclaimed, left, or repair: opened into scratch space first.
 fn accept_other(
     counters: &mut Counters,
     transport: &mut Transport,
@@ -193,11 +209,18 @@ fn accept_other(
     let payload = unpadded_payload(plain, packet.view.has_padding).ok_or(Discard::RtpMalformed)?;
     let incoming = transport.incoming.entry(packet.view.ssrc).ok_or(Discard::TooManyStreams)?;
     note_hints(incoming, &packet.extensions);
-    let route = match incoming.route {
+    let known = incoming.route;
+    let route = match known {
         Some(route) => route,
         None => resolve(transport, packet).ok_or(Discard::UnknownStream)?,
     };
     let stream = streams.get_mut(route.stream).ok_or(Discard::UnknownStream)?;
+    // Late packets of an SSRC that the sender has left: only when the other one fell silent has it
+    // come back.
+    let left = known.is_some() && stream.ssrc.is_some_and(|ssrc| ssrc != packet.view.ssrc);
+    if route.role == Role::Media && left && stream.activity.is_active(packet.now) {
+        return Err(Discard::UnknownStream);
+    }
     match route.role {
         Role::Media => accept_first(transport, route, stream, packet, payload),
         Role::Rtx => accept_repair(route, stream, packet, payload),
@@ -294,12 +317,16 @@ fn accept_repair(
     let codec = media_codec(stream, repeats)?;
     let original = u16::from_be_bytes(*seq);
     let seq = stream.extend(original).ok_or(Discard::Padding)?;
-    // Senders probe with repeated packets that nobody asked for: those we have already.
     let nack = stream.nack.as_mut().ok_or(Discard::Padding)?;
-    let outcome = nack.handle_packet(packet.now, original, false);
-    if !matches!(outcome, NackOutcome::Filled { .. }) {
-        return Err(Discard::Padding);
+    match nack.handle_packet(packet.now, original, false) {
+        // Senders probe with repeated packets that nobody asked for: those we have already.
+        NackOutcome::Unlisted => return Err(Discard::Padding),
+        // Or have not: the original was lost a moment ago, and nothing behind it told us yet. It
+        // counts as heard from now on, and would never be asked for.
+        NackOutcome::Newest | NackOutcome::Filled { .. } => {}
+        NackOutcome::Overflow => stream.key_frames.request(packet.now),
     }
+    stream.highest = stream.highest.max(Some(seq));
     if stream.paused {
         return Err(Discard::Paused);
     }

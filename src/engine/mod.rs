@@ -187,7 +187,7 @@ impl Engine {
         match class {
             PacketClass::Rtp => {
                 let arrived = self.handle_rtp(now, key, bytes);
-                self.follow_address(now, key, path, arrived.is_ok());
+                self.follow_address(now, key, path, ingress::is_authentic(&arrived));
                 self.note_arrival(now, arrived?);
                 Ok(())
             }
@@ -209,8 +209,21 @@ impl Engine {
                     _ => {}
                 }
                 self.settle_transport(now, key);
+                if handled.is_ok() {
+                    self.keep_path(path, key);
+                }
                 handled
             }
+        }
+    }
+
+    /// An address whose owner was heard on it by ICE is its own, even if another transport took it
+    /// in between (a NAT gave it away and back, or somebody forged it).
+    fn keep_path(&mut self, path: Path, key: TransportKey) {
+        if self.demux.transport_at(&path) != Some(key)
+            && self.transports.get(key).is_some_and(|t| t.connection.is_validated(&path))
+        {
+            self.demux.insert_path(path, key);
         }
     }
 
@@ -229,12 +242,15 @@ impl Engine {
         let Some(transport) = self.transports.get_mut(key) else { return };
         let id = transport.id;
         match event {
-            ConnectionEvent::IceState(state, selected) => self.tell(Event::IceState {
-                transport: id,
-                state,
-                remote: selected.map(|path| path.remote),
-                tcp: selected.is_some_and(|path| path.protocol == Protocol::Tcp),
-            }),
+            ConnectionEvent::IceState(state, selected) => {
+                self.tell(Event::IceState {
+                    transport: id,
+                    state,
+                    remote: selected.map(|path| path.remote),
+                    tcp: selected.is_some_and(|path| path.protocol == Protocol::Tcp),
+                });
+                self.start_idle_consumers(now, key);
+            }
             ConnectionEvent::DtlsState(state, cipher) => {
                 self.tell(Event::DtlsState { transport: id, state, cipher });
             }
@@ -284,13 +300,26 @@ impl Engine {
         self.start_consumers(now, &consumers);
     }
 
-    /// An authentic media packet from another validated address of the client: it may have moved.
+    /// What could not begin for want of an address (all TCP connections had ended) begins now.
+    fn start_idle_consumers(&mut self, now: Instant, key: TransportKey) {
+        let Some(transport) = self.transports.get(key).filter(|t| t.can_send()) else { return };
+        let is_idle = |key: &ConsumerKey| {
+            let consumer = self.consumers.get(*key);
+            consumer.is_some_and(|c| c.playing.is_none() && c.awaiting.is_none())
+        };
+        let idle: Vec<_> = transport.consumers.iter().copied().filter(is_idle).collect();
+        self.start_consumers(now, &idle);
+    }
+
+    /// An authentic media packet of the client: from another validated address than the selected
+    /// one it may tell of a move, from the selected one that there was none.
     fn follow_address(&mut self, now: Instant, key: TransportKey, path: Path, authentic: bool) {
-        let Some(transport) = self.transports.get_mut(key) else { return };
-        if authentic && transport.connection.selected() != Some(path) {
-            // Only a selected address that fell silent is left; a refusal says it is not validated,
-            // which the demultiplexer excludes.
-            let _ = transport.connection.handle_media_path(now, &path);
+        let Some(transport) = self.transports.get_mut(key).filter(|_| authentic) else { return };
+        let elsewhere = transport.connection.selected() != Some(path);
+        // Only a selected address that fell silent is left; a refusal says it is not validated,
+        // which the demultiplexer excludes.
+        let _ = transport.connection.handle_media_path(now, &path);
+        if elsewhere {
             self.settle_transport(now, key);
         }
     }
@@ -330,9 +359,9 @@ impl Engine {
                 if let Some(transport) = self.transports.get_mut(key) {
                     transport.connection.handle_timeout(now);
                 }
-                self.settle_transport(now, key);
+                // Before the next deadline is looked for: else it would be this one once more.
                 self.handle_transport_reports(now, key);
-                self.arm_transport(key);
+                self.settle_transport(now, key);
             }
             TimerKey::Stream(key) => self.handle_stream_deadline(now, key),
             TimerKey::Layers(key) => self.choose_layers(now, key),

@@ -188,16 +188,22 @@ impl Engine {
     /// Makes a consumer go over to `target` with its next key frame, and asks for that.
     fn aim(&mut self, now: Instant, key: ConsumerKey, target: StreamKey) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
+        let producer = consumer.producer;
+        let left = consumer.awaiting.map(|awaiting| awaiting.stream);
+        if left == Some(target) {
+            return;
+        }
         if consumer.playing.is_some_and(|playing| playing.stream == target) {
             consumer.awaiting = None;
-            return;
+        } else if let Some(stream) = self.streams.get_mut(target) {
+            consumer.aim(target, stream, now);
+            self.arm_stream(target);
         }
-        if consumer.awaits(target) {
-            return;
+        if left.is_some() {
+            // Else a stream that fell silent would be asked for a key frame for ever, and browsers
+            // answer for one encoding with key frames of all.
+            self.cancel_unwanted_key_frames(producer);
         }
-        let Some(stream) = self.streams.get_mut(target) else { return };
-        consumer.aim(target, stream, now);
-        self.arm_stream(target);
     }
 
     /// Makes sure that a stream's requests leave in time.

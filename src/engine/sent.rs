@@ -2,12 +2,14 @@
 //!
 //! Owned by a consumer; filled once per packet sent, read when a receiver asks again. Invariants: an
 //! entry answers only for the number it was made for; no payload is kept here (the stream's ring
-//! has it, or it is gone). Allocated with the first packet, so that an idle consumer costs nothing.
+//! has it, or it is gone). Grown with the stream's ring and never beyond it: an idle consumer costs
+//! nothing, and one of a slow stream little (an entry has 56 bytes).
 
 use std::time::{Duration, Instant};
 
 use crate::engine::StreamKey;
 use crate::engine::ring::PacketIndex;
+use crate::limits::REPAIR_INTERVAL_MIN;
 
 /// One packet sent.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +28,8 @@ pub struct Sent {
     pub transport_seq: u16,
     /// When it was last sent.
     pub at: Instant,
+    /// It was sent again.
+    pub repeated: bool,
 }
 
 /// The last packets sent, by the lower bits of their number.
@@ -36,13 +40,22 @@ pub struct SentLog {
 }
 
 impl SentLog {
-    /// Notes a packet, forgetting the one sent `slots` numbers before. `slots` is a power of two
-    /// and the same in every call.
-    pub fn note(&mut self, sent: Sent, slots: usize) {
-        if self.entries.is_empty() {
-            self.entries.resize(slots, None);
+    /// Makes room for the last `slots` packets, a power of two; never less than before.
+    pub fn grow(&mut self, slots: usize) {
+        if slots <= self.entries.len() {
+            return;
         }
+        let fewer = std::mem::replace(&mut self.entries, vec![None; slots]);
+        fewer.into_iter().flatten().for_each(|sent| self.put(sent));
+    }
+
+    /// Notes a packet, forgetting the one whose place it takes.
+    pub fn note(&mut self, sent: Sent) {
         self.highest = self.highest.max(sent.seq);
+        self.put(sent);
+    }
+
+    fn put(&mut self, sent: Sent) {
         if let Some(entry) =
             Self::place(sent.seq, self.entries.len()).and_then(|place| self.entries.get_mut(place))
         {
@@ -51,7 +64,10 @@ impl SentLog {
     }
 
     /// The packet that a receiver names with 16 bits, if it may be sent again at `now`: not older
-    /// than `age_max`, and not repeated within the last round trip. It then counts as sent at `now`.
+    /// than `age_max`, and not repeated within the last round trip (or [`REPAIR_INTERVAL_MIN`]: what
+    /// round trip a receiver reports must not make us repeat without bound). The first repeat is
+    /// never early: a round trip that has just become shorter must not cost one. It then counts as
+    /// sent at `now`.
     pub fn take_for_repair(
         &mut self,
         seq: u16,
@@ -64,11 +80,13 @@ impl SentLog {
         let place = Self::place(seq, self.entries.len())?;
         let sent = self.entries.get_mut(place)?.as_mut().filter(|sent| sent.seq == seq)?;
         let since = now.saturating_duration_since(sent.at);
-        if since < round_trip || since > age_max {
+        let early = sent.repeated && since < round_trip.max(REPAIR_INTERVAL_MIN);
+        if early || since > age_max {
             return None;
         }
         let found = *sent;
         sent.at = now;
+        sent.repeated = true;
         Some(found)
     }
 
@@ -99,12 +117,15 @@ mod tests {
         let mut log = SentLog::default();
         let second = Duration::from_secs(1);
         assert!(log.take_for_repair(1, start, second, Duration::ZERO).is_none());
+        log.grow(8);
         let numbers = 65_530..65_546_u64;
         for seq in numbers {
             let index = PacketIndex::new(seq + 7);
             let (timestamp, abs_send_time, transport_seq, at) = (0, 0, 0, start);
-            let sent = Sent { seq, stream, index, timestamp, abs_send_time, transport_seq, at };
-            log.note(sent, 8);
+            let repeated = false;
+            let sent =
+                Sent { seq, stream, index, timestamp, abs_send_time, transport_seq, at, repeated };
+            log.note(sent);
         }
         let mut ask = |seq: u64, ms| {
             let now = start + Duration::from_millis(ms);
@@ -115,7 +136,15 @@ mod tests {
         assert_eq!(ask(65_538, 40), Some(65_545));
         assert_eq!(ask(65_538, 60), None, "repeated 20 ms ago");
         assert_eq!(ask(65_538, 80), Some(65_545));
+        assert_eq!(ask(65_541, 5), Some(65_548), "the round trip has become shorter");
         assert_eq!(ask(65_545, 1_001), None, "too old to be of use");
         assert_eq!(ask(65_546, 40), None, "not sent yet");
+        log.grow(32);
+        log.grow(16);
+        assert_eq!(log.entries.len(), 32);
+        for (seq, index) in [(65_537, None), (65_539, Some(65_546)), (65_544, Some(65_551))] {
+            let found = log.take_for_repair(low_16(seq), start, second, Duration::ZERO);
+            assert_eq!(found.map(|sent| sent.index.number()), index, "grown, {seq}");
+        }
     }
 }

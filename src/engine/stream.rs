@@ -129,6 +129,8 @@ impl Stream {
             self.clock = StreamClock::new(self.clock_rate);
             self.activity.reset();
             self.templates = None;
+            // No consumer may begin anew with a key frame of the old one.
+            self.ring.clear();
         }
         self.ssrc = Some(ssrc);
         begins_anew

@@ -15,24 +15,31 @@ use crate::control::ControlError;
 use crate::id::RoomId;
 use crate::limits::{
     EVENT_READER_QUEUE, EVENT_READERS_MAX, EVENT_READERS_PER_ROOM_MAX, ROOM_LOG_AGE_MAX,
-    ROOM_LOG_EVENTS_MAX,
+    ROOM_LOG_BYTES_MAX, ROOM_LOG_EVENTS_MAX,
 };
 
 /// One entry of a room's log, as readers get it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Its number, from 1 without gaps.
     pub seq: u64,
-    /// ISO 8601, UTC.
-    pub time: String,
-    /// Which room.
-    pub room_id: RoomId,
     /// The event's type.
-    #[serde(rename = "type")]
     pub kind: &'static str,
-    /// What the type says.
-    pub data: Value,
+    /// `{seq, time, roomId, type, data}` as JSON: written once for all readers, and a tenth of the
+    /// size that a client's `appData` may have as a tree.
+    pub text: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Text<'a> {
+    seq: u64,
+    /// ISO 8601, UTC.
+    time: String,
+    room_id: &'a RoomId,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    data: Value,
 }
 
 /// Where a reader starts.
@@ -63,6 +70,8 @@ pub struct Subscription {
 pub struct RoomLog {
     room: RoomId,
     last: u64,
+    /// Of all entries' texts.
+    bytes: usize,
     entries: VecDeque<(Instant, Arc<Entry>)>,
     readers: Vec<mpsc::Sender<Arc<Entry>>>,
 }
@@ -71,20 +80,19 @@ impl RoomLog {
     /// An empty log.
     #[must_use]
     pub fn new(room: RoomId) -> Self {
-        Self { room, last: 0, entries: VecDeque::new(), readers: Vec::new() }
+        Self { room, last: 0, bytes: 0, entries: VecDeque::new(), readers: Vec::new() }
     }
 
     /// Numbers an event, keeps it, and hands it to every reader; a reader whose queue is full is
     /// disconnected.
     pub fn append(&mut self, now: Instant, clock: WallAnchor, event: &RoomEvent) -> Arc<Entry> {
         self.last += 1;
-        let entry = Arc::new(Entry {
-            seq: self.last,
-            time: clock.iso(now),
-            room_id: self.room.clone(),
-            kind: event.name(),
-            data: event.data(),
-        });
+        let (seq, kind) = (self.last, event.name());
+        let (time, room_id) = (clock.iso(now), &self.room);
+        let text = Text { seq, time, room_id, kind, data: event.data() };
+        let text = serde_json::to_string(&text).unwrap_or_default();
+        self.bytes += text.len();
+        let entry = Arc::new(Entry { seq, kind, text });
         self.entries.push_back((now, Arc::clone(&entry)));
         self.prune(now);
         self.readers.retain(|reader| match reader.try_send(Arc::clone(&entry)) {
@@ -98,13 +106,15 @@ impl RoomLog {
         entry
     }
 
-    /// Lets go of entries beyond count and age, and of readers that are gone.
+    /// Lets go of entries beyond count, bytes and age, and of readers that are gone.
     pub fn prune(&mut self, now: Instant) {
-        while let Some((at, _)) = self.entries.front() {
-            let too_many = self.entries.len() > ROOM_LOG_EVENTS_MAX;
+        while let Some((at, entry)) = self.entries.front() {
+            let too_many =
+                self.entries.len() > ROOM_LOG_EVENTS_MAX || self.bytes > ROOM_LOG_BYTES_MAX;
             if !too_many && now.saturating_duration_since(*at) <= ROOM_LOG_AGE_MAX {
                 break;
             }
+            self.bytes -= entry.text.len();
             self.entries.pop_front();
         }
         self.readers.retain(|reader| !reader.is_closed());
@@ -155,6 +165,8 @@ impl RoomLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{PeerId, ProducerId};
+    use crate::ortc::types::{MediaKind, ProducerType};
     use std::time::{Duration, SystemTime};
 
     struct Story {
@@ -226,6 +238,31 @@ mod tests {
         story.happens(1);
         assert_eq!(story.follows(Some(2)).start, Start::Snapshot { seq: last + 1 });
         assert_eq!(numbers(&mut story.follows(Some(last))), [last + 1]);
+    }
+
+    #[test]
+    fn retention_is_bounded_in_bytes_too() {
+        let mut story = Story::new();
+        let peer = PeerId::try_from("a".repeat(100).as_str()).unwrap();
+        let times = ROOM_LOG_EVENTS_MAX;
+        for _ in 0..times {
+            let event = RoomEvent::ProducerAdded {
+                producer: ProducerId::random(),
+                peer: peer.clone(),
+                kind: MediaKind::Audio,
+                source: "audio".to_owned(),
+                producer_type: ProducerType::Simple,
+                paused: false,
+                app_data: Value::String("x".repeat(4000)),
+            };
+            story.log.append(story.now, story.clock, &event);
+        }
+        let kept: usize = story.log.entries.iter().map(|(_, entry)| entry.text.len()).sum();
+        assert_eq!(kept, story.log.bytes);
+        assert!(kept <= ROOM_LOG_BYTES_MAX && kept > ROOM_LOG_BYTES_MAX - 5000, "{kept}");
+        let last = u64::try_from(times).unwrap();
+        assert_eq!(story.follows(Some(0)).start, Start::Snapshot { seq: last });
+        assert_eq!(numbers(&mut story.follows(Some(last - 9))).len(), 9);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub fn stream(
     let Subscription { start, live, place } = subscription;
     let first: Vec<Event> = match start {
         Start::Entries(entries) => entries.iter().map(entry_event).collect(),
-        Start::Snapshot { seq } => vec![message(seq, "snapshot", snapshot.to_string())],
+        Start::Snapshot { seq } => vec![message(seq, "snapshot", &snapshot.to_string())],
     };
     let live = ReceiverStream::new(live).map(move |entry| {
         // The reader's place is held by its stream.
@@ -35,11 +35,10 @@ pub fn stream(
 }
 
 fn entry_event(entry: &Arc<Entry>) -> Event {
-    let data = serde_json::to_string(entry.as_ref()).unwrap_or_default();
-    message(entry.seq, entry.kind, data)
+    message(entry.seq, entry.kind, &entry.text)
 }
 
 /// JSON text has no raw line breaks, so it is one `data` line.
-fn message(seq: u64, kind: &str, data: String) -> Event {
+fn message(seq: u64, kind: &str, data: &str) -> Event {
     Event::default().id(seq.to_string()).event(kind).data(data)
 }

@@ -270,6 +270,7 @@ impl TcpConnections {
         let Adoption { stream, bytes } = adoption;
         if let Ok(key) = self.admit(now, stream, Stage::Open, sink) {
             self.take_bytes(key, &bytes, sink);
+            self.close_unproven(key, sink);
         }
     }
 
@@ -322,6 +323,17 @@ impl TcpConnections {
         let path = connection.path;
         keep_partial(connection, partial);
         sink.frames(&mut each_frame(whole).map(|bytes| Received { path, bytes }));
+        if first {
+            self.close_unproven(key, sink);
+        }
+    }
+
+    /// Closes a connection whose first request validated nothing: anyone can make up a user name
+    /// that looks like one of ours.
+    fn close_unproven(&mut self, key: DefaultKey, sink: &mut dyn TcpSink) {
+        if self.connections.get(key).is_some_and(|connection| !sink.owns(&connection.path)) {
+            self.close(key, sink);
+        }
     }
 
     fn handle_writable(&mut self, key: DefaultKey, sink: &mut dyn TcpSink) {
@@ -500,17 +512,13 @@ mod tests {
     #[test]
     fn a_connection_lives_while_it_is_heard_and_its_path_is_validated() {
         let second = std::time::Duration::from_secs(1);
-        // Sends a frame, its path is validated: alive just before, gone at; the machine is told.
-        for (speaks, owned, lives, told) in [
-            (false, false, TCP_CLAIM_TIMEOUT, 0),
-            (true, false, TCP_CLAIM_TIMEOUT, 1),
-            (true, true, TCP_IDLE_TIMEOUT, 1),
-        ] {
+        // Sends a frame, which validates its path: alive just before, gone at; the machine is told.
+        for (speaks, lives, told) in [(false, TCP_CLAIM_TIMEOUT, 0), (true, TCP_IDLE_TIMEOUT, 1)] {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             listener.set_nonblocking(true).unwrap();
             let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let mut tcp = TcpConnections::new(Some(listener)).unwrap();
-            let mut notes = Notes { owned, ..Notes::default() };
+            let mut notes = Notes { owned: true, ..Notes::default() };
             #[expect(clippy::disallowed_methods, reason = "a test needs some first instant")]
             let start = Instant::now();
             serve(&mut tcp, start, &mut notes, |_, connections| connections == 1);
@@ -519,11 +527,26 @@ mod tests {
                 serve(&mut tcp, start, &mut notes, |notes, _| notes.frames == 1);
             }
             tcp.sweep(start + lives - second, &mut notes);
-            assert_eq!((tcp.connections.len(), notes.closed), (1, 0), "{speaks} {owned}");
+            assert_eq!((tcp.connections.len(), notes.closed), (1, 0), "{speaks}");
             tcp.sweep(start + lives, &mut notes);
-            assert_eq!((tcp.connections.len(), notes.closed), (0, told), "{speaks} {owned}");
+            assert_eq!((tcp.connections.len(), notes.closed), (0, told), "{speaks}");
             assert_eq!((tcp.strangers, tcp.by_path.len()), (0, 0));
         }
+    }
+
+    #[test]
+    fn a_connection_whose_first_request_proves_nothing_is_closed_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut tcp = TcpConnections::new(Some(listener)).unwrap();
+        let mut notes = Notes::default();
+        #[expect(clippy::disallowed_methods, reason = "a test needs some first instant")]
+        let start = Instant::now();
+        client.write_all(&framed(&[b"hello"])).unwrap();
+        serve(&mut tcp, start, &mut notes, |notes, _| notes.frames == 1);
+        assert_eq!((tcp.connections.len(), notes.closed), (0, 1));
+        assert_eq!((tcp.strangers, tcp.by_path.len()), (0, 0));
     }
 
     proptest! {

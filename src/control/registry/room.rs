@@ -58,6 +58,16 @@ impl Registry {
         Ok(Effects::event(id, shard, RoomEvent::RoomCreated { initiator }))
     }
 
+    /// True when there is a room of that name. One without peers gets its whole grace again:
+    /// whoever asks for it is about to come.
+    pub fn renew_room(&mut self, id: &RoomId, now: Instant) -> bool {
+        let Some(room) = self.rooms.get_mut(id) else {
+            return false;
+        };
+        room.empty_since = room.empty_since.map(|_| now);
+        true
+    }
+
     /// Ends a room with everything in it; only `room-closed` is told, the rest follows from it.
     ///
     /// # Errors

@@ -86,6 +86,16 @@ fn a_room_that_nobody_comes_to_ends_after_its_grace() {
 }
 
 #[test]
+fn a_room_that_is_asked_for_again_waits_as_long_again() {
+    let (mut registry, now) = start();
+    let later = now + ROOM_GRACE - Duration::from_secs(1);
+    assert!(registry.renew_room(&room(), later));
+    assert_eq!(names(&registry.expire(now + ROOM_GRACE)), [""; 0]);
+    assert_eq!(names(&registry.expire(later + ROOM_GRACE)), ["room-closed"]);
+    assert!(!registry.renew_room(&room(), later), "it is gone");
+}
+
+#[test]
 fn ending_a_room_closes_its_transports_and_tells_only_that_it_ended() {
     let (mut registry, _) = start();
     let _ = join(&mut registry);

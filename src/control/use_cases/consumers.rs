@@ -128,7 +128,7 @@ impl Control {
                 room.id = %request.room, peer.id = %request.peer,
                 transport.id = %request.transport, shard.id = %producer.shard,
                 consumer.id = %reply.id, producer.id = %reply.producer_id,
-                producer.peer.id = %producer.peer, kind = ?reply.kind, "peer consumes"
+                producer.peer.id = %producer.peer, kind = reply.kind.label(), "peer consumes"
             );
             Ok(reply)
         })

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::control::error::ControlError;
-use crate::control::service::Control;
+use crate::control::service::{Control, now};
 use crate::control::view::RoomView;
 use crate::events::{Start, Subscription};
 use crate::id::RoomId;
@@ -28,7 +28,10 @@ impl Control {
             let snapshot = match subscription.start {
                 Start::Snapshot { seq } => {
                     let view = RoomView::of(room, &state.registry, self.inner.clock)?;
-                    json!({ "seq": seq, "roomId": room, "type": "snapshot", "data": view })
+                    let time = self.inner.clock.iso(now());
+                    json!({
+                        "seq": seq, "time": time, "roomId": room, "type": "snapshot", "data": view,
+                    })
                 }
                 Start::Entries(_) => Value::Null,
             };

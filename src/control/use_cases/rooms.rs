@@ -38,7 +38,7 @@ impl Control {
             if state.stopping {
                 return Err(ControlError::Overloaded);
             }
-            if state.registry.room(room).is_err() {
+            if !state.registry.renew_room(room, now()) {
                 let shard = Self::place_room(state)?;
                 let effects = state.registry.add_room(room, shard, initiator, now())?;
                 self.settle(state, effects).finish_later();

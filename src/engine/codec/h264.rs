@@ -15,8 +15,9 @@ const FU_A: u8 = 28;
 
 /// Looks into one packet.
 ///
-/// A key frame begins with a sequence parameter set, or with the first packet of an IDR picture
-/// (for encoders that give their parameter sets in the session description).
+/// A key frame begins with a sequence parameter set, which WebRTC senders put before every IDR
+/// picture. The picture alone is no beginning: where the packet with the set was lost or is late, a
+/// receiver that started with the picture could not decode it (mediasoup's rule, too).
 #[must_use]
 pub fn inspect(payload: &[u8]) -> PayloadInfo {
     let Some((&indicator, rest)) = payload.split_first() else { return PayloadInfo::default() };
@@ -57,11 +58,7 @@ impl Begins {
         // so this slice is the picture's first.
         let first_slice = body.first().is_some_and(|byte| byte & 0x80 != 0);
         match kind {
-            SLICE => self.frame |= first_slice,
-            IDR => {
-                self.frame |= first_slice;
-                self.key_frame |= first_slice;
-            }
+            SLICE | IDR => self.frame |= first_slice,
             SPS => {
                 self.frame = true;
                 self.key_frame = true;
@@ -96,17 +93,17 @@ mod tests {
             ("pps", &[0x68, 0xce], false, true),
             ("sei", &[0x06, 0x05], false, true),
             ("delimiter", &[0x09, 0x10], false, true),
-            ("idr, first slice", &[0x65, 0x88], true, true),
+            ("idr, first slice", &[0x65, 0x88], false, true),
             ("idr, later slice", &[0x65, 0x08], false, false),
             ("idr, cut", &[0x65], false, false),
             ("slice, first", &[0x41, 0x9a], false, true),
             ("slice, later", &[0x41, 0x1a], false, false),
-            ("fu-a idr start", &[0x7c, 0x85, 0x88], true, true),
+            ("fu-a idr start", &[0x7c, 0x85, 0x88], false, true),
             ("fu-a idr middle", &[0x7c, 0x05, 0x88], false, false),
             ("fu-a slice start", &[0x5c, 0x81, 0x9a], false, true),
             ("fu-a cut", &[0x7c], false, false),
             ("stap-a sps pps", &[0x78, 0, 2, 0x67, 0x42, 0, 2, 0x68, 0xce], true, true),
-            ("stap-a pps idr", &[0x78, 0, 1, 0x68, 0, 2, 0x65, 0x88], true, true),
+            ("stap-a pps idr", &[0x78, 0, 1, 0x68, 0, 2, 0x65, 0x88], false, true),
             ("stap-a length beyond the end", &[0x78, 0, 9, 0x67, 0x42], false, false),
         ];
         for (name, bytes, key_frame, frame_start) in table {

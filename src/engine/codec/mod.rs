@@ -137,9 +137,9 @@ mod tests {
             active_targets: None,
             layer: Some(layer),
         };
-        let idr = inspect(Codec::H264, &[0x65, 0x88], Some(&descriptor));
-        assert!(idr.key_frame && idr.temporal_sync && !idr.frame_end);
-        assert_eq!((idr.spatial, idr.temporal), (1, 2));
+        let sps = inspect(Codec::H264, &[0x67, 0x42], Some(&descriptor));
+        assert!(sps.key_frame && sps.temporal_sync && !sps.frame_end);
+        assert_eq!((sps.spatial, sps.temporal), (1, 2));
         // The aggregation header's N bit alone would say key frame.
         let av1 = inspect(Codec::Av1, &[0x08, 0x0a], Some(&descriptor));
         assert!(!av1.key_frame);

@@ -19,16 +19,18 @@ async function encodings(alice) {
   });
 }
 
-/** The size of the largest encoding that is sent at present, seen over a second. */
-async function largestSent(alice) {
-  const before = await encodings(alice);
+/** The encodings that are sent at present, seen over a second, largest first. */
+async function flowing(alice) {
+  const before = new Map((await encodings(alice)).map(({ rid, framesSent }) => [rid, framesSent]));
   await pause(1_000);
-  const flowing = (await encodings(alice))
-    .filter(({ rid, framesSent }) => framesSent > (before.find((row) => row.rid === rid)?.framesSent ?? 0));
-  return flowing.sort((one, other) => other.pixels - one.pixels)[0]?.size;
+  const rows = await encodings(alice);
+  return rows
+    .filter(({ rid, framesSent }) => framesSent > (before.get(rid) ?? 0))
+    .sort((one, other) => other.pixels - one.pixels);
 }
 
-const LARGEST_MS = 20_000;
+/** The browser sends what it believes its way to carry; on a busy machine it takes its time to believe. */
+const LARGEST_MS = 30_000;
 
 for (const { title, ...picture } of LAYERED) {
   scenario(`${title} is seen without a damaged picture`, async (call) => {
@@ -38,19 +40,18 @@ for (const { title, ...picture } of LAYERED) {
     const bob = await call.peer('bob', { room });
     await bob.follow();
     await bob.seesMotionOf(alice, { seconds: 6, picturesPerSecond: 4 });
-    await until('bob sees the largest picture that alice sends', LARGEST_MS, async () => {
-      const [size, { width, height } = {}] = [await largestSent(alice), (await bob.shown(alice)).at(-1)];
-      return size === `${width}x${height}`;
+    const count = picture.layers === 'simulcast' ? 3 : 1;
+    await until('all sizes are sent, and bob sees the largest', LARGEST_MS, async () => {
+      const sent = await flowing(alice);
+      const { width, height } = (await bob.shown(alice)).at(-1) ?? {};
+      return sent.length === count && sent[0].size === `${width}x${height}`;
     });
     const { damaged, shown } = await bob.ask('shown', await bob.consumerOf(alice));
     const sizes = [...new Set(shown.map(({ width, height }) => `${width}x${height}`))];
     call.note(`sizes seen: ${sizes.join(', ')}`);
     assert.ok(damaged <= shown.length / 50, `${damaged} of ${shown.length} pictures damaged`);
-    const layers = await encodings(alice);
-    for (const { rid = '-', active, size, framesSent, limit } of layers) {
+    for (const { rid = '-', active, size, framesSent, limit } of await encodings(alice)) {
       call.note(`encoding ${rid}: ${active ? 'active' : 'inactive'}, ${size}, ${framesSent} pictures, limited by ${limit}`);
     }
-    const sent = layers.filter(({ framesSent }) => framesSent > 0).length;
-    if (picture.layers === 'simulcast') assert.equal(sent, 3, 'encodings really sent');
   });
 }

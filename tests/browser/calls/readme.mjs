@@ -1,24 +1,46 @@
-// The README's first call by hand does what the README says.
+// What the README says is so: its first call by hand, its settings, its metrics.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
 import { promisify } from 'node:util';
+import { BINARY } from '../harness/server.mjs';
 import { scenario } from '../harness/stage.mjs';
 
-const README = new URL('../../../README.md', import.meta.url);
+const README = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8');
 const SHELL_MS = 20_000;
+const run = promisify(execFile);
+
+/** Every different match of `pattern`, sorted. */
+const words = (text, pattern) => [...new Set(text.match(pattern))].sort();
 
 scenario('the first call by hand in the README makes, plays and ends a call', async (call) => {
-  const [, script] = /## A first call by hand\n[^]*?```sh\n([^]*?)```/.exec(readFileSync(README, 'utf8'));
+  const [, script] = /## A first call by hand\n[^]*?```sh\n([^]*?)```/.exec(README);
   const here = script.replaceAll('http://127.0.0.1:6040', call.server.api);
   assert.notEqual(here, script, 'the block names the default address');
   const strict = `set -euo pipefail\n${here}`;
-  const { stdout } = await promisify(execFile)('bash', ['-c', strict], { timeout: SHELL_MS });
+  const { stdout } = await run('bash', ['-c', strict], { timeout: SHELL_MS });
   const answers = stdout.replaceAll('}{', '}\n{').split('\n').map((line) => JSON.parse(line));
   assert.equal(answers.length, 5, 'connect, producers, consumer, and two who leave');
   for (const { success } of answers) assert.equal(success, true);
   const [, { data: { producers } }, { data: consumer }] = answers;
   assert.deepEqual(producers.map(({ peerId, kind }) => [peerId, kind]), [['alice', 'audio']]);
   assert.equal(consumer.producerId, producers[0].producerId);
+});
+
+test('the settings in the README are those of --help', async () => {
+  const [, table] = /\| Setting \|[^\n]*\n([^]*?)\n\n/.exec(README);
+  const { stdout: help } = await run(BINARY, ['--help'], { timeout: SHELL_MS });
+  const options = help.replaceAll(/-[hV], --\w+/g, '').split('\n').filter((line) => line.trim().startsWith('--'));
+  assert.deepEqual(words(table, /--[a-z][a-z-]*/g), words(options.join('\n'), /--[a-z][a-z-]*/g));
+  const variable = /\b(?:RINGCAST|MEDIASOUP|FILES_SERVICE|SWAGGER)_[A-Z_]+/g;
+  assert.deepEqual(words(table, variable), words(options.join('\n'), variable));
+});
+
+scenario('the metrics that the README names are there', async (call) => {
+  const metrics = await (await fetch(`${call.server.api}/metrics`)).text();
+  const named = words(README, /\bringcast_[a-z_]+/g);
+  assert.ok(named.length > 0);
+  for (const name of named) assert.match(metrics, new RegExp(`^# TYPE ${name} `, 'm'));
 });

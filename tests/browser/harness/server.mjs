@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 
-const BINARY = process.env.RINGCAST_BIN ?? fileURLToPath(new URL('../../../target/debug/ringcast', import.meta.url));
+export const BINARY = process.env.RINGCAST_BIN ?? fileURLToPath(new URL('../../../target/debug/ringcast', import.meta.url));
 const READY_MS = 20_000;
 const STOP_MS = 2_000;
 const LOG_LINES_MAX = 5_000;

@@ -129,10 +129,26 @@ async fn the_docs_are_served_where_configured() {
             serde_json::from_str(&text_of(&node, path).await).unwrap();
         assert!(document["paths"]["/media/producer"]["post"].is_object(), "{path}");
     }
-    let options = ApiOptions { docs_path: "help".to_owned(), ..ApiOptions::default() };
-    let node = Node::start_with(1, &options);
-    assert!(text_of(&node, "/help/").await.contains("swagger"));
-    assert_eq!(node.get("/docs").await.code(), "route_not_found");
+    for path in ["help", "api", "api/docs"] {
+        let options = ApiOptions { docs_path: path.to_owned(), ..ApiOptions::default() };
+        let node = Node::start_with(1, &options);
+        assert!(text_of(&node, &format!("/{path}/")).await.contains("swagger"));
+        assert!(text_of(&node, "/api/swagger.json").await.contains("createRoom"));
+        assert_eq!(node.get("/docs").await.code(), "route_not_found");
+    }
+}
+
+#[tokio::test]
+async fn the_docs_page_asks_no_other_host_for_anything() {
+    let node = Node::start(1);
+    let page = text_of(&node, "/docs/").await;
+    let settings = text_of(&node, "/docs/swagger-initializer.js").await;
+    for text in [&page, &settings] {
+        assert!(!text.contains("http:") && !text.contains("https:"), "{text}");
+    }
+    assert!(settings.contains("\"url\": \"/docs-json\""), "{settings}");
+    // Without this setting the page sends the document's address to validator.swagger.io.
+    assert!(settings.contains("\"validatorUrl\": \"none\""), "{settings}");
 }
 
 #[test]

@@ -162,3 +162,20 @@ async fn lost_events_are_made_up_for_by_an_inventory() {
     assert!(told.contains(&format!("CloseTransport({stray})")), "{told}");
     assert!(told.contains(&format!("CloseTransport({lost})")), "{told}");
 }
+
+#[tokio::test]
+async fn lost_events_are_made_up_for_when_the_lane_has_room_again() {
+    let node = Node::start(1);
+    node.room("r").await;
+    node.transport("r", "alice").await;
+    node.shard().with(|script| script.lane_full = true);
+    node.happens(Event::Lost(1));
+    node.happens(Event::Lost(2));
+    settle().await;
+    assert_eq!(node.shard().count("Inventory"), 0);
+    node.shard().with(|script| script.lane_full = false);
+    node.shard().hears("Inventory").await;
+    settle().await;
+    assert_eq!(node.control.node().totals.transports, 0, "the shard has none");
+    assert_eq!(node.shard().count("Inventory"), 1);
+}

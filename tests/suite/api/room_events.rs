@@ -123,6 +123,8 @@ async fn a_new_reader_or_one_from_another_time_starts_with_a_snapshot() {
         let messages = read_to_end(reader).await;
         assert_eq!(messages[0].kind, "snapshot");
         assert_eq!(messages[0].data["data"]["roomId"], room);
+        let fields = messages[0].data.as_object().unwrap().keys();
+        assert!(fields.eq(messages[1].data.as_object().unwrap().keys()), "the shape of all events");
         assert_eq!(messages[0].id + 1, messages[1].id);
         assert_eq!(messages[1].kind, "room-closed");
         if room == "r" {

@@ -68,7 +68,8 @@ impl Api {
         Answer { status, text: body.to_owned() }
     }
 
-    /// A metric, summed over its labels.
+    /// A metric, summed over its labels; not a number while there is none, so that no comparison
+    /// with it holds.
     pub(crate) fn metric(self, name: &str) -> f64 {
         let text = self.get("/metrics").text;
         let value = |line: &str| -> Option<f64> {
@@ -76,6 +77,6 @@ impl Api {
             let value = rest.strip_prefix(' ').or_else(|| rest.split_once("} ").map(|(_, v)| v))?;
             (rest.starts_with('{') || rest.starts_with(' ')).then(|| value.parse().unwrap())
         };
-        text.lines().filter_map(value).sum()
+        text.lines().filter_map(value).reduce(|sum, value| sum + value).unwrap_or(f64::NAN)
     }
 }

@@ -28,6 +28,7 @@ const GAUGES: [&str; 11] = [
 fn live(api: Api, n: usize) {
     let mut call = Call::pair(api, &format!("room-{n}"));
     call.until("bob hears alice", |call| call.heard(1) > 0);
+    assert_eq!((api.metric("rooms"), api.metric("peers")), (1.0, 2.0));
     call.leave("alice");
     call.leave("bob");
 }

@@ -1,13 +1,15 @@
 //! The built binary: how it starts, what it refuses, how it ends.
 
-use std::process::Command;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
 
 use rustix::thread::{CapabilitySet, capabilities, remove_capability_from_bounding_set};
 
 use ringcast::limits::STOP_TIMEOUT;
+use serde_json::json;
 
 use super::call::Call;
-use super::http::Api;
 use super::servers::{Hosted, PATIENCE, Process};
 use super::stock::Net;
 
@@ -29,18 +31,29 @@ fn sigterm_in_a_call_ends_the_process_in_time_and_its_ports_are_free_at_once() {
 }
 
 #[test]
-fn a_reader_of_events_does_not_hold_up_the_end() {
+fn open_connections_to_the_api_do_not_hold_up_the_end() {
     let mut process = Process::start(&[]);
-    let Api(at) = process.api();
-    let call = Call::new(Api(at), "watched");
-    let mut reader = std::net::TcpStream::connect(at).unwrap();
-    let ask = format!("GET /media/room/{}/events HTTP/1.1\r\nhost: x\r\n\r\n", call.room);
-    std::io::Write::write_all(&mut reader, ask.as_bytes()).unwrap();
-    let read = std::io::Read::read(&mut reader, &mut [0; 64]).unwrap();
-    assert!(read > 0, "the stream is open");
+    let api = process.api();
+    let call = Call::new(api, "watched");
+    let open = |request: &str| {
+        let mut stream = TcpStream::connect(api.0).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    };
+    let mut reader =
+        open(&format!("GET /media/room/{}/events HTTP/1.1\r\nhost: x\r\n\r\n", call.room));
+    let mut kept = open("GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n");
+    for stream in [&mut reader, &mut kept] {
+        assert!(stream.read(&mut [0; 64]).unwrap() > 0, "answered, and open");
+    }
+    let silent = open("");
+    let half_a_head = open("POST /media/room HTTP/1.1\r\nhost");
+    let half_a_body = open("POST /media/room HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n{");
     process.terminate();
     let (log, status) = process.ended(STOP_TIMEOUT);
     assert_eq!(status.code(), Some(0), "{log:#?}");
+    drop((silent, half_a_head, half_a_body));
 }
 
 #[test]
@@ -97,6 +110,27 @@ fn help_and_version_are_answers_and_not_errors() {
             assert!(text.contains(word), "{word:?} is not in: {text}");
         }
     }
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure_and_no_panic() {
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
+    let output = command.arg("--help").stdout(full).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(1), 0));
+}
+
+#[test]
+fn a_log_that_cannot_be_written_harms_no_call_and_no_end() {
+    let mut process = Process::start(&[]);
+    let api = process.api();
+    let room = |name: &str| api.post("/media/room", &json!({ "roomId": name })).status;
+    process.lose_log_reader(|| assert_eq!(room("told"), 201));
+    assert_eq!(room("untold"), 201);
+    Call::pair(api, "unseen").all_media_arrives(5);
+    process.terminate();
+    let (_, status) = process.ended(STOP_TIMEOUT);
+    assert_eq!(status.code(), Some(0));
 }
 
 #[test]

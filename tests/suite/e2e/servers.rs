@@ -92,6 +92,7 @@ fn serve(
 pub(crate) struct Process {
     child: Child,
     lines: Receiver<String>,
+    reader: Option<JoinHandle<()>>,
     seen: Vec<String>,
 }
 
@@ -114,14 +115,14 @@ impl Process {
             .unwrap();
         let stderr = child.stderr.take().unwrap();
         let (tell, lines) = channel();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 if tell.send(line).is_err() {
                     return;
                 }
             }
         });
-        Self { child, lines, seen: Vec::new() }
+        Self { child, lines, reader: Some(reader), seen: Vec::new() }
     }
 
     /// The API's address, as the log tells it.
@@ -162,6 +163,13 @@ impl Process {
                 Err(error) => panic!("no line with {words:?} ({error}) in {:#?}", self.seen),
             }
         }
+    }
+
+    /// Leaves its log without a reader once `provoke` has made it write a line.
+    pub(crate) fn lose_log_reader(&mut self, provoke: impl FnOnce()) {
+        drop(std::mem::replace(&mut self.lines, channel().1));
+        provoke();
+        self.reader.take().unwrap().join().unwrap();
     }
 
     pub(crate) fn terminate(&self) {

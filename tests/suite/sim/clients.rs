@@ -157,8 +157,10 @@ fn raw_packet<'a>(source: &Source, packet: &'a Packet) -> RawPacket<'a> {
         marker: packet.marker,
         index: packet.seq,
         timestamp: packet.timestamp,
+        mid: None,
         transport_seq: None,
         payload: &packet.payload,
+        padding: 0,
     }
 }
 

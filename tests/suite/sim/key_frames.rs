@@ -107,7 +107,8 @@ fn a_key_frame_is_asked_for_until_it_arrives() {
         let heard = room.heard(&picture);
         assert!(!heard.is_empty(), "lose requests: {lose_requests}");
         let waited = heard[0].at - joined;
-        assert!(waited > ms(1000) && waited < ms(4500), "{waited:?}");
+        // At least two repeats, which come as soon as round trip and throttle allow.
+        assert!(waited > ms(600) && waited < ms(4500), "{waited:?}");
         super::verdicts::assert_same(&heard, &room.source(&camera, 0).sent);
         let until_then = room.counters().plis_sent;
         room.run_for(secs(5));

@@ -7,6 +7,8 @@ use str0m::rtp::rtcp::Rtcp;
 
 use super::media::Codec;
 use super::network::Link;
+use super::params::browser_payload_type;
+use super::raw::RawPacket;
 use super::room::{Camera, Feed, Peer, Room, View, ms, secs};
 
 const SEEDS: [u64; 4] = [21, 22, 23, 24];
@@ -58,6 +60,43 @@ fn losses_on_the_way_out_are_repaired_through_rtx() {
             assert_eq!(numbers.len(), heard.len(), "no number twice on the media stream");
         }
     }
+}
+
+/// A sender that probes its way with copies of packets may repeat one before anybody knows that it
+/// was lost.
+#[test]
+fn a_copy_that_comes_before_its_loss_is_known_stands_for_the_original() {
+    let mut room = Room::new(25);
+    let alice = room.raw_peer(SrtpProfile::AeadAes128Gcm);
+    let bob = room.subscriber();
+    let camera = room.produce(alice, &Camera::new(Codec::Vp8));
+    let picture = room.consume(bob, &camera);
+    let ssrc = room.source(&camera, 0).setup.ssrc;
+    let (payload_type, repair_type) = browser_payload_type(Codec::Vp8);
+    let media = |seq: u8| [0x90, 0x80, 0x80, 1, u8::from(seq != 1), seq];
+    let sent = [(1, false), (2, false), (3, true), (3, true), (4, false), (5, false)];
+    for (index, (seq, repeated)) in (1..).zip(sent) {
+        let copy = [&[0, seq], &media(seq)[..]].concat();
+        let packet = RawPacket {
+            ssrc: ssrc + u32::from(repeated),
+            payload_type: if repeated { repair_type.unwrap() } else { payload_type },
+            marker: true,
+            index: if repeated { index } else { u64::from(seq) },
+            timestamp: 3_000 * u32::from(seq),
+            mid: None,
+            padding: 0,
+            transport_seq: None,
+            payload: if repeated { &copy } else { &copy[2..] },
+        };
+        let raw = room.seat(alice).raw_mut();
+        let sealed = raw.seal(&packet);
+        raw.send(sealed);
+        room.run_for(ms(33));
+    }
+    room.run_for(secs(1));
+    let heard: Vec<u8> = room.heard(&picture).iter().map(|heard| heard.payload[5]).collect();
+    assert_eq!(heard, [1, 2, 3, 4, 5]);
+    assert_eq!(room.counters().nacks_sent, 0);
 }
 
 #[test]

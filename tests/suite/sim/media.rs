@@ -153,7 +153,7 @@ impl Source {
                 let layer = u8::try_from(index / each).unwrap();
                 let mut flags = 0xa0;
                 flags |= if key { 0 } else { 0x40 };
-                flags |= if index % each == 0 { 0x08 } else { 0 };
+                flags |= if index.is_multiple_of(each) { 0x08 } else { 0 };
                 flags |= if index % each + 1 == each { 0x04 } else { 0 };
                 let depends = u8::from(layer > 0);
                 vec![flags, high | 0x80, low, layer << 1 | depends, low]

@@ -13,6 +13,8 @@ pub(crate) struct Offer {
     pub(crate) mid: String,
     /// With their RTX.
     pub(crate) ssrcs: Vec<u32>,
+    /// Named by its MID only.
+    pub(crate) by_mid: bool,
     /// Named by RID and not by SSRC.
     pub(crate) rids: Vec<String>,
     pub(crate) rtx: bool,
@@ -106,6 +108,9 @@ impl Offer {
     fn encodings(&self) -> Vec<Value> {
         if !self.rids.is_empty() {
             return self.rids.iter().map(|rid| json!({"rid": rid})).collect();
+        }
+        if self.by_mid {
+            return vec![json!({})];
         }
         let encoding = |ssrc: &u32| {
             let mut encoding = json!({"ssrc": ssrc});

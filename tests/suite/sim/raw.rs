@@ -104,13 +104,19 @@ impl RawClient {
         out[4..8].copy_from_slice(&packet.timestamp.to_be_bytes());
         out[8..12].copy_from_slice(&packet.ssrc.to_be_bytes());
         let mut header = 12;
+        if let Some(mid) = packet.mid {
+            out[0] |= 0x10;
+            out[12..20].copy_from_slice(&[0xbe, 0xde, 0, 1, 4 << 4, mid, 0, 0]);
+            header = 20;
+        }
         if let Some((id, number)) = packet.transport_seq {
             out[0] |= 0x10;
             let [high, low] = number.to_be_bytes();
             out[12..20].copy_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 1, high, low, 0]);
             header = 20;
         }
-        let body = RtpBody { payload: packet.payload, ..RtpBody::default() };
+        let body =
+            RtpBody { payload: packet.payload, padding: packet.padding, ..RtpBody::default() };
         let len = self.sealer.seal_rtp(packet.index, header, &body, &mut out).unwrap();
         out.truncate(len);
         out
@@ -165,7 +171,11 @@ pub(crate) struct RawPacket<'a> {
     pub(crate) marker: bool,
     pub(crate) index: u64,
     pub(crate) timestamp: u32,
-    /// Extension id and number.
+    /// A MID of one character, in a browser's extension id.
+    pub(crate) mid: Option<u8>,
+    /// Extension id and number; not beside a MID.
     pub(crate) transport_seq: Option<(u8, u16)>,
     pub(crate) payload: &'a [u8],
+    /// Bytes of RTP padding.
+    pub(crate) padding: u8,
 }

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use ringcast::control::command::{
-    Command, ConnectTransport, CreateConsumer, CreateProducer, CreateTransport, Event, Inventory,
-    Reply, TransportCreated,
+    Command, ConnectTransport, CreateConsumer, CreateProducer, CreateTransport, Event, Reply,
+    TransportCreated,
 };
 use ringcast::engine::dtls::DtlsIdentity;
 use ringcast::engine::io::{Received, TransmitBatch};
 use ringcast::engine::machine::Machine;
-use ringcast::engine::report::{Counters, Discard, Gauges};
 use ringcast::engine::rtp::NtpTime;
 use ringcast::engine::srtp::SrtpProfile;
 use ringcast::engine::wall::WallClock;
@@ -22,7 +21,7 @@ use ringcast::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId}
 use ringcast::ortc::types::RtpCapabilities;
 use uuid::Uuid;
 
-use super::clients::{Heard, Party, Seat, codec_of_mime};
+use super::clients::{Party, Seat, codec_of_mime};
 use super::media::{Codec, Source, SourceSetup};
 use super::network::{Flight, Goal, Link, Network};
 use super::params::{
@@ -64,12 +63,20 @@ pub(crate) struct Camera {
     pub(crate) rids: Vec<&'static str>,
     pub(crate) rtx: bool,
     pub(crate) transport_cc: bool,
+    pub(crate) by_mid: bool,
     pub(crate) first_seq: u64,
 }
 
 impl Camera {
     pub(crate) fn new(codec: Codec) -> Self {
-        Self { codec, rids: Vec::new(), rtx: true, transport_cc: true, first_seq: 1000 }
+        Self {
+            codec,
+            rids: Vec::new(),
+            rtx: true,
+            transport_cc: true,
+            by_mid: false,
+            first_seq: 1000,
+        }
     }
 }
 
@@ -80,7 +87,6 @@ pub(crate) struct Room {
     pub(crate) rng: StdRng,
     pub(crate) seats: Vec<Seat>,
     pub(crate) events: Vec<(Instant, Event)>,
-    pub(crate) wall: WallClock,
     pub(crate) capabilities: RtpCapabilities,
     /// Of links made from now on.
     pub(crate) link: Link,
@@ -124,7 +130,6 @@ impl Room {
             rng,
             seats: Vec::new(),
             events: Vec::new(),
-            wall,
             capabilities: room_capabilities(),
             link: Link::new(10),
             network: Network::default(),
@@ -267,6 +272,7 @@ impl Room {
             rids: camera.rids.iter().map(|rid| (*rid).to_owned()).collect(),
             rtx: camera.rtx,
             transport_cc: camera.transport_cc,
+            by_mid: camera.by_mid,
         };
         let produced = offer.negotiate(&self.capabilities, 100_000_000 + 100 * self.named);
         let (payload_type, _) = browser_payload_type(camera.codec);
@@ -453,65 +459,5 @@ impl Room {
         let mut batch = std::iter::once(Received { path, bytes });
         self.engine.handle_datagrams(self.now, &mut batch);
         self.flush();
-    }
-
-    pub(crate) fn counters(&self) -> Counters {
-        self.engine.report().0
-    }
-
-    pub(crate) fn discarded(&self, reason: Discard) -> u64 {
-        self.engine.report().1.count(reason)
-    }
-
-    pub(crate) fn gauges(&self) -> Gauges {
-        self.engine.report().2
-    }
-
-    pub(crate) fn engine_deadline(&self) -> Option<Instant> {
-        self.engine.poll_timeout()
-    }
-
-    pub(crate) fn inventory(&mut self) -> Inventory {
-        match self.command(Command::Inventory) {
-            Reply::Inventory(inventory) => inventory,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// What arrived of a view on its media SSRC, in the order of arrival.
-    pub(crate) fn heard(&self, view: &View) -> Vec<Heard> {
-        match &self.seats[view.peer.0].party {
-            Party::Stock(client) => {
-                client.heard.iter().filter(|h| h.ssrc == view.ssrc).cloned().collect()
-            }
-            Party::Raw(client) => client
-                .heard
-                .iter()
-                .filter(|heard| heard.ssrc == view.ssrc)
-                .map(|heard| Heard {
-                    at: heard.at,
-                    ssrc: heard.ssrc,
-                    payload_type: heard.payload_type,
-                    marker: heard.marker,
-                    seq: heard.seq,
-                    timestamp: heard.timestamp,
-                    mid: None,
-                    abs_send_time: false,
-                    transport_seq: None,
-                    payload: heard.payload.clone(),
-                })
-                .collect(),
-        }
-    }
-
-    /// What a stock client's application gets of a view, by number: no duplicates, repaired.
-    pub(crate) fn played(&self, view: &View) -> Vec<(u64, u32, Vec<u8>)> {
-        let client = self.seats[view.peer.0].stock();
-        let of_view = client.played.iter().filter(|(_, ssrc, ..)| *ssrc == view.ssrc);
-        let mut played: Vec<_> = of_view
-            .map(|(_, _, seq, timestamp, payload)| (*seq, *timestamp, payload.clone()))
-            .collect();
-        played.sort();
-        played
     }
 }

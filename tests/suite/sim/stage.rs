@@ -66,6 +66,7 @@ impl Stage {
             mid: "0".into(),
             ssrcs: vec![SSRC],
             rids: Vec::new(),
+            by_mid: false,
             rtx: true,
             transport_cc: true,
         };
@@ -128,8 +129,10 @@ impl Stage {
                         marker: place + 1 == burst,
                         index,
                         timestamp: u32::from_be_bytes([a, b, c, d]),
+                        mid: None,
                         transport_seq: Some((3, u16::from_be_bytes([high, low]))),
                         payload: &payload,
+                        padding: 0,
                     })
                 });
                 datagrams.collect()

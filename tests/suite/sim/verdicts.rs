@@ -1,10 +1,76 @@
-//! What must be true of what a peer heard, in one place.
+//! What the server counted and what a peer heard, and what must be true of it.
 
-use super::clients::Heard;
+use std::time::Instant;
+
+use ringcast::control::command::{Command, Inventory, Reply};
+use ringcast::engine::machine::Machine;
+use ringcast::engine::report::{Counters, Discard, Gauges};
+
+use super::clients::{Heard, Party};
 use super::media::Packet;
 use super::room::{Feed, Room, View};
 
 impl Room {
+    pub(crate) fn counters(&self) -> Counters {
+        self.engine.report().0
+    }
+
+    pub(crate) fn discarded(&self, reason: Discard) -> u64 {
+        self.engine.report().1.count(reason)
+    }
+
+    pub(crate) fn gauges(&self) -> Gauges {
+        self.engine.report().2
+    }
+
+    pub(crate) fn engine_deadline(&self) -> Option<Instant> {
+        self.engine.poll_timeout()
+    }
+
+    pub(crate) fn inventory(&mut self) -> Inventory {
+        match self.command(Command::Inventory) {
+            Reply::Inventory(inventory) => inventory,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What arrived of a view on its media SSRC, in the order of arrival.
+    pub(crate) fn heard(&self, view: &View) -> Vec<Heard> {
+        match &self.seats[view.peer.0].party {
+            Party::Stock(client) => {
+                client.heard.iter().filter(|h| h.ssrc == view.ssrc).cloned().collect()
+            }
+            Party::Raw(client) => client
+                .heard
+                .iter()
+                .filter(|heard| heard.ssrc == view.ssrc)
+                .map(|heard| Heard {
+                    at: heard.at,
+                    ssrc: heard.ssrc,
+                    payload_type: heard.payload_type,
+                    marker: heard.marker,
+                    seq: heard.seq,
+                    timestamp: heard.timestamp,
+                    mid: None,
+                    abs_send_time: false,
+                    transport_seq: None,
+                    payload: heard.payload.clone(),
+                })
+                .collect(),
+        }
+    }
+
+    /// What a stock client's application gets of a view, by number: no duplicates, repaired.
+    pub(crate) fn played(&self, view: &View) -> Vec<(u64, u32, Vec<u8>)> {
+        let client = self.seats[view.peer.0].stock();
+        let of_view = client.played.iter().filter(|(_, ssrc, ..)| *ssrc == view.ssrc);
+        let mut played: Vec<_> = of_view
+            .map(|(_, _, seq, timestamp, payload)| (*seq, *timestamp, payload.clone()))
+            .collect();
+        played.sort();
+        played
+    }
+
     /// Everything that the feed's first source sent arrived once, in order, from its first key frame
     /// (audio: from its first packet), without a gap in numbers, in the view's numbers.
     pub(crate) fn assert_all_arrived(&self, view: &View, feed: &Feed) {

@@ -188,7 +188,7 @@ fn without_bpf_the_log_says_so_and_the_call_is_the_same() {
     assert!(process.line_with(&["media port open"]).contains("steering=false"));
     let mut call = Call::full(process.api(), "alone", 4, &[Net::Udp4, Net::Udp6]);
     call.all_media_arrives(20);
-    assert_eq!(call.api.metric("shard_steering"), 0.0);
+    call.until("the shards report", |call| call.api.metric("shard_steering") == 0.0);
     let status = call.api.get("/admin/status").data();
     assert_eq!(status["shards"][2]["steering"], false);
 

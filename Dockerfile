@@ -10,8 +10,9 @@
 #              io_uring_register: allow the three in a profile, or run with seccomp=unconfined. Before Linux 5.12 rings
 #              also count against RLIMIT_MEMLOCK (--ulimit memlock). Where it is refused, also by the sysctl
 #              kernel.io_uring_disabled, shards run on plain threads; the log says which at start.
-#   BPF        Steering datagrams to their shard in the kernel needs CAP_BPF (--cap-add BPF). Without the capability,
-#              shards hand datagrams to each other in user space.
+#   BPF        Steering datagrams to their shard in the kernel needs CAP_BPF in effect. Docker gives added capabilities
+#              to root only: --user 0 --cap-drop ALL --cap-add BPF (or a runtime with ambient capabilities). Without,
+#              shards hand datagrams to each other in user space; the log says which at start.
 #   buffers    Without CAP_NET_ADMIN, socket buffers are bounded by the sysctls net.core.rmem_max and wmem_max of the
 #              host; the log warns when they are small.
 #

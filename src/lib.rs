@@ -17,11 +17,15 @@
 //!        │ UDP + TCP sockets   │◄───►│ UDP + TCP sockets   │    the same port for all
 //!        │ Engine (sans-I/O)   │     │ Engine              │    ◄─► misdirected datagrams
 //!        └─────────────────────┘     └─────────────────────┘
+//!             ▲ the kernel gives each datagram to its owner's socket ▲
 //! ```
 //!
 //! * A **shard** is one pinned thread on a glommio executor (a plain thread where io_uring is
 //!   refused) with one socket in a `SO_REUSEPORT` group and one [`Engine`](engine::Engine). It
 //!   shares no mutable state and waits for no other thread.
+//! * The kernel **steers** where it may ([`steer`](shard::steer), by the shard's characters in the
+//!   ufrag and a map of validated addresses); what still reaches a wrong shard is handed over
+//!   ([`handoff`](shard::handoff)).
 //! * An **engine** does no I/O: datagrams, commands and `now` go in; datagrams, events and the next
 //!   deadline come out ([`Machine`](engine::machine::Machine)). Production, simulation and benches
 //!   run the same one.

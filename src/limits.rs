@@ -192,6 +192,26 @@ pub const FOLLOW_STUN_AFTER: Duration = Duration::from_secs(3);
 /// Validated addresses of one shard: every transport may have all of its tuples.
 pub const PATHS_PER_SHARD_MAX: usize = TRANSPORTS_PER_SHARD_MAX * TUPLES_PER_TRANSPORT_MAX;
 
+/// Validated UDP addresses that came or went and that the shard has not been told: every address
+/// may go at once (a network that fails), and the shard takes more per turn than a turn can bring.
+pub const PATH_CHANGES_QUEUED_MAX: usize = 2 * PATHS_PER_SHARD_MAX;
+
+/// Address changes one turn carries into the kernel's flow map, at 1–2 µs each: more than a turn's
+/// input can bring, so that an address is always in the map before its client is answered.
+pub const PATH_CHANGES_PER_TURN_MAX: usize = 2048;
+
+/// Flows of the kernel's map at most, all shards together: two for each transport of 32 full
+/// shards. The kernel keeps 16 bytes for each from the start, the rest as they come.
+pub const FLOWS_MAX: usize = 1 << 20;
+
+/// Paths that found the flow map full and are tried again per second; each is meanwhile told to
+/// all other shards, whose lanes of notes take four times as many.
+pub const FLOW_RETRIES_PER_SECOND_MAX: usize = 256;
+
+/// Attributes of a STUN request among which the kernel's program looks for USERNAME; browsers send
+/// about eight, and a request with more before it is handed to its shard in user space.
+pub const STEERED_ATTRIBUTES_MAX: usize = 32;
+
 /// STUN answers and DTLS datagrams of one transport waiting to be sent: a handshake flight is at
 /// most 10, and whatever is dropped is sent again by its protocol.
 pub const CONNECTION_OUTPUT_MAX: usize = 32;
@@ -410,6 +430,15 @@ const _: () = assert!(TIMESTAMP_STEP.as_millis() < TIMESTAMP_EXTRA_MAX.as_millis
 const _: () = assert!(TCP_FIRST_FRAME_BYTES_MAX <= TCP_FRAME_BYTES_MAX);
 const _: () = assert!(TCP_FRAME_BYTES_MAX + 2 <= TCP_READ_BYTES);
 const _: () = assert!(HANDOFF_BYTES_MAX >= MEDIA_DATAGRAM_BYTES_MAX);
+// A joined message has one address; each may bring one path and end another, a closed transport
+// ends all of its own.
+const _: () = assert!(
+    PATH_CHANGES_PER_TURN_MAX
+        >= 2 * RECEIVE_BATCHES_PER_TURN_MAX * RECEIVE_SLOTS_PLAIN
+            + 2 * HANDOFFS_PER_TURN_MAX
+            + COMMANDS_PER_TURN_MAX * TUPLES_PER_TRANSPORT_MAX
+);
+const _: () = assert!(4 * FLOW_RETRIES_PER_SECOND_MAX <= NOTE_LANE_CAPACITY);
 const _: () = assert!(SEGMENTS_PER_TRAIN_MAX <= 64);
 /// Events waiting for one reader; beyond it the reader is disconnected. Equal to the log's length:
 /// whoever is further behind could not be served from the log either.

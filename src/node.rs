@@ -32,6 +32,7 @@ use crate::shard::handoff::ShardPeer;
 pub use crate::shard::handoff::StunOwner;
 use crate::shard::run::clock;
 use crate::shard::socket::UdpSocket;
+use crate::shard::steer::{self, FlowMap};
 use crate::shard::{Shard, ShardSetup};
 
 /// Ports tried when any will do: one may be free for UDP and taken for TCP.
@@ -69,6 +70,10 @@ pub struct NodeSetup<F> {
     pub pin: bool,
     /// What runs the shards.
     pub runtime: Runtime,
+    /// Have the kernel steer datagrams to their shard, where it is permitted; it reads STUN as
+    /// [`crate::engine::demux::stun_owner`] does. Shards hand over what reaches the wrong one
+    /// either way.
+    pub steer: bool,
     /// Reads the owning shard out of a STUN request.
     pub stun_owner: StunOwner,
     /// Makes a shard's machine; called on the shard's thread.
@@ -123,6 +128,7 @@ pub struct Node {
     stop: Arc<AtomicBool>,
     threads: Vec<ShardThread>,
     on_glommio: bool,
+    steering: bool,
 }
 
 #[derive(Debug)]
@@ -152,9 +158,11 @@ impl Node {
         let ids = (0..=u16::MAX).map(ShardId).take(setup.shards);
         let (address, sockets) = bind_group(&setup)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let (links, setups) = connect(&setup, sockets, &stop)
+        let flows = steer(&setup, &sockets);
+        let steering = flows.is_some();
+        let (links, setups) = connect(&setup, sockets, flows.as_ref(), &stop)
             .map_err(|error| NodeError::Start { shard: ShardId(0), error })?;
-        let mut node = Self { address, stop, threads: Vec::new(), on_glommio: true };
+        let mut node = Self { address, stop, threads: Vec::new(), on_glommio: true, steering };
         let cores = if setup.pin { usable_cores() } else { Vec::new() };
         for ((shard, shard_setup), core) in ids.zip(setups).zip(cores_for(&cores)) {
             // On an error `node` is dropped, which ends those that run.
@@ -167,6 +175,7 @@ impl Node {
             address = %node.address,
             shards = setup.shards,
             on_glommio = node.on_glommio,
+            steering = node.steering,
             "media port open"
         );
         Ok((node, links))
@@ -205,6 +214,12 @@ impl Node {
     #[must_use]
     pub fn is_on_glommio(&self) -> bool {
         self.on_glommio
+    }
+
+    /// True when the kernel steers datagrams to their shards.
+    #[must_use]
+    pub fn is_steering(&self) -> bool {
+        self.steering
     }
 
     /// Ends every shard and waits for its thread, [`STOP_TIMEOUT`] for all together.
@@ -340,10 +355,26 @@ fn cores_for(cores: &[usize]) -> impl Iterator<Item = Option<usize>> {
 
 type Sockets = Vec<(UdpSocket, Option<TcpListener>)>;
 
+/// Has the kernel steer datagrams to the shards' sockets, if it may.
+fn steer<F>(setup: &NodeSetup<F>, sockets: &Sockets) -> Option<FlowMap> {
+    if !setup.steer {
+        return None;
+    }
+    let group: Vec<&UdpSocket> = sockets.iter().map(|(udp, _)| udp).collect();
+    match steer::attach(&group) {
+        Ok(flows) => Some(flows),
+        Err(reason) => {
+            tracing::info!(%reason, "datagrams are not steered by the kernel");
+            None
+        }
+    }
+}
+
 /// Makes all lanes, and of them each shard's setup and the control thread's links.
 fn connect<F>(
     setup: &NodeSetup<F>,
     sockets: Sockets,
+    flows: Option<&FlowMap>,
     stop: &Arc<AtomicBool>,
 ) -> io::Result<(ShardLinks, Vec<ShardSetup>)> {
     let control_waker = Waker::new()?;
@@ -375,6 +406,7 @@ fn connect<F>(
             datagrams,
             notes,
             stun_owner: setup.stun_owner,
+            flows: flows.cloned(),
             stop: Arc::clone(stop),
         });
     }

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::{self, ApiOptions};
-use crate::config::{Config, Runtime as ConfigRuntime};
+use crate::config::{Config, Runtime as ConfigRuntime, Steer};
 use crate::control::addresses::MediaAddresses;
 use crate::control::command::{CallId, Command, FromShard};
 use crate::control::dispatcher::{LaneFull, ShardLink};
@@ -193,6 +193,7 @@ fn start_shards(config: &Config, wall: WallClock) -> Result<(Node, ShardLinks), 
         tcp: config.media_tcp,
         pin: config.pin,
         runtime,
+        steer: config.steer == Steer::Auto,
         stun_owner,
         machine: move |shard: ShardId| {
             Engine::new(EngineSetup {

@@ -69,6 +69,9 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("rdkafka::", &["src/events/kafka.rs"]),
     ("recvmmsg", &["src/shard/socket.rs"]),
     ("sendmmsg", &["src/shard/socket.rs"]),
+    // The lint that every `unsafe` has to except: for calls of the kernel without a wrapper.
+    ("unsafe_code", &["src/shard/socket.rs", "src/shard/bpf.rs"]),
+    ("libc::syscall", &["src/shard/bpf.rs"]),
     ("catch_unwind", &["src/engine/", "src/shard/", "src/node.rs"]),
 ];
 

@@ -76,6 +76,9 @@ pub(super) struct ShardStatus {
     busy: f64,
     /// On glommio; false: on a plain thread because `io_uring` is refused.
     on_glommio: bool,
+    /// The kernel steers datagrams to their shard; false: shards hand them to each other, because
+    /// there is one, `--steer off` is set, or BPF is refused.
+    steering: bool,
     rooms: usize,
     transports: usize,
     transports_connected: usize,
@@ -95,6 +98,7 @@ impl From<&ShardView> for ShardStatus {
             alive: view.alive,
             busy: report.map_or(0.0, |report| report.busy),
             on_glommio: report.is_some_and(|report| report.on_glommio),
+            steering: report.is_some_and(|report| report.steering),
             rooms: view.census.rooms,
             transports: view.census.transports,
             transports_connected: gauges.transports_connected,

@@ -71,6 +71,11 @@ pub(super) struct Flags {
     #[arg(long, value_name = "RUNTIME", help_heading = "Threads")]
     runtime: Option<String>,
 
+    /// Whether the kernel gives datagrams to their shard: auto where BPF is permitted, or off
+    /// [default: auto] [env: RINGCAST_STEER]
+    #[arg(long, value_name = "STEER", help_heading = "Threads")]
+    steer: Option<String>,
+
     /// Which log lines, for instance info or ringcast=debug [default: info] [env: RINGCAST_LOG]
     #[arg(long, value_name = "FILTER", help_heading = "Logs")]
     log: Option<String>,
@@ -103,6 +108,7 @@ impl Flags {
             "shards" => one(&self.shards),
             "pin" => one(&self.pin),
             "runtime" => one(&self.runtime),
+            "steer" => one(&self.steer),
             "log" => one(&self.log),
             "log-format" => one(&self.log_format),
             _ => None,

@@ -59,6 +59,8 @@ pub struct Config {
     pub pin: bool,
     /// What shards run on.
     pub runtime: Runtime,
+    /// Whether the kernel gives datagrams to their shard.
+    pub steer: Steer,
     /// Media over UDP; this or `media_tcp` is true.
     pub media_udp: bool,
     /// Media over TCP (RFC 6544).
@@ -87,6 +89,16 @@ pub enum Runtime {
     Glommio,
     /// A plain thread.
     Thread,
+}
+
+/// Who brings a datagram to the shard that owns it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Steer {
+    /// The kernel where BPF is permitted, the shards elsewhere.
+    #[default]
+    Auto,
+    /// The shards, by handing datagrams to each other.
+    Off,
 }
 
 /// Form of log lines.
@@ -172,6 +184,7 @@ impl Config {
             shards: sources.one("shards", values::shards)?.flatten(),
             pin: sources.one("pin", values::boolean)?.unwrap_or(true),
             runtime: sources.one("runtime", values::runtime)?.unwrap_or_default(),
+            steer: sources.one("steer", values::steer)?.unwrap_or_default(),
             media_udp,
             media_tcp,
             docs_path: sources.one("docs-path", docs_path)?.unwrap_or_else(|| "docs".to_owned()),

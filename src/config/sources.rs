@@ -10,7 +10,7 @@ use super::ConfigError;
 use super::flags::Flags;
 
 /// Every setting: its flag (and name in the file), and its variables in order of precedence.
-const SETTINGS: [(&str, &[&str]); 14] = [
+const SETTINGS: [(&str, &[&str]); 15] = [
     // FILES_SERVICE_APP_PORT gives only the port, and is read apart.
     ("api-listen", &["RINGCAST_API_LISTEN"]),
     ("allow-anonymous", &["RINGCAST_ALLOW_ANONYMOUS"]),
@@ -24,6 +24,7 @@ const SETTINGS: [(&str, &[&str]); 14] = [
     ("shards", &["RINGCAST_SHARDS", "MEDIASOUP_NUM_WORKERS"]),
     ("pin", &["RINGCAST_PIN"]),
     ("runtime", &["RINGCAST_RUNTIME"]),
+    ("steer", &["RINGCAST_STEER"]),
     ("log", &["RINGCAST_LOG"]),
     ("log-format", &["RINGCAST_LOG_FORMAT"]),
 ];

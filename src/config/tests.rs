@@ -55,6 +55,7 @@ fn nothing_said_gives_the_documented_defaults() {
             shards: None,
             pin: true,
             runtime: Runtime::Auto,
+            steer: Steer::Auto,
             media_udp: true,
             media_tcp: true,
             docs_path: "docs".to_owned(),
@@ -80,6 +81,7 @@ fn every_flag_sets_its_setting() {
             "--shards=3",
             "--pin=false",
             "--runtime=thread",
+            "--steer=off",
             "--media-udp=true",
             "--media-tcp",
             "no",
@@ -101,6 +103,7 @@ fn every_flag_sets_its_setting() {
             shards: Some(3),
             pin: false,
             runtime: Runtime::Thread,
+            steer: Steer::Off,
             media_udp: true,
             media_tcp: false,
             docs_path: "api/docs".to_owned(),
@@ -119,7 +122,7 @@ fn every_setting_has_a_variable_and_a_name_in_the_file() {
         "api-listen": "127.0.0.1:1", "allow-anonymous": true, "docs-path": "d",
         "cors-origins": ["https://a.example"], "media-port": 2, "media-listen": "127.0.0.1",
         "announce": ["a.example", "b.example"], "media-udp": false, "media-tcp": true,
-        "shards": 4, "pin": false, "runtime": "glommio", "log": "debug", "log-format": "json"
+        "shards": 4, "pin": false, "runtime": "glommio", "steer": "off", "log": "debug", "log-format": "json"
     }"#;
     let file = SettingsFile::new("all", text);
     let env = [
@@ -135,6 +138,7 @@ fn every_setting_has_a_variable_and_a_name_in_the_file() {
         ("RINGCAST_SHARDS", "4"),
         ("RINGCAST_PIN", "false"),
         ("RINGCAST_RUNTIME", "glommio"),
+        ("RINGCAST_STEER", "off"),
         ("RINGCAST_LOG", "debug"),
         ("RINGCAST_LOG_FORMAT", "json"),
     ];
@@ -228,7 +232,7 @@ fn an_open_api_must_be_asked_for() {
 
 #[test]
 fn a_wrong_value_is_refused_with_the_setting_and_its_source() {
-    let table: [(Texts, Variables, &str); 29] = [
+    let table: [(Texts, Variables, &str); 30] = [
         (&["--api-listen=6040"], &[], "--api-listen: \"6040\" is no address and port"),
         (&["--api-listen=localhost:1"], &[], "--api-listen: \"localhost:1\" is no address"),
         (&["--media-port=65536"], &[], "--media-port: \"65536\" is no port (0 to 65535)"),
@@ -250,6 +254,7 @@ fn a_wrong_value_is_refused_with_the_setting_and_its_source() {
         (&["--shards=1025"], &[], "--shards: \"1025\" is no number from 1 to 1024"),
         (&[], &[("MEDIASOUP_NUM_WORKERS", "two")], "MEDIASOUP_NUM_WORKERS: \"two\" is no number"),
         (&["--pin=maybe"], &[], "--pin: \"maybe\" is neither true nor false"),
+        (&["--steer=on"], &[], "--steer: \"on\" is neither auto nor off"),
         (&["--runtime=tokio"], &[], "--runtime: \"tokio\" is none of auto, glommio and thread"),
         (&["--log-format=xml"], &[], "--log-format: \"xml\" is neither text nor json"),
         (&["--log=a=b=c"], &[], "--log: \"a=b=c\" is no log filter"),

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use tracing_subscriber::EnvFilter;
 
 use super::sources::Parsed;
-use super::{LogFormat, Runtime};
+use super::{LogFormat, Runtime, Steer};
 use crate::limits::SHARDS_MAX;
 
 /// First segments of paths that the API itself answers.
@@ -91,6 +91,14 @@ pub(super) fn runtime(text: &str) -> Parsed<Runtime> {
         "glommio" => Ok(Runtime::Glommio),
         "thread" => Ok(Runtime::Thread),
         _ => Err(format!("{text:?} is none of auto, glommio and thread")),
+    }
+}
+
+pub(super) fn steer(text: &str) -> Parsed<Steer> {
+    match text.to_ascii_lowercase().as_str() {
+        "auto" => Ok(Steer::Auto),
+        "off" => Ok(Steer::Off),
+        _ => Err(format!("{text:?} is neither auto nor off")),
     }
 }
 

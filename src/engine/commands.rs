@@ -305,7 +305,7 @@ impl Engine {
         self.transport_ids.remove(&transport.id);
         self.demux.release(transport.connection.credentials().ufrag());
         for path in transport.connection.paths() {
-            self.demux.remove_path(&path, key);
+            self.forget_path(path, key);
         }
         self.timers.disarm(&crate::engine::TimerKey::Transport(key));
     }

@@ -325,11 +325,13 @@ impl<K: Copy + PartialEq> Demux<K> {
         true
     }
 
-    /// Forgets an address, unless another transport owns it by now.
-    pub fn remove_path(&mut self, path: &Path, key: K) {
-        if self.paths.get(path) == Some(&key) {
+    /// Forgets an address, unless another transport owns it by now; `true` when it is gone.
+    pub fn remove_path(&mut self, path: &Path, key: K) -> bool {
+        let owned = self.paths.get(path) == Some(&key);
+        if owned {
             self.paths.remove(path);
         }
+        owned
     }
 
     /// How many addresses are known.

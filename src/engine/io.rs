@@ -28,6 +28,15 @@ pub struct Path {
     pub local: IpAddr,
 }
 
+/// What became of a UDP path, for whoever steers datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathChange {
+    /// ICE validated it: what comes over it is for this shard from now on.
+    Added(Path),
+    /// No transport of this shard has it any longer.
+    Removed(Path),
+}
+
 /// One datagram as it arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct Received<'a> {

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use crate::control::command::{Command, Event, Refusal, Reply};
-use crate::engine::io::{Path, Received, TransmitBatch};
+use crate::engine::io::{Path, PathChange, Received, TransmitBatch};
 use crate::engine::report::{Counters, Discard, DiscardCounts, Gauges};
 
 /// A sans-I/O state machine: inputs are `handle_*`, outputs `poll_*`, and `now` never goes back.
@@ -38,6 +38,10 @@ pub trait Machine {
 
     /// True when the path is the validated address of a transport here.
     fn owns(&self, path: &Path) -> bool;
+
+    /// The next UDP path that came or went, in order. To be taken before anything is sent, so that
+    /// datagrams are steered to this shard before a client is told that its path is good.
+    fn poll_path(&mut self) -> Option<PathChange>;
 
     /// What was counted since the start, and what is alive now.
     fn report(&self) -> (Counters, DiscardCounts, Gauges);

@@ -57,7 +57,7 @@ use crate::control::command::{Command, Event, IceState, Refusal, Reply};
 use crate::engine::consumer::Consumer;
 use crate::engine::demux::{Demux, PacketClass, ufrag_of};
 use crate::engine::dtls::{DtlsIdentity, TappedKeys};
-use crate::engine::io::{Path, Received, TransmitBatch};
+use crate::engine::io::{Path, PathChange, Protocol, Received, TransmitBatch};
 use crate::engine::machine::Machine;
 use crate::engine::producer::Producer;
 use crate::engine::report::{Counters, Discard, DiscardCounts, Gauges};
@@ -70,7 +70,7 @@ use crate::engine::transport::Transport;
 use crate::engine::transport::connection::ConnectionEvent;
 use crate::engine::wall::WallClock;
 use crate::id::{ConsumerId, ProducerId, ShardId, TransportId};
-use crate::limits::EVENTS_QUEUED_MAX;
+use crate::limits::{EVENTS_QUEUED_MAX, PATH_CHANGES_QUEUED_MAX};
 
 slotmap::new_key_type! {
     /// A transport inside its shard.
@@ -128,6 +128,8 @@ pub struct Engine {
     dirty: Vec<StreamKey>,
     events: VecDeque<Event>,
     events_lost: u64,
+    /// UDP paths that came or went, for the shard.
+    path_changes: VecDeque<PathChange>,
     counters: Counters,
     discards: DiscardCounts,
     scratch: Box<[u8; SLOT_BYTES]>,
@@ -160,6 +162,7 @@ impl Engine {
             dirty: Vec::new(),
             events: VecDeque::new(),
             events_lost: 0,
+            path_changes: VecDeque::new(),
             counters: Counters::default(),
             discards: DiscardCounts::default(),
             scratch: Box::new([0; SLOT_BYTES]),
@@ -258,9 +261,11 @@ impl Engine {
                 }
             }
             ConnectionEvent::TupleAdded(path) => {
-                self.demux.insert_path(path, key);
+                if self.demux.insert_path(path, key) {
+                    self.tell_path(path, PathChange::Added);
+                }
             }
-            ConnectionEvent::TupleRemoved(path) => self.demux.remove_path(&path, key),
+            ConnectionEvent::TupleRemoved(path) => self.forget_path(path, key),
             ConnectionEvent::Closed(reason) => {
                 if reason == crate::control::command::CloseReason::Fault {
                     self.counters.faults += 1;
@@ -337,8 +342,22 @@ impl Engine {
             transport: transport.id,
             state,
             remote: selected.map(|path| path.remote),
-            tcp: selected.is_some_and(|path| path.protocol == io::Protocol::Tcp),
+            tcp: selected.is_some_and(|path| path.protocol == Protocol::Tcp),
         });
+    }
+
+    fn forget_path(&mut self, path: Path, key: TransportKey) {
+        if self.demux.remove_path(&path, key) {
+            self.tell_path(path, PathChange::Removed);
+        }
+    }
+
+    fn tell_path(&mut self, path: Path, change: fn(Path) -> PathChange) {
+        // The bound is out of reach of a shard that takes them (`PATH_CHANGES_PER_TURN_MAX`); in
+        // simulations nobody does.
+        if path.protocol == Protocol::Udp && self.path_changes.len() < PATH_CHANGES_QUEUED_MAX {
+            self.path_changes.push_back(change(path));
+        }
     }
 
     fn fire(&mut self, now: Instant, timer: TimerKey) {
@@ -413,6 +432,10 @@ impl Machine for Engine {
 
     fn owns(&self, path: &Path) -> bool {
         self.demux.transport_at(path).is_some()
+    }
+
+    fn poll_path(&mut self) -> Option<PathChange> {
+        self.path_changes.pop_front()
     }
 
     fn report(&self) -> (Counters, DiscardCounts, Gauges) {

@@ -220,4 +220,6 @@ pub struct Report {
     pub busy: f64,
     /// True when the shard runs on glommio, false on a plain thread (io_uring refused).
     pub on_glommio: bool,
+    /// True when the kernel steers datagrams to their shards, false when shards hand them over.
+    pub steering: bool,
 }

@@ -53,6 +53,8 @@ fn shards(out: &mut Text, shards: &[ShardView]) {
     out.family_lines("shard_busy_ratio", &known, |report| report.busy);
     out.family("shard_on_glommio", "gauge");
     out.family_lines("shard_on_glommio", &known, |report| u8::from(report.on_glommio));
+    out.family("shard_steering", "gauge");
+    out.family_lines("shard_steering", &known, |report| u8::from(report.steering));
     out.table(&known, "counter", |report| {
         let counters = report.counters.iter().chain(report.io.iter());
         counters.map(|(name, value)| (format!("shard_{name}_total"), value)).collect()

@@ -193,6 +193,16 @@ impl Handoff {
         Ok(())
     }
 
+    /// Claims a path from every other shard: one that the kernel should steer here and cannot. STUN
+    /// is steered all the same, so none of them would ever hand one over and be told.
+    pub(crate) fn claim_from_all(&mut self, path: Path) {
+        let (peers, owner) = (u16::try_from(self.peers.len()).unwrap_or(u16::MAX), self.shard);
+        for shard in (0..peers).map(ShardId).filter(|shard| *shard != owner) {
+            // A lost note is made good by the next try.
+            let _ = self.send_note(shard, Note::Claim { path, owner });
+        }
+    }
+
     /// Remembers a claim; the newest wins. A full map refuses: its members are all alive.
     pub(crate) fn claimed(&mut self, now: Instant, path: Path, owner: ShardId) {
         if owner != self.shard
@@ -372,6 +382,17 @@ mod tests {
             };
             assert_eq!(told, expected, "{bytes:?}, ours: {is_ours}");
         }
+    }
+
+    #[test]
+    fn a_path_that_is_not_steered_is_claimed_from_every_other_shard() {
+        let (mut handoff, ends) = handoff();
+        handoff.claim_from_all(path(5));
+        let claims = ends.iter().map(|(_, notes)| match notes.try_recv() {
+            Some(Note::Claim { path: told, owner: HERE }) => told == path(5),
+            _ => false,
+        });
+        assert_eq!(claims.collect::<Vec<_>>(), [false, true, true]);
     }
 
     #[test]

@@ -8,10 +8,12 @@
 //! command is taken only while its answer has room, events that have none are counted and told
 //! later.
 
+mod bpf;
 mod control_message;
 pub(crate) mod handoff;
 pub(crate) mod run;
 pub(crate) mod socket;
+pub(crate) mod steer;
 pub(crate) mod tcp;
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use self::handoff::{Adoption, Handoff, Misdirected, Note, ShardPeer, StunOwner};
 use self::socket::{ReceiveSlots, SendSlots, UdpSocket};
+use self::steer::{FlowMap, Flows};
 use self::tcp::{Belongs, TcpConnections, TcpSink};
 use crate::control::command::{CallId, Command, Event, FromShard};
 use crate::engine::io::{Path, Protocol, Received, TransmitBatch};
@@ -34,8 +37,8 @@ use crate::id::ShardId;
 use crate::lane::{LaneReceiver, LaneSender, Waker};
 use crate::limits::{
     COMMANDS_PER_TURN_MAX, HANDOFF_PATH_IDLE, HANDOFFS_PER_TURN_MAX, NOTES_PER_TURN_MAX,
-    RECEIVE_BATCHES_PER_TURN_MAX, SEGMENTS_PER_TRAIN_MAX, TRAINS_PER_BATCH_MAX,
-    TRANSMIT_BATCH_BYTES,
+    PATH_CHANGES_PER_TURN_MAX, RECEIVE_BATCHES_PER_TURN_MAX, SEGMENTS_PER_TRAIN_MAX,
+    TRAINS_PER_BATCH_MAX, TRANSMIT_BATCH_BYTES,
 };
 
 /// How often a shard reports and looks for what is idle.
@@ -75,6 +78,8 @@ pub(crate) struct ShardSetup {
     pub(crate) notes: LaneReceiver<Note>,
     /// Reads a STUN request's owner.
     pub(crate) stun_owner: StunOwner,
+    /// Where the kernel steers by; `None` when it does not.
+    pub(crate) flows: Option<FlowMap>,
     /// Raised by the node to end the shard.
     pub(crate) stop: Arc<AtomicBool>,
 }
@@ -86,6 +91,7 @@ pub(crate) struct Shard<M> {
     udp: UdpSocket,
     tcp: TcpConnections,
     handoff: Handoff,
+    flows: Option<Flows>,
     waker: Waker,
     commands: LaneReceiver<ShardMessage>,
     control: LaneSender<FromShard>,
@@ -159,6 +165,7 @@ impl<M: Machine> Shard<M> {
             machine,
             tcp: TcpConnections::new(setup.tcp)?,
             handoff: Handoff::new(setup.id, setup.peers, setup.stun_owner),
+            flows: setup.flows.map(|map| Flows::new(map, setup.id)),
             waker: setup.waker,
             commands: setup.commands,
             control: setup.control,
@@ -191,10 +198,11 @@ impl<M: Machine> Shard<M> {
         more |= self.take_handoffs(now);
         more |= self.receive(now);
         more |= self.with_tcp(now, |tcp, inside| tcp.handle_ready(now, inside));
-        self.handoff.wake_peers();
         if self.machine.poll_timeout().is_some_and(|due| due <= now) {
             self.machine.handle_timeout(now);
         }
+        more |= self.follow_paths();
+        self.handoff.wake_peers();
         self.flush(now);
         self.tell_events();
         if now.saturating_duration_since(self.last_report) >= REPORT_INTERVAL {
@@ -298,6 +306,20 @@ impl<M: Machine> Shard<M> {
         self.machine.handle_datagrams(now, &mut ours);
     }
 
+    /// Has the kernel steer the paths that came, before their clients are answered, and forget
+    /// those that went.
+    fn follow_paths(&mut self) -> bool {
+        for _ in 0..PATH_CHANGES_PER_TURN_MAX {
+            let Some(change) = self.machine.poll_path() else { return false };
+            if let Some(flows) = &mut self.flows
+                && let Some(unsteered) = flows.follow(change)
+            {
+                self.handoff.claim_from_all(unsteered);
+            }
+        }
+        true
+    }
+
     fn with_tcp<R>(
         &mut self,
         now: Instant,
@@ -367,8 +389,14 @@ impl<M: Machine> Shard<M> {
         true
     }
 
-    /// Once a second: forgets and closes what is idle.
+    /// Once a second: forgets and closes what is idle, and tries again what found no room.
     fn sweep(&mut self, now: Instant) {
+        if let Some(flows) = &mut self.flows {
+            for unsteered in flows.retry(|path| self.machine.owns(path)) {
+                self.handoff.claim_from_all(unsteered);
+            }
+            self.handoff.wake_peers();
+        }
         if !self.tcp.is_empty() {
             self.with_tcp(now, |tcp, inside| tcp.sweep(now, inside));
         }
@@ -395,6 +423,7 @@ impl<M: Machine> Shard<M> {
             gauges,
             busy: (1.0 - waited / interval).clamp(0.0, 1.0),
             on_glommio: self.on_glommio,
+            steering: self.flows.is_some(),
         };
         // A report that finds no room is made good by the next one: counters only grow.
         let _ = self.control.try_send(FromShard::Report(Box::new(report)));

@@ -3,7 +3,7 @@
 //! Bound by the node, then owned by one shard and used on its thread only. Invariants: no call
 //! blocks, but for one wait of at most [`SEND_WAIT_MAX`] per batch when the send buffer is full;
 //! slots are allocated once; pointers given to the kernel are made anew for each call and outlive
-//! none. The only file of the shard with `unsafe`. It does not know what the bytes mean.
+//! none. With `bpf`, the only file with `unsafe`. It does not know what the bytes mean.
 //!
 //! Not under Miri, which knows none of these system calls; the tests below run them for real.
 #![expect(unsafe_code, reason = "recvmmsg, sendmmsg and four socket options have no safe wrapper")]

@@ -10,12 +10,17 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::control::command::{CallId, CloseReason, Command, Event, FromShard, Refusal, Reply};
-use crate::engine::io::{Path, Received, TransmitBatch};
+use crate::engine::demux::{Ufrag, stun_owner};
+use crate::engine::io::{Path, PathChange, Protocol, Received, TransmitBatch};
 use crate::engine::machine::Machine;
 use crate::engine::report::{Counters, Discard, DiscardCounts, Gauges, Report};
+use crate::engine::transport::stun::{RequestOptions, request};
 use crate::id::{ConsumerId, ProducerId, ShardId, TransportId};
 use crate::limits::{EVENT_LANE_CAPACITY, TCP_WRITE_BYTES_MAX};
 use crate::node::{Node, NodeError, NodeSetup, Runtime, ShardLinks, ShardMessage};
@@ -36,6 +41,7 @@ struct Echo {
     owned: HashSet<Path>,
     out: VecDeque<(Path, Vec<u8>)>,
     later: Option<(Instant, Path)>,
+    changes: VecDeque<PathChange>,
     events: usize,
     discards: DiscardCounts,
 }
@@ -46,14 +52,30 @@ fn echo(shard: ShardId) -> Echo {
         owned: HashSet::new(),
         out: VecDeque::new(),
         later: None,
+        changes: VecDeque::new(),
         events: 0,
         discards: DiscardCounts::default(),
     }
 }
 
-/// "STUN" is 0, the owner, anything.
+/// True when this thread may load BPF programs.
+pub(super) fn may_steer() -> bool {
+    let effective = capabilities(None).unwrap().effective;
+    effective.intersects(CapabilitySet::BPF | CapabilitySet::SYS_ADMIN)
+}
+
+/// A STUN request as clients send them: the kernel steers these.
+fn stun(owner: u8, n: u8) -> Vec<u8> {
+    let ufrag = Ufrag::new(ShardId(owner.into()), 0, 0, &mut StdRng::seed_from_u64(n.into()));
+    let username = format!("{ufrag}:them");
+    let options = RequestOptions { username: Some(&username), ..RequestOptions::default() };
+    request(&[n; 12], &options, None)
+}
+
+/// "STUN" is STUN, or 0, the owner, anything that is none: the kernel cannot steer these.
 fn second_byte(bytes: &[u8]) -> Option<ShardId> {
     match bytes {
+        [0, 1, _, _, 0x21, 0x12, 0xa4, 0x42, ..] => stun_owner(bytes),
         [0, owner, ..] => Some(ShardId(u16::from(*owner))),
         _ => None,
     }
@@ -68,7 +90,9 @@ impl Echo {
     fn handle(&mut self, now: Instant, received: Received<'_>) {
         let (path, bytes) = (received.path, received.bytes);
         if second_byte(bytes) == Some(self.shard) {
-            self.owned.insert(path);
+            if self.owned.insert(path) && path.protocol == Protocol::Udp {
+                self.changes.push_back(PathChange::Added(path));
+            }
         } else if !self.owned.contains(&path) {
             return self.discards.add(Discard::UnknownAddress);
         }
@@ -133,6 +157,9 @@ impl Machine for Echo {
     fn owns(&self, path: &Path) -> bool {
         self.owned.contains(path)
     }
+    fn poll_path(&mut self) -> Option<PathChange> {
+        self.changes.pop_front()
+    }
     fn report(&self) -> (Counters, DiscardCounts, Gauges) {
         (Counters::default(), self.discards.clone(), Gauges::default())
     }
@@ -156,6 +183,7 @@ fn setup(shards: usize) -> NodeSetup<fn(ShardId) -> Echo> {
         tcp: true,
         pin: true,
         runtime: Runtime::Plain,
+        steer: true,
         stun_owner: second_byte,
         machine: echo,
     }

@@ -1,5 +1,7 @@
 //! Nodes: their start, their end, and what runs them.
 
+use rustix::thread::{CapabilitySets, set_capabilities};
+
 use super::*;
 
 #[test]
@@ -65,6 +67,34 @@ fn where_io_uring_is_refused_a_shard_runs_on_a_plain_thread() {
     assert_eq!(ask(&rig.udp(), &[0, 1, 7]), [1, 0, 1, 7]);
     assert!(!rig.report(1).on_glommio);
     rig.stop();
+}
+
+/// Starts a node of three shards on a thread with these capabilities, which its shards inherit.
+fn node_with(capabilities: CapabilitySet) -> Rig {
+    let start = move || {
+        let none = CapabilitySet::empty();
+        let sets =
+            CapabilitySets { effective: capabilities, permitted: capabilities, inheritable: none };
+        set_capabilities(None, sets).unwrap();
+        rig(setup(3))
+    };
+    std::thread::spawn(start).join().unwrap()
+}
+
+#[test]
+fn cap_bpf_is_all_that_steering_takes_and_without_it_shards_hand_over() {
+    let ways = [(CapabilitySet::empty(), false), (CapabilitySet::BPF, true)];
+    for (capabilities, steering) in ways.into_iter().take(if may_steer() { 2 } else { 1 }) {
+        let rig = node_with(capabilities);
+        assert_eq!(rig.node.is_steering(), steering);
+        assert_eq!(rig.report(1).steering, steering);
+        for n in 0..12 {
+            let (client, hello) = (rig.udp(), stun(n % 3, n));
+            assert_eq!(ask(&client, &hello), [&[n % 3][..], &hello].concat());
+            assert_eq!(ask(&client, &[ECHO, n]), [n % 3, ECHO, n]);
+        }
+        rig.stop();
+    }
 }
 
 #[test]

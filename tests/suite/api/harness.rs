@@ -214,6 +214,7 @@ impl Node {
             gauges: Gauges::default(),
             busy,
             on_glommio: true,
+            steering: true,
         };
         self.control.handle_from_shard(ShardId(shard), FromShard::Report(Box::new(report)));
     }

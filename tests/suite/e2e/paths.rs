@@ -1,5 +1,7 @@
 //! Ways that media takes: right and wrong shards, both families, TCP, both runtimes.
 
+use rustix::thread::{CapabilitySet, capabilities};
+
 use super::call::Call;
 use super::http::Api;
 use super::servers::Hosted;
@@ -11,29 +13,43 @@ fn settled(call: &mut Call, what: &str, holds: impl Fn(Api) -> bool) {
     call.until(what, |_| holds(api));
 }
 
+/// True when a server started by this thread may load BPF programs.
+fn may_steer() -> bool {
+    let effective = capabilities(None).unwrap().effective;
+    effective.intersects(CapabilitySet::BPF | CapabilitySet::SYS_ADMIN)
+}
+
 #[test]
 fn media_arrives_whichever_shard_the_kernel_gives_it_to() {
     for (shards, runtime) in [("1", "auto"), ("3", "auto"), ("7", "auto"), ("3", "thread")] {
         let shards = format!("--shards={shards}");
         let runtime = format!("--runtime={runtime}");
-        let server = Hosted::start(&[&shards, &runtime]);
-        let mut call = Call::full(server.api, "wide", 5, &[Net::Udp4]);
-        call.all_media_arrives(40);
-        settled(&mut call, "the shards report", |api| api.metric("shard_packets_in_total") > 400.0);
-        if shards == "--shards=1" {
-            assert_eq!(server.api.metric("shard_handed_off_total"), 0.0);
-        } else {
-            // Ten sockets do not all fall to the shard of their transport.
-            settled(&mut call, "datagrams change shards", |api| {
-                api.metric("shard_handed_off_total") > 0.0
-                    && api.metric("shard_taken_over_total") > 0.0
+        for steer in ["--steer=auto", "--steer=off"] {
+            let server = Hosted::start(&[&shards, &runtime, steer]);
+            let mut call = Call::full(server.api, "wide", 5, &[Net::Udp4, Net::Udp6]);
+            call.all_media_arrives(40);
+            settled(&mut call, "the shards report", |api| {
+                api.metric("shard_packets_in_total") > 400.0
             });
+            let steering = server.api.metric("shard_steering");
+            let wanted = steer == "--steer=auto" && shards != "--shards=1" && may_steer();
+            assert_eq!(steering > 0.0, wanted, "{shards} {steer}");
+            if shards == "--shards=1" || wanted {
+                assert_eq!(server.api.metric("shard_handed_off_total"), 0.0, "{shards} {steer}");
+                assert_eq!(server.api.metric("shard_taken_over_total"), 0.0, "{shards} {steer}");
+            } else {
+                // Ten sockets do not all fall to the shard of their transport.
+                settled(&mut call, "datagrams change shards", |api| {
+                    api.metric("shard_handed_off_total") > 0.0
+                        && api.metric("shard_taken_over_total") > 0.0
+                });
+            }
+            assert_eq!(server.api.metric("shard_handoff_dropped_total"), 0.0);
+            if runtime == "--runtime=thread" {
+                assert_eq!(server.api.metric("shard_on_glommio"), 0.0);
+            }
+            server.stop();
         }
-        assert_eq!(server.api.metric("shard_handoff_dropped_total"), 0.0);
-        if runtime == "--runtime=thread" {
-            assert_eq!(server.api.metric("shard_on_glommio"), 0.0);
-        }
-        server.stop();
     }
 }
 

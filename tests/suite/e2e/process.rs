@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
+use rustix::thread::{CapabilitySet, capabilities, remove_capability_from_bounding_set};
+
 use ringcast::limits::STOP_TIMEOUT;
 use serde_json::json;
 
@@ -164,4 +166,32 @@ fn little_locked_memory_means_plain_threads_and_the_same_call() {
     let (log, status) = start(&["--runtime=glommio"]).ended(PATIENCE);
     assert_eq!(status.code(), Some(1), "{log:#?}");
     assert!(log.join("\n").contains("--runtime auto"), "{log:#?}");
+}
+
+/// Starts the server from a thread whose children cannot have `CAP_BPF`.
+fn without_bpf(args: &'static [&'static str]) -> Process {
+    let start = move || {
+        if capabilities(None).unwrap().effective.contains(CapabilitySet::SETPCAP) {
+            for capability in [CapabilitySet::BPF, CapabilitySet::SYS_ADMIN] {
+                remove_capability_from_bounding_set(capability).unwrap();
+            }
+        }
+        Process::start(args)
+    };
+    std::thread::spawn(start).join().unwrap()
+}
+
+#[test]
+fn without_bpf_the_log_says_so_and_the_call_is_the_same() {
+    let mut process = without_bpf(&["--shards=3"]);
+    assert!(process.line_with(&["not steered by the kernel"]).contains("refuses BPF maps"));
+    assert!(process.line_with(&["media port open"]).contains("steering=false"));
+    let mut call = Call::full(process.api(), "alone", 4, &[Net::Udp4, Net::Udp6]);
+    call.all_media_arrives(20);
+    call.until("the shards report", |call| call.api.metric("shard_steering") == 0.0);
+    let status = call.api.get("/admin/status").data();
+    assert_eq!(status["shards"][2]["steering"], false);
+
+    let mut off = Process::start(&["--shards=3", "--steer=off"]);
+    assert!(off.line_with(&["media port open"]).contains("steering=false"));
 }

@@ -1,10 +1,14 @@
 //! How transports end, and what they survive.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
 use ringcast::control::command::{CloseReason, Command, Event};
+use ringcast::engine::io::{Path, PathChange};
+use ringcast::engine::machine::Machine;
 
 use super::media::Codec;
 use super::room::{Camera, Peer, Room, ms, secs};
@@ -212,4 +216,39 @@ fn two_hundred_joins_and_leaves_leave_nothing_behind() {
         (after.transports, after.consumers, after.streams, after.tuples),
         (before.transports, before.consumers, before.streams, before.tuples)
     );
+}
+
+/// Carries over what the engine tells of its paths, and sees that it contradicts nothing.
+fn follow(room: &mut Room, steered: &mut BTreeSet<Path>) -> Vec<SocketAddr> {
+    while let Some(change) = room.engine.poll_path() {
+        let is_new = match change {
+            PathChange::Added(path) => steered.insert(path),
+            PathChange::Removed(path) => steered.remove(&path),
+        };
+        assert!(is_new, "{change:?} was told before");
+    }
+    assert!(steered.iter().all(|path| room.engine.owns(path)));
+    assert_eq!(steered.len(), room.gauges().tuples);
+    steered.iter().map(|path| path.remote).collect()
+}
+
+#[test]
+fn paths_are_told_when_they_come_and_when_their_transport_goes() {
+    let mut room = Room::new(79);
+    let mut steered = BTreeSet::new();
+    let none: [SocketAddr; 0] = [];
+    assert_eq!(follow(&mut room, &mut steered), none);
+    let (alice, bob) = (room.publisher(), room.subscriber());
+    room.run_for(secs(3));
+    let [a, b] = [alice, bob].map(|peer| room.seats[peer.0].public);
+    assert_eq!(follow(&mut room, &mut steered), [a, b]);
+    room.seat(alice).public.set_port(6000);
+    let moved = room.seats[alice.0].public;
+    room.run_for(secs(10));
+    assert_eq!(follow(&mut room, &mut steered), [a, moved, b]);
+    room.command(Command::CloseTransport(room.seats[alice.0].transport));
+    assert_eq!(follow(&mut room, &mut steered), [b]);
+    room.seat(bob).gone = true;
+    room.run_for(secs(40));
+    assert_eq!(follow(&mut room, &mut steered), none);
 }

@@ -245,9 +245,6 @@ pub const COMMAND_LANE_CAPACITY: usize = 1024;
 /// Events of one shard waiting for the control thread; beyond it they are counted and resynchronised.
 pub const EVENT_LANE_CAPACITY: usize = 8192;
 
-/// Reports of one shard waiting for the control thread; an unread older one is replaced by the next.
-pub const REPORT_LANE_CAPACITY: usize = 4;
-
 /// Misdirected datagrams waiting for one shard; beyond it they are dropped and counted. Slots hold
 /// the datagram itself and are resident from the start: 1.6 MB per shard.
 pub const HANDOFF_LANE_CAPACITY: usize = 1024;

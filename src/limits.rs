@@ -125,7 +125,6 @@ pub const TWCC_INTERVAL: Duration = Duration::from_millis(100);
 /// An arrival reported this long ago is no longer repeated for packets that come late (libwebrtc).
 pub const TWCC_REPEAT: Duration = Duration::from_millis(500);
 
-
 /// Bytes of one datagram that media may have: Ethernet's 1,500 less the smallest IP and UDP headers.
 pub const MEDIA_DATAGRAM_BYTES_MAX: usize = 1472;
 
@@ -403,7 +402,6 @@ pub const CLOCK_SLEW_PPM: u64 = 200;
 
 /// An error of a peer's clock offset beyond this means that its clock was set.
 pub const CLOCK_JUMP: Duration = Duration::from_millis(500);
-
 
 /// A stream without packets for this long does not arrive (mediasoup's 1.5 s).
 pub const STREAM_INACTIVE: Duration = Duration::from_millis(1500);

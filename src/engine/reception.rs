@@ -172,12 +172,6 @@ impl Reception {
         })
     }
 
-    /// Packets expected and not (yet) received since the beginning.
-    #[must_use]
-    pub fn packets_lost(&self) -> i64 {
-        self.seqs.map_or(0, |seqs| seqs.lost())
-    }
-
     /// Interarrival jitter in timestamp units.
     #[must_use]
     pub fn jitter(&self) -> u32 {

@@ -322,7 +322,7 @@ mod tests {
                 now += ms(pause);
                 nack.handle_packet(now, seq, is_key_frame);
                 prop_assert!(nack.items.len() <= NACK_ITEMS_MAX);
-                prop_assert_eq!(nack.next_deadline().is_some(), nack.items.len() > 0);
+                prop_assert_eq!(nack.next_deadline().is_some(), !nack.items.is_empty());
                 asked(&mut nack, now, RTT);
                 prop_assert!(nack.next_deadline().is_none_or(|deadline| deadline > now));
             }

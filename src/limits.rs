@@ -125,9 +125,6 @@ pub const TWCC_INTERVAL: Duration = Duration::from_millis(100);
 /// An arrival reported this long ago is no longer repeated for packets that come late (libwebrtc).
 pub const TWCC_REPEAT: Duration = Duration::from_millis(500);
 
-/// Sent packets of one transport remembered for transport-wide feedback: 300 ms at 3,400 packets/s.
-pub const TWCC_HISTORY_MAX: usize = 1024;
-
 /// Bytes of one datagram that media may have: Ethernet's 1,500 less the smallest IP and UDP headers.
 pub const MEDIA_DATAGRAM_BYTES_MAX: usize = 1472;
 
@@ -406,9 +403,6 @@ pub const CLOCK_SLEW_PPM: u64 = 200;
 /// An error of a peer's clock offset beyond this means that its clock was set.
 pub const CLOCK_JUMP: Duration = Duration::from_millis(500);
 
-/// A longer round trip is a receiver's mistake: no call works over it.
-pub const ROUND_TRIP_MAX: Duration = Duration::from_secs(60);
-
 /// A stream without packets for this long does not arrive (mediasoup's 1.5 s).
 pub const STREAM_INACTIVE: Duration = Duration::from_millis(1500);
 
@@ -490,7 +484,6 @@ const _: () = assert!(SRTP_REPLAY_PACKETS.is_multiple_of(64));
 const _: () = assert!(SRTCP_REPLAY_PACKETS.is_multiple_of(64));
 const _: () = assert!(SRTP_REPLAY_PACKETS >= VIDEO_RING_SLOTS_MAX);
 const _: () = assert!(MEDIA_DATAGRAM_BYTES_MAX <= u16::MAX as usize);
-const _: () = assert!(TWCC_HISTORY_MAX.is_power_of_two());
 const _: () = assert!(TWCC_FEEDBACK_PACKETS_MAX < TWCC_ARRIVALS_MAX);
 const _: () = assert!(TWCC_ARRIVALS_MAX < 1 << 15);
 const _: () = assert!(SHARDS_MAX <= 32 * 32);

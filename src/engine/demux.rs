@@ -339,12 +339,6 @@ impl<K: Copy + PartialEq> Demux<K> {
     pub fn path_count(&self) -> usize {
         self.paths.len()
     }
-
-    /// How many slots are taken.
-    #[must_use]
-    pub fn slot_count(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
 }
 
 #[cfg(test)]
@@ -433,7 +427,7 @@ mod tests {
         demux.release(&one);
         demux.release(&one);
         let reused = demux.claim(3, &mut rng).unwrap();
-        assert_eq!(demux.slot_count(), 2);
+        assert_eq!(demux.slots.len() - demux.free.len(), 2);
         for stale in [one, again] {
             assert_eq!(demux.transport_named(stale.as_str()), None, "the slot has a new epoch");
         }

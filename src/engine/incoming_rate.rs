@@ -22,15 +22,13 @@ pub struct RateMeter {
     buckets: [u32; BUCKETS],
     /// The number of the newest bucket since the epoch.
     newest: u64,
-    /// All bytes ever.
-    total: u64,
 }
 
 impl RateMeter {
     /// A meter that counts from `now` on.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { epoch: now, buckets: [0; BUCKETS], newest: 0, total: 0 }
+        Self { epoch: now, buckets: [0; BUCKETS], newest: 0 }
     }
 
     /// Counts `bytes` at `now`; an instant before the newest counts as the newest.
@@ -45,7 +43,6 @@ impl RateMeter {
             }
             self.newest = number;
         }
-        self.total = self.total.saturating_add(bytes as u64);
         if let Some(bucket) = self.buckets.get_mut(place(self.newest)) {
             *bucket = bucket.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
         }
@@ -61,12 +58,6 @@ impl RateMeter {
             .map(|bucket| u64::from(*bucket))
             .sum();
         bytes * 8
-    }
-
-    /// All bytes ever counted.
-    #[must_use]
-    pub fn total_bytes(&self) -> u64 {
-        self.total
     }
 
     fn number(&self, now: Instant) -> u64 {
@@ -107,7 +98,6 @@ mod tests {
         assert_eq!(meter.bitrate_bps(t + ms(3499)), 500_000);
         assert_eq!(meter.bitrate_bps(t + ms(3950)), 0);
         assert_eq!(meter.bitrate_bps(t + Duration::from_secs(1 << 40)), 0);
-        assert_eq!(meter.total_bytes(), 375_000);
         meter.add(t + Duration::from_secs(1 << 30), 1000);
         assert_eq!(meter.bitrate_bps(t + Duration::from_secs(1 << 30)), 8000);
     }

@@ -72,12 +72,6 @@ impl KeyFrameThrottle {
         self.retry_after = expected.min(KEY_FRAME_RETRY_MAX);
     }
 
-    /// True while a key frame is wanted and has not arrived.
-    #[must_use]
-    pub fn is_waiting(&self) -> bool {
-        self.state != State::Idle
-    }
-
     /// True when a request is to be sent now; the caller sends it.
     pub fn poll(&mut self, now: Instant) -> bool {
         if self.next_deadline().is_none_or(|due| due > now) {
@@ -186,7 +180,7 @@ mod tests {
         }
         throttle.request(start + ms(661));
         assert!(!throttle.poll(start + ms(661)));
-        assert!(throttle.is_waiting());
+        assert_ne!(throttle.state, State::Idle);
         assert_eq!(sent_until(&mut throttle, start, 661, 1_400), [1_000]);
     }
 
@@ -234,7 +228,7 @@ mod tests {
                 }
                 if wish {
                     throttle.request(now);
-                    prop_assert!(throttle.is_waiting());
+                    prop_assert_ne!(throttle.state, State::Idle);
                 }
                 if throttle.poll(now) {
                     sent.push(now);

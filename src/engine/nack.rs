@@ -133,12 +133,6 @@ impl NackGenerator {
         self.deadline
     }
 
-    /// How many packets are missing.
-    #[must_use]
-    pub fn missing(&self) -> usize {
-        self.items.len()
-    }
-
     /// Forgets everything: the stream was paused, or begins anew.
     pub fn reset(&mut self) {
         *self = Self::default();
@@ -231,7 +225,7 @@ mod tests {
             assert_eq!(asked(&mut nack, t + ms(10 + again), rtt), [12]);
             assert_eq!(nack.handle_packet(t, 12, false), NackOutcome::Filled { asked: true });
             assert_eq!(nack.handle_packet(t, 12, false), NackOutcome::Unlisted);
-            assert_eq!((nack.next_deadline(), nack.missing()), (None, 0));
+            assert_eq!((nack.next_deadline(), nack.items.len()), (None, 0));
         }
     }
 
@@ -256,7 +250,7 @@ mod tests {
     fn the_first_packet_leaves_nothing_missing_before_it() {
         let mut nack = heard(epoch(), &[0]);
         assert_eq!(nack.handle_packet(epoch(), 65_535, false), NackOutcome::Unlisted);
-        assert_eq!(nack.missing(), 0);
+        assert_eq!(nack.items.len(), 0);
     }
 
     #[test]
@@ -268,7 +262,7 @@ mod tests {
             requests += asked(&mut nack, t + ms(at), RTT).len();
         }
         assert_eq!(requests, 10);
-        assert_eq!((nack.missing(), nack.next_deadline()), (0, None));
+        assert_eq!((nack.items.len(), nack.next_deadline()), (0, None));
         assert_eq!(nack.handle_packet(t + ms(5000), 2, false), NackOutcome::Unlisted);
     }
 
@@ -277,7 +271,7 @@ mod tests {
         let t = epoch();
         let mut nack = heard(t, &[1, 5]);
         assert_eq!(nack.handle_packet(t, 8, true), NackOutcome::Newest);
-        assert_eq!((nack.missing(), nack.next_deadline()), (0, None));
+        assert_eq!((nack.items.len(), nack.next_deadline()), (0, None));
 
         let mut nack = heard(t, &[1, 5, 10]);
         assert_eq!(nack.handle_packet(t, 7, true), NackOutcome::Filled { asked: false });
@@ -289,9 +283,9 @@ mod tests {
         let t = epoch();
         let mut nack = heard(t, &[0]);
         assert_eq!(nack.handle_packet(t, 1001, false), NackOutcome::Newest);
-        assert_eq!(nack.missing(), 1000);
+        assert_eq!(nack.items.len(), 1000);
         assert_eq!(nack.handle_packet(t, 1003, false), NackOutcome::Overflow);
-        assert_eq!((nack.missing(), nack.next_deadline()), (0, None));
+        assert_eq!((nack.items.len(), nack.next_deadline()), (0, None));
         assert_eq!(nack.handle_packet(t, 1005, false), NackOutcome::Newest);
         assert_eq!(asked(&mut nack, t + ms(10), RTT), [1004]);
         assert_eq!(nack.handle_packet(t, 1004 + 0x7000, false), NackOutcome::Overflow);
@@ -304,9 +298,9 @@ mod tests {
         for seq in 3..=10_001 {
             nack.handle_packet(t, seq, false);
         }
-        assert_eq!(nack.missing(), 1);
+        assert_eq!(nack.items.len(), 1);
         nack.handle_packet(t, 10_002, false);
-        assert_eq!((nack.missing(), nack.next_deadline()), (0, None));
+        assert_eq!((nack.items.len(), nack.next_deadline()), (0, None));
     }
 
     #[test]
@@ -314,7 +308,7 @@ mod tests {
         let mut nack = heard(epoch(), &[1, 5]);
         nack.reset();
         assert_eq!(nack.handle_packet(epoch(), 900, false), NackOutcome::Newest);
-        assert_eq!(nack.missing(), 0);
+        assert_eq!(nack.items.len(), 0);
     }
 
     proptest! {
@@ -327,8 +321,8 @@ mod tests {
             for (seq, is_key_frame, pause) in seqs {
                 now += ms(pause);
                 nack.handle_packet(now, seq, is_key_frame);
-                prop_assert!(nack.missing() <= NACK_ITEMS_MAX);
-                prop_assert_eq!(nack.next_deadline().is_some(), nack.missing() > 0);
+                prop_assert!(nack.items.len() <= NACK_ITEMS_MAX);
+                prop_assert_eq!(nack.next_deadline().is_some(), !nack.items.is_empty());
                 asked(&mut nack, now, RTT);
                 prop_assert!(nack.next_deadline().is_none_or(|deadline| deadline > now));
             }

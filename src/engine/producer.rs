@@ -35,11 +35,3 @@ pub struct Producer {
     /// A media packet has arrived.
     pub started: bool,
 }
-
-impl Producer {
-    /// True when consumers must begin with a key frame.
-    #[must_use]
-    pub fn needs_key_frames(&self) -> bool {
-        self.kind == MediaKind::Video
-    }
-}

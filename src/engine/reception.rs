@@ -8,8 +8,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::source_clock::{low_u32, ntp_mid32};
-use crate::limits::{ROUND_TRIP_MAX, SEQ_DROPOUT_MAX};
+use super::rtp::NtpTime;
+use super::source_clock::low_u32;
+use crate::limits::SEQ_DROPOUT_MAX;
 
 /// One report block without its SSRC.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -150,7 +151,7 @@ impl Reception {
 
     /// Takes a sender report of the stream.
     pub fn handle_sender_report(&mut self, now: Instant, ntp: u64) {
-        self.last_sender_report = Some((ntp_mid32(ntp), now));
+        self.last_sender_report = Some((NtpTime::from_bits(ntp).middle(), now));
     }
 
     /// Writes a report block and begins the next interval; `None` before the first packet.
@@ -171,12 +172,6 @@ impl Reception {
         })
     }
 
-    /// Packets expected and not (yet) received since the beginning.
-    #[must_use]
-    pub fn packets_lost(&self) -> i64 {
-        self.seqs.map_or(0, |seqs| seqs.lost())
-    }
-
     /// Interarrival jitter in timestamp units.
     #[must_use]
     pub fn jitter(&self) -> u32 {
@@ -184,27 +179,11 @@ impl Reception {
     }
 }
 
-/// The round trip that a report block about our stream tells: `now_mid32` is the middle of our NTP
-/// time at its arrival. `None` when the receiver has seen no sender report of ours, or when the
-/// numbers cannot be true.
-#[must_use]
-pub fn round_trip(now_mid32: u32, last_sender_report: u32, delay: u32) -> Option<Duration> {
-    if last_sender_report == 0 {
-        return None;
-    }
-    let units = now_mid32.wrapping_sub(last_sender_report).wrapping_sub(delay);
-    // Both numbers are cut to 1/65,536 s: a short way may come out a unit below zero.
-    let units = if units >= u32::MAX - 1 { 0 } else { u64::from(units) };
-    let round_trip = Duration::from_nanos((units * 1_000_000_000) >> 16);
-    (round_trip <= ROUND_TRIP_MAX).then_some(round_trip)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::source_clock::ntp_span;
 
     #[expect(clippy::disallowed_methods, reason = "an arbitrary origin; only differences matter")]
     fn origin() -> Instant {
@@ -305,26 +284,12 @@ mod tests {
         // 30 ms there, 500 ms held, 20 ms back.
         reception.handle_sender_report(now + Duration::from_millis(30), ntp);
         let block = reception.report(now + Duration::from_millis(530)).expect("a packet came");
-        let back = ntp_mid32(ntp + ntp_span(Duration::from_millis(550)));
-        let lsr = block.last_sender_report;
-        let measured = round_trip(back, lsr, block.delay_since_last_sender_report)
+        let back = NtpTime::from_bits(ntp) + Duration::from_millis(550);
+        let measured = back
+            .round_trip(block.last_sender_report, block.delay_since_last_sender_report)
             .expect("a report was echoed");
         let error = measured.abs_diff(Duration::from_millis(50));
         assert!(error < Duration::from_micros(50), "{measured:?}");
-    }
-
-    #[test]
-    fn impossible_round_trips_are_none() {
-        for (now, lsr, delay, expected) in [
-            (100, 0, 0, None),
-            (100, 100, 0, Some(Duration::ZERO)),
-            (100, 100, 1, Some(Duration::ZERO)),
-            (100, 100, 10, None),
-            (100, 100_000, 0, None),
-            (0x1_0000, 0xffff_0000, 0, Some(Duration::from_secs(2))),
-        ] {
-            assert_eq!(round_trip(now, lsr, delay), expected, "{now} {lsr} {delay}");
-        }
     }
 
     proptest! {

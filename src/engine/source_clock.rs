@@ -31,12 +31,6 @@ pub fn ntp_span(span: Duration) -> u64 {
     (span.as_secs() << 32).wrapping_add(fraction)
 }
 
-/// The middle 32 bits of an NTP time (16.16), as report blocks carry it.
-#[must_use]
-pub fn ntp_mid32(ntp: u64) -> u32 {
-    low_u32(ntp >> 16)
-}
-
 /// The lower half.
 pub(crate) fn low_u32(value: u64) -> u32 {
     let [_, _, _, _, a, b, c, d] = value.to_be_bytes();

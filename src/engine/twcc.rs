@@ -1,22 +1,20 @@
-//! Transport-wide congestion control, both ends: when which packet arrived, and when which was sent
+//! Transport-wide congestion control, the receiving end: when which packet arrived
 //! (draft-holmer-rmcat-transport-wide-cc-extensions-01).
 //!
-//! One [`TwccReceiver`] per transport that receives media, one [`SendHistory`] per transport that
-//! sends it, called on the shard's thread. Pure: the wire format of feedback is RTCP's business.
+//! One [`TwccReceiver`] per transport that receives media, called on the shard's thread. Pure: the
+//! wire format of feedback is RTCP's business.
 //!
-//! Invariants: at most [`TWCC_ARRIVALS_MAX`] arrivals and [`TWCC_HISTORY_MAX`] sent packets are held;
-//! nothing is allocated once they have grown; every packet that arrives less than
-//! [`TWCC_ARRIVALS_MAX`] numbers late is reported; a feedback never holds more than
-//! [`TWCC_FEEDBACK_PACKETS_MAX`] and always fits the wire's 16-bit deltas.
+//! Invariants: at most [`TWCC_ARRIVALS_MAX`] arrivals are held; nothing is allocated once they have
+//! grown; every packet that arrives less than [`TWCC_ARRIVALS_MAX`] numbers late is reported; a
+//! feedback never holds more than [`TWCC_FEEDBACK_PACKETS_MAX`] and always fits the wire's 16-bit
+//! deltas.
 //!
-//! Not here: estimating bandwidth from any of it.
+//! Not here: remembering what was sent, and estimating bandwidth from any of it.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::limits::{
-    TWCC_ARRIVALS_MAX, TWCC_FEEDBACK_PACKETS_MAX, TWCC_HISTORY_MAX, TWCC_INTERVAL, TWCC_REPEAT,
-};
+use crate::limits::{TWCC_ARRIVALS_MAX, TWCC_FEEDBACK_PACKETS_MAX, TWCC_INTERVAL, TWCC_REPEAT};
 
 /// Microseconds of a receive delta's tick.
 const TICK_US: i64 = 250;
@@ -235,114 +233,6 @@ impl TwccReceiver {
     }
 }
 
-/// A sent packet in eight bytes.
-#[derive(Debug, Clone, Copy, Default)]
-struct Sent {
-    /// Microseconds since the history's epoch, modulo 2^32 (71 minutes).
-    at_us: u32,
-    bytes: u16,
-    fate: Fate,
-}
-
-/// What is known of a sent packet.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Fate {
-    #[default]
-    Unknown,
-    Lost,
-    Received,
-}
-
-/// What feedback told of one sent packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SentReport {
-    /// Its extended transport-wide sequence number.
-    pub seq: u64,
-    /// When it was sent.
-    pub sent: Instant,
-    /// Its bytes as given to [`SendHistory::record`].
-    pub bytes: u16,
-    /// Its arrival on the receiver's clock as the feedback gave it; `None` when it was lost.
-    pub arrival: Option<i64>,
-}
-
-/// Numbers the packets of one sending transport and remembers the last [`TWCC_HISTORY_MAX`].
-#[derive(Debug)]
-pub struct SendHistory {
-    epoch: Instant,
-    /// By number modulo [`TWCC_HISTORY_MAX`]; grown as packets are sent.
-    sent: Vec<Sent>,
-    /// The extended number of the next packet.
-    next: u64,
-}
-
-impl SendHistory {
-    /// An empty history, which allocates nothing before the first packet.
-    #[must_use]
-    pub fn new(now: Instant) -> Self {
-        Self { epoch: now, sent: Vec::new(), next: 0 }
-    }
-
-    /// Gives a packet of `bytes`, about to be sent, its transport-wide sequence number.
-    pub fn record(&mut self, now: Instant, bytes: usize) -> u16 {
-        let sent = Sent {
-            at_us: self.micros(now),
-            bytes: u16::try_from(bytes).unwrap_or(u16::MAX),
-            fate: Fate::Unknown,
-        };
-        match self.sent.get_mut(place(self.next)) {
-            Some(place) => *place = sent,
-            None => self.sent.push(sent),
-        }
-        let seq = truncate(self.next);
-        self.next += 1;
-        seq
-    }
-
-    /// The extended number of the next packet.
-    #[must_use]
-    pub fn next_seq(&self) -> u64 {
-        self.next
-    }
-
-    /// Calls `report` for each packet of a feedback that is news: received for the first time, or
-    /// lost and not told before. Numbers never sent, or sent too long ago, are passed over.
-    pub fn ack(
-        &mut self,
-        now: Instant,
-        packets: impl IntoIterator<Item = (u16, Option<i64>)>,
-        mut report: impl FnMut(SentReport),
-    ) {
-        let now_us = self.micros(now);
-        for (seq, arrival) in packets {
-            let behind = u64::from(truncate(self.next).wrapping_sub(seq));
-            // A number equal to the next one is a whole turn old.
-            let Some(seq) = self.next.checked_sub(behind).filter(|_| behind > 0) else { continue };
-            if behind > TWCC_HISTORY_MAX as u64 {
-                continue;
-            }
-            let Some(sent) = self.sent.get_mut(place(seq)) else { continue };
-            let fate = if arrival.is_some() { Fate::Received } else { Fate::Lost };
-            if sent.fate == Fate::Received || sent.fate == fate {
-                continue;
-            }
-            sent.fate = fate;
-            let age = Duration::from_micros(u64::from(now_us.wrapping_sub(sent.at_us)));
-            let sent_at = now.checked_sub(age).unwrap_or(self.epoch);
-            report(SentReport { seq, sent: sent_at, bytes: sent.bytes, arrival });
-        }
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "time is told modulo 2^32 µs")]
-    fn micros(&self, now: Instant) -> u32 {
-        now.saturating_duration_since(self.epoch).as_micros() as u32
-    }
-}
-
-fn place(seq: u64) -> usize {
-    usize::try_from(seq % TWCC_HISTORY_MAX as u64).unwrap_or_default()
-}
-
 /// The sequence number on the wire.
 fn truncate(seq: u64) -> u16 {
     let [.., high, low] = seq.to_be_bytes();
@@ -352,6 +242,7 @@ fn truncate(seq: u64) -> u16 {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     use proptest::prelude::*;
 
@@ -474,43 +365,6 @@ mod tests {
         receiver.handle_packet(t + ms(8300), 2);
         let told = polled(&mut receiver, t + ms(8300));
         assert_eq!(told, [(1, 0, 0, vec![(1, Some(0))]), (2, 1, 129, vec![(2, Some(176))])]);
-    }
-
-    #[test]
-    fn a_history_tells_each_fate_once() {
-        let t = epoch();
-        let mut history = SendHistory::new(t);
-        for at in 0..70_000u64 {
-            let seq = history.record(t + ms(at), 1000 + usize::try_from(at % 100).unwrap());
-            assert_eq!(u64::from(seq), at % 65_536);
-        }
-        let now = t + ms(70_050);
-        let mut ack = |packets: &[(u64, Option<i64>)]| {
-            let mut reports = Vec::new();
-            let packets = packets.iter().map(|(seq, tick)| (truncate(*seq), *tick));
-            history.ack(now, packets, |report| reports.push((report.seq, report.arrival)));
-            reports
-        };
-        assert_eq!(ack(&[(69_990, Some(1)), (69_991, None)]), [(69_990, Some(1)), (69_991, None)]);
-        assert_eq!(ack(&[(69_990, Some(1)), (69_990, None), (69_991, None)]), []);
-        assert_eq!(ack(&[(69_991, Some(7))]), [(69_991, Some(7))], "it was only late");
-        assert_eq!(ack(&[(70_000, Some(1)), (70_001, Some(1)), (68_975, Some(1))]), []);
-        assert_eq!(ack(&[(68_976, Some(1))]), [(68_976, Some(1))], "the oldest remembered");
-
-        let mut reports = Vec::new();
-        history.ack(now, [(truncate(69_992), Some(0))], |report| reports.push(report));
-        let [report] = reports[..] else { panic!("{reports:?}") };
-        assert_eq!((report.bytes, now - report.sent), (1092, ms(58)));
-    }
-
-    #[test]
-    fn an_empty_history_has_no_memory_and_takes_any_feedback() {
-        let mut history = SendHistory::new(epoch());
-        assert_eq!(history.sent.capacity(), 0);
-        assert_eq!(size_of::<Sent>(), 8);
-        for seq in [0, 1, 1000, 65_535] {
-            history.ack(epoch(), [(seq, Some(1))], |report| panic!("{report:?}"));
-        }
     }
 
     proptest! {

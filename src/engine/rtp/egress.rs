@@ -20,7 +20,6 @@ const TWO_BYTE_FORM: [u8; 2] = 0x1000_u16.to_be_bytes();
 /// Data of one element of the one-byte form at most.
 const ONE_BYTE_DATA_MAX: usize = 16;
 const EXTENSION_BIT: u8 = 0x10;
-const PADDING_BIT: u8 = 0x20;
 
 /// What differs from packet to packet in a consumer's header.
 #[derive(Debug, Clone, Copy)]
@@ -42,14 +41,6 @@ pub struct EgressFields<'a> {
     pub carried: &'a Extensions,
     /// The packet's dependency descriptor, 0–255 bytes; written if negotiated and not empty.
     pub dependency_descriptor: &'a [u8],
-}
-
-/// Sets the padding bit of a header that was written (see [`super::unpadded_payload`] for the count
-/// that then ends the payload).
-pub fn set_padding(header: &mut [u8]) {
-    if let Some(first) = header.first_mut() {
-        *first |= PADDING_BIT;
-    }
 }
 
 /// Writes the headers of one outgoing stream (media or RTX).
@@ -300,8 +291,6 @@ mod tests {
             0x42, 0xab, 0xcd, 0xef, 0x51, 0x11, 0x22, 0x10, b'7', 0, 0, 0,
         ];
         assert_eq!(&out[..len], wanted);
-        set_padding(&mut out);
-        assert_eq!(out[0], 0xb0);
     }
 
     #[test]

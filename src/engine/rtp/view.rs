@@ -2,17 +2,6 @@
 
 use super::bytes::Reader;
 use super::extension::ExtensionBlock;
-use std::ops::Range;
-
-/// Bytes of an RTP header without CSRCs and extensions (RFC 3550 §5.1).
-pub const FIXED_HEADER_BYTES: usize = 12;
-
-/// True when a datagram whose first byte says RTP or RTCP (128–191, RFC 7983) is RTCP: its packet
-/// type is 192–223 (RFC 5761 §4).
-#[must_use]
-pub fn is_rtcp(bytes: &[u8]) -> bool {
-    matches!(bytes, [128..=191, 192..=223, ..])
-}
 
 /// The header of an RTP packet (RFC 3550 §5.1) and where its parts lie.
 ///
@@ -93,12 +82,6 @@ impl<'a> RtpView<'a> {
         self.bytes.get(self.header_len..).unwrap_or_default()
     }
 
-    /// Where [`body`](Self::body) lies in the packet.
-    #[must_use]
-    pub fn body_range(&self) -> Range<usize> {
-        self.header_len..self.bytes.len()
-    }
-
     /// The extension block; an empty one when the packet has none.
     #[must_use]
     pub fn extension_block(&self) -> ExtensionBlock<'a> {
@@ -141,7 +124,7 @@ mod tests {
         assert!(view.marker && view.has_padding);
         assert_eq!((view.payload_type, view.csrc_count, view.seq), (96, 2, 0x1234));
         assert_eq!((view.timestamp, view.ssrc), (1000, 0xdead_beef));
-        assert_eq!((view.header_len(), view.body_range()), (28, 28..32));
+        assert_eq!((view.header_len(), view.body().len()), (28, 4));
         assert_eq!(view.header().len(), 28);
         assert_eq!(view.extension_block().profile, 0xbede);
         assert_eq!(view.extension_block().bytes, [0x10, b'0', 0, 0]);
@@ -172,15 +155,6 @@ mod tests {
         ] {
             assert_eq!(unpadded_payload(plain, bit), wanted, "{plain:?} {bit}");
         }
-    }
-
-    #[test]
-    fn rtcp_is_told_from_rtp_by_its_packet_type() {
-        for (second, wanted) in [(96, false), (0xe0, false), (191, false), (192, true), (223, true)]
-        {
-            assert_eq!(is_rtcp(&[0x80, second, 0, 0]), wanted, "{second}");
-        }
-        assert!(!is_rtcp(&[0x80]));
     }
 
     proptest! {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use rand::rngs::StdRng;
 use ringcast::control::command::TransportCreated;
+use ringcast::engine::demux::PacketClass;
 use ringcast::engine::rtp::RtpView;
-use ringcast::engine::rtp::is_rtcp;
 use ringcast::engine::srtp::{OpenContext, RtpBody, SrtpKeys, SrtpOpener, SrtpProfile, SrtpSealer};
 use ringcast::engine::transport::stun::{IntegrityKey, RequestOptions, request};
 
@@ -137,7 +137,7 @@ impl RawClient {
         let Some(first) = bytes.first().filter(|first| **first >= 128) else { return };
         assert!(*first < 192, "neither STUN nor media");
         let mut plain = [0; 1600];
-        if is_rtcp(bytes) {
+        if PacketClass::of(bytes) == PacketClass::Rtcp {
             match self.opener.open_rtcp(bytes, &mut plain) {
                 Ok(len) => self.rtcp.push((now, plain[..len].to_vec())),
                 Err(_) => self.refused += 1,

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use slotmap::SlotMap;
 
+use crate::engine::codec::dependency_descriptor::TemplateStructure;
 use crate::engine::codec::{self, PayloadInfo};
 use crate::engine::codec_table::CodecEntry;
 use crate::engine::listener::{Hints, Role, Route};
@@ -141,20 +142,28 @@ fn accept_media(
     let plain = slot.bytes().get(..opened.len).ok_or(Discard::TooLarge)?;
     let payload = unpadded_payload(plain, packet.view.has_padding).ok_or(Discard::RtpMalformed)?;
     let len = payload.len();
-    let descriptor = packet.extensions.dependency_descriptor.and_then(|s| s.of(packet.bytes));
-    let descriptor =
-        descriptor.and_then(|bytes| stream.templates.get_or_insert_default().read(bytes));
-    let info = if len == 0 {
-        PayloadInfo::default()
-    } else {
-        codec::inspect(codec.codec, payload, descriptor.as_ref())
-    };
+    let info = look_into(&mut stream.templates, packet, codec.codec, payload);
     // Padding alone is no sign of life: it would awake the stream with each packet.
     let awoke = len > 0 && !stream.activity.is_active(packet.now);
     slot.commit(meta(packet, seq, codec.room_payload_type, info), len);
     note_seq(stream, packet, info.key_frame);
     note_media(stream, packet.now, len, info);
     Ok(Arrived { stream: key, awoke, restarted: false })
+}
+
+/// What an original's payload and dependency descriptor tell; nothing where there is only padding.
+fn look_into(
+    templates: &mut Option<Box<TemplateStructure>>,
+    packet: &Packet<'_>,
+    codec: Codec,
+    payload: &[u8],
+) -> PayloadInfo {
+    let descriptor = packet.extensions.dependency_descriptor.and_then(|s| s.of(packet.bytes));
+    let descriptor = descriptor.and_then(|bytes| templates.get_or_insert_default().read(bytes));
+    if payload.is_empty() {
+        return PayloadInfo::default();
+    }
+    codec::inspect(codec, payload, descriptor.as_ref())
 }
 
 /// Tells the NACK generator of an original; too much loss asks for a key frame instead.
@@ -260,9 +269,7 @@ fn note_hints(incoming: &mut Incoming, extensions: &Extensions) {
 /// Asks the listener, and remembers its answer.
 fn resolve(transport: &mut Transport, packet: &Packet<'_>) -> Option<Route> {
     let incoming = transport.incoming.entry(packet.view.ssrc)?;
-    let text = |token: &Option<Token>| -> Option<Token> { *token };
-    let (mid, rid, repaired) =
-        (text(&incoming.mid), text(&incoming.rid), text(&incoming.repaired_rid));
+    let (mid, rid, repaired) = (incoming.mid, incoming.rid, incoming.repaired_rid);
     let hints = Hints {
         ssrc: packet.view.ssrc,
         payload_type: packet.view.payload_type,
@@ -294,10 +301,7 @@ fn accept_first(
         note_seq(stream, packet, false);
         return Err(Discard::Paused);
     }
-    let descriptor = packet.extensions.dependency_descriptor.and_then(|s| s.of(packet.bytes));
-    let descriptor =
-        descriptor.and_then(|bytes| stream.templates.get_or_insert_default().read(bytes));
-    let info = codec::inspect(codec.codec, payload, descriptor.as_ref());
+    let info = look_into(&mut stream.templates, packet, codec.codec, payload);
     push_copy(stream, meta(packet, seq, codec.room_payload_type, info), packet.now, payload)?;
     note_seq(stream, packet, info.key_frame);
     note_media(stream, packet.now, payload.len(), info);

@@ -77,14 +77,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "any instant will do as the virtual clock's zero"
-    )]
-    fn epoch() -> Instant {
-        Instant::now()
-    }
+    use crate::engine::test_instant as epoch;
 
     #[test]
     fn a_steady_stream_is_measured_and_its_end_is_seen_within_a_second() {

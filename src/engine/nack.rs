@@ -182,16 +182,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::test_instant as epoch;
 
     const RTT: Duration = Duration::from_millis(50);
-
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "any instant will do as the virtual clock's zero"
-    )]
-    fn epoch() -> Instant {
-        Instant::now()
-    }
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)

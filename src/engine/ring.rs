@@ -261,14 +261,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "any instant will do as the virtual clock's zero"
-    )]
-    fn epoch() -> Instant {
-        Instant::now()
-    }
+    use crate::engine::test_instant as epoch;
 
     fn push(ring: &mut PacketRing<u64>, now: Instant, number: u64) -> PacketIndex {
         let mut slot = ring.push_slot(now);

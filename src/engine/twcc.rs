@@ -247,14 +247,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "any instant will do as the virtual clock's zero"
-    )]
-    fn epoch() -> Instant {
-        Instant::now()
-    }
+    use crate::engine::test_instant as epoch;
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)

@@ -1,0 +1,134 @@
+//! Bounds of the control plane: names and parameters, rooms and peers, event logs, calls and the
+//! API's patience.
+
+use std::time::Duration;
+
+/// Characters of a room or peer name: long enough for a UUID with a prefix, short enough for a log line.
+pub const NAME_CHARS_MAX: usize = 128;
+
+/// Bytes of `appData` as serialised JSON: it is copied into every list and event.
+pub const APP_DATA_BYTES_MAX: usize = 4 * 1024;
+
+/// Bytes of a request body: the largest honest one (capabilities of every codec) is under 32 KiB.
+pub const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// Transports of one peer: a send and a receive one, doubled for a reloaded page, doubled again.
+pub const TRANSPORTS_PER_PEER_MAX: usize = 8;
+
+/// Producers of one transport: cameras, screens and microphones of one device.
+pub const PRODUCERS_PER_TRANSPORT_MAX: usize = 64;
+
+/// Consumers of one transport: one SDP session of a browser stays usable up to about this.
+pub const CONSUMERS_PER_TRANSPORT_MAX: usize = 2048;
+
+/// Encodings of one producer (mediasoup's clients use at most 4).
+pub const ENCODINGS_PER_PRODUCER_MAX: usize = 8;
+
+/// Codecs in a peer's parameters or capabilities; Chromium's whole list has about 60.
+pub const CODECS_MAX: usize = 256;
+
+/// Header extensions in a peer's parameters or capabilities.
+pub const HEADER_EXTENSIONS_MAX: usize = 128;
+
+/// RTCP feedback mechanisms of one codec; browsers name five.
+pub const RTCP_FEEDBACK_MAX: usize = 32;
+
+/// Parameters of one codec or header extension, or fields of one encoding; browsers use under ten.
+pub const CODEC_PARAMETERS_MAX: usize = 64;
+
+/// Characters of a codec parameter's name or value: H264's `sprop-parameter-sets` may take some
+/// hundreds.
+pub const PARAMETER_CHARS_MAX: usize = 1024;
+
+/// Characters of a MIME type; the longest registered RTP name with its kind is under 40.
+pub const MIME_CHARS_MAX: usize = 64;
+
+/// Characters of a header extension's URI; the longest known one has 88.
+pub const EXTENSION_URI_CHARS_MAX: usize = 256;
+
+/// Characters of a producer's MID or RID: a one-byte header extension carries 16 bytes (RFC 8285
+/// §4.2), doubled for senders that use two-byte headers.
+pub const MID_CHARS_MAX: usize = 32;
+
+/// Characters of a CNAME: an SDES item carries 255 bytes (RFC 3550 §6.5).
+pub const CNAME_CHARS_MAX: usize = 255;
+
+/// Characters of an msid: two ids of at most 64 and a space (RFC 8830 §2).
+pub const MSID_CHARS_MAX: usize = 129;
+
+/// Characters of a scalability mode; the longest known one, `L3T3_KEY_SHIFT`, has 14.
+pub const SCALABILITY_MODE_CHARS_MAX: usize = 32;
+
+/// Peers of one room.
+pub const PEERS_PER_ROOM_MAX: usize = 10_000;
+
+/// Rooms of one node.
+pub const ROOMS_MAX: usize = 100_000;
+
+/// A peer without any transport leaves after this long: a page that reloads takes less.
+pub const PEER_GRACE: Duration = Duration::from_secs(60);
+
+/// A room without peers is closed after this long: the first peer needs time to come after creation.
+pub const ROOM_GRACE: Duration = Duration::from_secs(60);
+
+/// Events of one room kept for readers that reconnect.
+pub const ROOM_LOG_EVENTS_MAX: usize = 1024;
+
+/// Bytes of one room's events kept for readers that reconnect: some 500 common events, or 64 with
+/// the largest `appData`.
+pub const ROOM_LOG_BYTES_MAX: usize = 256 * 1024;
+
+/// Age of a room event kept for readers that reconnect.
+pub const ROOM_LOG_AGE_MAX: Duration = Duration::from_secs(300);
+
+/// Live readers of one room's events.
+pub const EVENT_READERS_PER_ROOM_MAX: usize = 1024;
+
+/// Live readers of events on the node.
+pub const EVENT_READERS_MAX: usize = 16 * 1024;
+
+/// Events waiting for one reader; beyond it the reader is disconnected. Equal to the log's length:
+/// whoever is further behind could not be served from the log either.
+pub const EVENT_READER_QUEUE: usize = ROOM_LOG_EVENTS_MAX;
+
+/// Silence on an event stream after which a comment is sent: proxies cut idle streams after 30 s
+/// and more.
+pub const EVENT_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Calls to shards that wait for their answers: each is a few hundred bytes, and a shard answers
+/// thousands per second.
+pub const CALLS_OUTSTANDING_MAX: usize = 16 * 1024;
+
+/// How often the control thread looks for peers and rooms whose grace is over.
+pub const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(5);
+
+/// How long a command that must not be lost (a close, an inventory) waits before it tries a full lane again.
+pub const CLOSE_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// A report is made once a second; one older than this says that its shard did not turn for 2 s.
+pub const REPORT_AGE_MAX: Duration = Duration::from_secs(3);
+
+/// A node whose every shard is busier than this is not ready for more.
+pub const BUSY_MAX: f64 = 0.95;
+
+/// Characters of a producer's `source`: a word such as `camera`, copied into lists and events.
+pub const SOURCE_CHARS_MAX: usize = 64;
+
+/// Fingerprints in a client's DTLS parameters: one per hash that exists, and some.
+pub const FINGERPRINTS_MAX: usize = 16;
+
+/// Least time between key-frame requests that a client may ask for; longer would look like a
+/// frozen picture.
+pub const KEY_FRAME_REQUEST_DELAY_MAX: Duration = Duration::from_secs(10);
+
+/// Rooms in one page of the list.
+pub const ROOMS_PAGE_MAX: usize = 1000;
+
+/// How long open HTTP connections may take to end after the API was told to stop.
+pub const API_STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// An API connection on which no byte moves for this long is closed: longer than the 60 s for which
+/// proxies keep idle connections, so that they let go first.
+pub const API_SILENCE_MAX: Duration = Duration::from_secs(75);
+
+const _: () = assert!(EVENT_KEEP_ALIVE.as_secs() * 2 < API_SILENCE_MAX.as_secs());

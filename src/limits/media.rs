@@ -1,0 +1,216 @@
+//! Bounds of an engine: caches, repair, feedback, key frames, clocks, addresses and handshakes.
+
+use std::time::Duration;
+
+/// Addresses one transport may have live at a time (mediasoup's 8).
+pub const TUPLES_PER_TRANSPORT_MAX: usize = 8;
+
+/// Incoming SRTP contexts of one transport: 8 encodings × (media + RTX) × producers, rounded.
+pub const SRTP_CONTEXTS_PER_TRANSPORT_MAX: usize = 256;
+
+/// SRTP packets behind the newest that are still told from replays: as many as a video ring holds, so
+/// that whatever can still be repaired can still be opened (libwebrtc's window too).
+pub const SRTP_REPLAY_PACKETS: usize = 1024;
+
+/// SRTCP packets behind the newest that are still told from replays: RTCP is sparse.
+pub const SRTCP_REPLAY_PACKETS: usize = 128;
+
+/// Slots of one producer stream's packet ring for video: one second at 1,024 packets/s.
+pub const VIDEO_RING_SLOTS_MAX: usize = 1024;
+
+/// Slots of one producer stream's packet ring for audio: one second of 20 ms packets, rounded up.
+pub const AUDIO_RING_SLOTS_MAX: usize = 64;
+
+/// A packet ring grows only while it would overwrite packets younger than this: nobody asks for
+/// older ones again.
+pub const RING_SPAN: Duration = Duration::from_secs(1);
+
+/// A missing packet is asked for after this long: a reordered one arrives by itself (mediasoup).
+pub const NACK_DELAY: Duration = Duration::from_millis(10);
+
+/// The shortest time between two requests for one packet (mediasoup's timer).
+pub const NACK_INTERVAL_MIN: Duration = Duration::from_millis(40);
+
+/// The longest time between two requests for one packet, whatever round trip was measured.
+pub const NACK_INTERVAL_MAX: Duration = Duration::from_secs(1);
+
+/// Requests for one packet, then it is given up (mediasoup).
+pub const NACK_RETRIES_MAX: u8 = 10;
+
+/// Missing packets of one stream; beyond it a key frame is cheaper (mediasoup).
+pub const NACK_ITEMS_MAX: usize = 1000;
+
+/// Missing packets this far behind the newest are given up (mediasoup).
+pub const NACK_AGE_MAX: u64 = 10_000;
+
+/// Arrivals of one transport kept for transport-wide feedback: two feedbacks of 100 ms and the
+/// repeats for reordering at 4,000 packets/s. A larger gap in the numbers starts anew.
+pub const TWCC_ARRIVALS_MAX: usize = 2048;
+
+/// Packets of one transport-wide feedback: 400 worst-case deltas and chunks take 935 of an MTU's bytes.
+pub const TWCC_FEEDBACK_PACKETS_MAX: usize = 400;
+
+/// A transport-wide feedback is sent at least this often while packets arrive; the publisher's
+/// bandwidth estimate rises only as fast as it is told.
+pub const TWCC_INTERVAL: Duration = Duration::from_millis(100);
+
+/// An arrival reported this long ago is no longer repeated for packets that come late (libwebrtc).
+pub const TWCC_REPEAT: Duration = Duration::from_millis(500);
+
+/// Bytes of one datagram that media may have: Ethernet's 1,500 less the smallest IP and UDP headers.
+pub const MEDIA_DATAGRAM_BYTES_MAX: usize = 1472;
+
+/// Packets that a receiver asked for again and that wait for their turn, per consumer: more than one
+/// NACK names at once; the rest is asked for anew.
+pub const REPAIRS_QUEUED_MAX: usize = 128;
+
+/// The shortest time between two repeats of one packet for one receiver: libwebrtc's NACK timer, so
+/// no honest receiver asks faster.
+pub const REPAIR_INTERVAL_MIN: Duration = Duration::from_millis(20);
+
+/// Age of a video packet that is still worth sending again (mediasoup's).
+pub const REPAIR_AGE_VIDEO_MAX: Duration = Duration::from_secs(2);
+
+/// Age of an audio packet that is still worth sending again (mediasoup's).
+pub const REPAIR_AGE_AUDIO_MAX: Duration = Duration::from_secs(1);
+
+/// Packets before a key frame's first one in arrival that may belong to it, and packets through
+/// which a new consumer looks back for one: a key frame of 300 KB.
+pub const KEY_FRAME_LOOKBACK: u64 = 256;
+
+/// Age of a key frame with which a new consumer may still start at once: what follows it is sent in
+/// one burst, so it must be short.
+pub const KEY_FRAME_AGE_MAX: Duration = Duration::from_millis(300);
+
+/// Bytes of RTCP waiting for one transport's turn: reports of a transport with 100 consumers.
+pub const RTCP_QUEUE_BYTES_MAX: usize = 16 * 1024;
+
+/// What sequence numbers jump when a sender takes another SSRC: beyond every window behind them.
+pub const STREAM_RESTART_GAP: u64 = 1 << 20;
+
+/// Time between two reports of a transport (RFC 3550's minimum of 5 s is for multicast; browsers
+/// and mediasoup report every second).
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Least time between two tellings that a client's selected address changed, and nothing else.
+pub const ADDRESS_NEWS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Last words of closed transports (DTLS close_notify) waiting for the shard's next turn.
+pub const FAREWELLS_QUEUED_MAX: usize = 1024;
+
+/// Events of one engine that its shard has not taken yet; the shard takes them every turn.
+pub const EVENTS_QUEUED_MAX: usize = 4096;
+
+/// Packet statuses of one transport-wide feedback that are read or written: 100 ms of 80,000
+/// packets/s. A 36-byte packet may claim 65,535 of them, which must not cost as many steps.
+pub const FEEDBACK_STATUSES_MAX: u16 = 8192;
+
+/// A transport that has not connected by then is closed.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A transport without a valid STUN request for this long is closed (RFC 7675 consent).
+pub const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Silence of the selected address after which media from another validated one moves the
+/// selection: above any reordering around a switch, below what a viewer notices.
+pub const FOLLOW_MEDIA_AFTER: Duration = Duration::from_millis(200);
+
+/// Silence of the selected address after which a request from another one moves the selection:
+/// browsers check a selected address every 2.5 s.
+pub const FOLLOW_STUN_AFTER: Duration = Duration::from_secs(3);
+
+/// STUN answers and DTLS datagrams of one transport waiting to be sent: a handshake flight is at
+/// most 10, and whatever is dropped is sent again by its protocol.
+pub const CONNECTION_OUTPUT_MAX: usize = 32;
+
+/// Outputs taken from one `Rtc` for one input: far above a flight, so that a fault cannot stall a
+/// shard.
+pub const RTC_OUTPUTS_MAX: usize = 256;
+
+/// Bytes of a DTLS datagram at most: passes every network that passes browsers' own 1,200.
+pub const DTLS_DATAGRAM_BYTES_MAX: usize = 1200;
+
+/// First retransmission of a DTLS flight; doubles each time. RFC 6347's 1 s would be a second of
+/// black for each lost flight.
+pub const DTLS_RETRANSMIT_AFTER: Duration = Duration::from_millis(200);
+
+/// Retransmissions of a DTLS flight: 200 ms doubled 7 times is 25 s, within the connect time-out.
+pub const DTLS_RETRANSMISSIONS_MAX: usize = 6;
+
+/// Rewritten sequence numbers remembered per consumer: one second at 1,024 packets/s, as long as
+/// the packet ring holds what could still be asked for.
+pub const SEQ_WINDOW: u64 = 1024;
+
+/// Sequence numbers a sender may skip before it counts as begun anew (RFC 3550 A.1, `MAX_DROPOUT`).
+pub const SEQ_DROPOUT_MAX: u64 = 3000;
+
+/// How far two streams' sender reports may put a switch from where the wall clock puts it; beyond
+/// it they are not believed, as a receiver's jitter buffer would follow them.
+pub const TIMESTAMP_ALIGN_ERROR_MAX: Duration = Duration::from_secs(3);
+
+/// What a frame after a switch may be late without a second key frame being asked for
+/// (mediasoup's 75 ms: more would be seen as a stall).
+pub const TIMESTAMP_EXTRA_MAX: Duration = Duration::from_millis(75);
+
+/// Distance of a frame from the one before when its own timestamp would run backwards: 30 fps.
+pub const TIMESTAMP_STEP: Duration = Duration::from_millis(33);
+
+/// Key-frame requests of one stream at once: a join, a switch and a loss together.
+pub const KEY_FRAME_BURST: u32 = 3;
+
+/// One key-frame request more every second: key frames are ten times the size of others.
+pub const KEY_FRAME_REFILL: Duration = Duration::from_secs(1);
+
+/// A producer may ask for at most this between two key-frame requests: nobody waits longer for a
+/// picture.
+pub const KEY_FRAME_SPACING_MAX: Duration = Duration::from_secs(60);
+
+/// Least time between two key-frame requests to one sender: browsers ignore one that comes within
+/// 300 ms of the one before (libwebrtc's `EncoderRtcpFeedback`); the rest is jitter of the way.
+pub const KEY_FRAME_SPACING_MIN: Duration = Duration::from_millis(330);
+
+/// An unanswered key-frame request is repeated after this while the round trip is not known: the
+/// encoder's time and two round trips of 100 ms.
+pub const KEY_FRAME_RETRY_FIRST: Duration = Duration::from_millis(500);
+
+/// An unanswered key-frame request is repeated after this at the latest (mediasoup's 1,000 ms).
+pub const KEY_FRAME_RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Time an encoder may take for a key frame beyond two round trips: a frame at 5 fps and pacing.
+pub const KEY_FRAME_RETRY_MIN: Duration = Duration::from_millis(300);
+
+/// Span over which the fastest sender report is sought: some ten reports.
+pub const CLOCK_WINDOW: Duration = Duration::from_secs(10);
+
+/// Parts in a million by which a peer's clock offset follows its measure: above a quartz's drift
+/// (50), and 0.2 ms a second do not disturb lip-sync.
+pub const CLOCK_SLEW_PPM: u64 = 200;
+
+/// An error of a peer's clock offset beyond this means that its clock was set.
+pub const CLOCK_JUMP: Duration = Duration::from_millis(500);
+
+/// A stream without packets for this long does not arrive (mediasoup's 1.5 s).
+pub const STREAM_INACTIVE: Duration = Duration::from_millis(1500);
+
+/// The same for a stream with discontinuous transmission (mediasoup's 5 s).
+pub const STREAM_INACTIVE_DTX: Duration = Duration::from_secs(5);
+
+/// A stream that arrives for less than this is not gone over to while another is there: a
+/// publisher probing its bandwidth starts and stops streams (mediasoup's 2 s).
+pub const STREAM_YOUNG: Duration = Duration::from_secs(2);
+
+const _: () = assert!(SEQ_WINDOW.is_multiple_of(64) && SEQ_WINDOW < SEQ_DROPOUT_MAX);
+const _: () = assert!(KEY_FRAME_SPACING_MIN.as_millis() <= KEY_FRAME_SPACING_MAX.as_millis());
+const _: () = assert!(KEY_FRAME_RETRY_MIN.as_millis() <= KEY_FRAME_RETRY_FIRST.as_millis());
+const _: () = assert!(KEY_FRAME_RETRY_FIRST.as_millis() <= KEY_FRAME_RETRY_MAX.as_millis());
+const _: () = assert!(TIMESTAMP_STEP.as_millis() < TIMESTAMP_EXTRA_MAX.as_millis());
+const _: () = assert!(VIDEO_RING_SLOTS_MAX.is_power_of_two());
+const _: () = assert!(AUDIO_RING_SLOTS_MAX.is_power_of_two());
+const _: () = assert!(AUDIO_RING_SLOTS_MAX <= VIDEO_RING_SLOTS_MAX);
+const _: () = assert!(SRTP_REPLAY_PACKETS.is_multiple_of(64));
+const _: () = assert!(SRTCP_REPLAY_PACKETS.is_multiple_of(64));
+const _: () = assert!(SRTP_REPLAY_PACKETS >= VIDEO_RING_SLOTS_MAX);
+const _: () = assert!(MEDIA_DATAGRAM_BYTES_MAX <= u16::MAX as usize);
+const _: () = assert!(TWCC_FEEDBACK_PACKETS_MAX < TWCC_ARRIVALS_MAX);
+const _: () = assert!(TWCC_ARRIVALS_MAX < 1 << 15);
+const _: () = assert!(CONSENT_TIMEOUT.as_secs() >= 10);

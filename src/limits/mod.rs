@@ -1,0 +1,23 @@
+//! Every bound of the server, each with its reason. Nothing that grows has its limit elsewhere.
+//!
+//! Grouped by who keeps them; named from here by everyone. What must hold between groups is
+//! asserted at the foot.
+
+mod control;
+mod media;
+mod shard;
+
+pub use self::control::*;
+pub use self::media::*;
+pub use self::shard::*;
+
+const _: () = assert!(HANDOFF_BYTES_MAX >= MEDIA_DATAGRAM_BYTES_MAX);
+// A joined message has one address; each may bring one path and end another, a closed transport
+// ends all of its own.
+const _: () = assert!(
+    PATH_CHANGES_PER_TURN_MAX
+        >= 2 * RECEIVE_BATCHES_PER_TURN_MAX * RECEIVE_SLOTS_PLAIN
+            + 2 * HANDOFFS_PER_TURN_MAX
+            + COMMANDS_PER_TURN_MAX * TUPLES_PER_TRANSPORT_MAX
+);
+const _: () = assert!(API_STOP_TIMEOUT.as_millis() < STOP_TIMEOUT.as_millis());

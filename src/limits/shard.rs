@@ -1,0 +1,143 @@
+//! Bounds of the shards: lanes, turns, sockets, steering, ICE-TCP.
+
+use std::time::Duration;
+
+use super::TUPLES_PER_TRANSPORT_MAX;
+
+/// Shards: two base-32 characters of the ufrag name the shard (32 × 32).
+pub const SHARDS_MAX: usize = 1024;
+
+/// Transports of one shard: 20 bits of slot in the ufrag.
+pub const TRANSPORTS_PER_SHARD_MAX: usize = 16 * 1024;
+
+/// Validated addresses of one shard: every transport may have all of its tuples.
+pub const PATHS_PER_SHARD_MAX: usize = TRANSPORTS_PER_SHARD_MAX * TUPLES_PER_TRANSPORT_MAX;
+
+/// Validated UDP addresses that came or went and that the shard has not been told: every address
+/// may go at once (a network that fails), and the shard takes more per turn than a turn can bring.
+pub const PATH_CHANGES_QUEUED_MAX: usize = 2 * PATHS_PER_SHARD_MAX;
+
+/// Address changes one turn carries into the kernel's flow map, at 1–2 µs each: more than a turn's
+/// input can bring, so that an address is always in the map before its client is answered.
+pub const PATH_CHANGES_PER_TURN_MAX: usize = 2048;
+
+/// Flows of the kernel's map at most, all shards together: two for each transport of 32 full
+/// shards. The kernel keeps 16 bytes for each from the start, the rest as they come.
+pub const FLOWS_MAX: usize = 1 << 20;
+
+/// Paths that found the flow map full and are tried again per second; each is meanwhile told to
+/// all other shards, whose lanes of notes take four times as many.
+pub const FLOW_RETRIES_PER_SECOND_MAX: usize = 256;
+
+/// Attributes of a STUN request among which the kernel's program looks for USERNAME; browsers send
+/// about eight, and a request with more before it is handed to its shard in user space.
+pub const STEERED_ATTRIBUTES_MAX: usize = 32;
+
+/// How long SIGTERM waits for the threads to end.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Commands waiting for one shard; beyond it a request is answered 503.
+pub const COMMAND_LANE_CAPACITY: usize = 1024;
+
+/// Events of one shard waiting for the control thread; beyond it they are counted and resynchronised.
+pub const EVENT_LANE_CAPACITY: usize = 8192;
+
+/// Misdirected datagrams waiting for one shard; beyond it they are dropped and counted. Slots hold
+/// the datagram itself and are resident from the start: 1.6 MB per shard.
+pub const HANDOFF_LANE_CAPACITY: usize = 1024;
+
+/// Bytes of a datagram that is handed to another shard: Ethernet's payload, and media is shorter.
+pub const HANDOFF_BYTES_MAX: usize = 1500;
+
+/// Claims, disclaims and TCP connections waiting for one shard; a lost claim is repeated by the
+/// next STUN request, a lost connection is closed.
+pub const NOTE_LANE_CAPACITY: usize = 1024;
+
+/// Paths whose owning shard one shard remembers: all of its peers' transports on four shards.
+pub const HANDOFF_PATHS_MAX: usize = 4 * TRANSPORTS_PER_SHARD_MAX;
+
+/// A remembered path without a datagram for this long is forgotten: twice the consent time-out.
+pub const HANDOFF_PATH_IDLE: Duration = Duration::from_secs(60);
+
+/// Commands one turn carries out, so that a flood of them does not hold up media.
+pub const COMMANDS_PER_TURN_MAX: usize = 64;
+
+/// Receive batches one turn reads before it flushes: bounds the age of what waits to be sent.
+pub const RECEIVE_BATCHES_PER_TURN_MAX: usize = 8;
+
+/// Handed-off datagrams one turn takes over.
+pub const HANDOFFS_PER_TURN_MAX: usize = 256;
+
+/// Notes of other shards one turn reads.
+pub const NOTES_PER_TURN_MAX: usize = 64;
+
+/// Messages of one `recvmmsg` with `UDP_GRO`: each needs a 64 KiB slot; 8 and 64 cost the same.
+pub const RECEIVE_SLOTS_GRO: usize = 16;
+
+/// Messages of one `recvmmsg` without `UDP_GRO`, in slots of 2 KiB.
+pub const RECEIVE_SLOTS_PLAIN: usize = 64;
+
+/// Trains of one `sendmmsg`.
+pub const TRAINS_PER_BATCH_MAX: usize = 64;
+
+/// Segments of one train: longer ones save little more and hit real networks as bursts.
+pub const SEGMENTS_PER_TRAIN_MAX: usize = 8;
+
+/// Bytes of one transmit batch: some 200 media packets, small enough to stay in L2.
+pub const TRANSMIT_BATCH_BYTES: usize = 256 * 1024;
+
+/// How long a full send buffer may hold up a shard, once per batch; then the rest is dropped.
+pub const SEND_WAIT_MAX: Duration = Duration::from_millis(1);
+
+/// Send and receive buffer asked of the kernel for each UDP socket: 100 ms at 600 Mbit/s.
+pub const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+
+/// A shard that waited this long without traffic parks in its runtime.
+pub const IDLE_BEFORE_PARK: Duration = Duration::from_millis(5);
+
+/// How long a bind is retried: a ring of a process that has just died keeps the port for 40 ms.
+pub const BIND_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Time between two attempts to bind.
+pub const BIND_RETRY: Duration = Duration::from_millis(100);
+
+/// How long a shard's thread may take to come up.
+pub const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// ICE-TCP connections of one shard: a descriptor and up to [`TCP_WRITE_BYTES_MAX`] each.
+pub const TCP_CONNECTIONS_PER_SHARD_MAX: usize = 4096;
+
+/// Connections of one shard that have not yet sent their first frame; the oldest gives way.
+pub const TCP_STRANGERS_PER_SHARD_MAX: usize = 256;
+
+/// Connections accepted per turn.
+pub const TCP_ACCEPTS_PER_TURN_MAX: usize = 32;
+
+/// Connections served per turn.
+pub const TCP_EVENTS_PER_TURN_MAX: usize = 64;
+
+/// A connection whose address ICE has not validated by then is closed.
+pub const TCP_CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection without a byte for this long is closed: twice the consent time-out.
+pub const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes of a connection's first frame: a STUN request with every ICE attribute is under 300.
+pub const TCP_FIRST_FRAME_BYTES_MAX: usize = 1024;
+
+/// Bytes of a frame: what travels in UDP datagrams elsewhere, with room to spare.
+pub const TCP_FRAME_BYTES_MAX: usize = 4096;
+
+/// Bytes waiting to be written to one connection: half a second at 4 Mbit/s; then whole frames are
+/// dropped, as a network would.
+pub const TCP_WRITE_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes read from one connection per turn.
+pub const TCP_READ_BYTES: usize = 64 * 1024;
+
+const _: () = assert!(TCP_FIRST_FRAME_BYTES_MAX <= TCP_FRAME_BYTES_MAX);
+const _: () = assert!(TCP_FRAME_BYTES_MAX + 2 <= TCP_READ_BYTES);
+const _: () = assert!(4 * FLOW_RETRIES_PER_SECOND_MAX <= NOTE_LANE_CAPACITY);
+const _: () = assert!(SEGMENTS_PER_TRAIN_MAX <= 64);
+const _: () = assert!(SHARDS_MAX <= 32 * 32);
+const _: () = assert!(TRANSPORTS_PER_SHARD_MAX <= 1 << 20);

@@ -46,6 +46,8 @@ pub struct Awaiting {
     pub stream: StreamKey,
     /// The next packet to look at.
     pub next: PacketIndex,
+    /// What came before this packet was there before it was waited for.
+    pub since: PacketIndex,
 }
 
 /// The retransmission stream of a consumer (RFC 4588).
@@ -103,6 +105,9 @@ pub struct Consumer {
     pub playing: Option<Cursor>,
     /// What it will be fed with, once a key frame is there.
     pub awaiting: Option<Awaiting>,
+    /// What the stream being played brought before this packet was caught up with, if it was sent
+    /// at all: the time it waited for this consumer says nothing about the shard.
+    pub live_from: PacketIndex,
     /// True until the first packet after a start was sent.
     pub fresh: bool,
     /// The last sender report of the stream that was left.
@@ -173,6 +178,7 @@ impl Consumer {
             preferred_spatial: command.preferred_layers.map_or(usize::MAX, |(s, _)| usize::from(s)),
             playing: None,
             awaiting: None,
+            live_from: PacketIndex::default(),
             fresh: true,
             left: None,
             seq: SeqRewriter::new(u64::from(first_seq.0 & 0x7fff)),
@@ -204,7 +210,8 @@ impl Consumer {
     pub fn aim(&mut self, key: StreamKey, stream: &mut Stream, now: Instant) {
         let head = stream.ring.head();
         let recent = if self.playing.is_none() { recent_key_frame(stream, now) } else { None };
-        self.awaiting = Some(Awaiting { stream: key, next: recent.unwrap_or(head) });
+        let next = recent.unwrap_or(head);
+        self.awaiting = Some(Awaiting { stream: key, next, since: head });
         if recent.is_none() {
             stream.key_frames.request(now);
         }

@@ -178,8 +178,11 @@ impl Consumer {
             self.sent.grow(stream.ring.slots());
         }
         while cursor.next < stream.ring.head() {
-            if let Some((meta, payload)) = stream.ring.get(cursor.next) {
-                self.send(cursor, meta, payload, way)?;
+            if let Some((meta, payload, arrival)) = stream.ring.get_arrived(cursor.next) {
+                let sent = self.send(cursor, meta, payload, way)?;
+                if sent && cursor.next >= self.live_from {
+                    way.batch.note_forwarded(arrival);
+                }
             }
             cursor.next = cursor.next.next();
             self.playing = Some(cursor);
@@ -224,6 +227,7 @@ impl Consumer {
             }
             self.left = entered;
             self.playing = Some(Cursor { stream: awaiting.stream, next });
+            self.live_from = awaiting.since;
             self.awaiting = None;
             return true;
         }
@@ -231,14 +235,14 @@ impl Consumer {
         false
     }
 
-    /// Sends one packet of the stream being played.
+    /// Sends one packet of the stream being played; false when it is not to be sent.
     fn send(
         &mut self,
         cursor: Cursor,
         meta: &PacketMeta,
         payload: &[u8],
         way: &mut Way<'_>,
-    ) -> Result<(), Full> {
+    ) -> Result<bool, Full> {
         if way.batch.slot(SLOT).is_none() {
             return Err(Full);
         }
@@ -252,15 +256,16 @@ impl Consumer {
             if let Some(seq) = self.seq.drop(meta.seq) {
                 self.send_fill(seq, meta, way);
             }
-            return Ok(());
+            return Ok(false);
         }
-        let Some(seq) = self.seq.forward(meta.seq) else { return Ok(()) };
+        let Some(seq) = self.seq.forward(meta.seq) else { return Ok(false) };
         self.fresh = false;
         let timestamp = self.time.rewrite(way.now, meta.timestamp);
         let body = RtpBody { payload, ..RtpBody::default() };
         let fields = way.fields(meta, meta.payload_type, seq, timestamp);
         let (abs_send_time, transport_seq) = (fields.abs_send_time, fields.transport_cc);
-        if way.seal(&self.header, seq, &fields, &body) {
+        let sealed = way.seal(&self.header, seq, &fields, &body);
+        if sealed {
             way.count_number(self.numbered);
             self.packets = self.packets.wrapping_add(1);
             let octets = u32::try_from(payload.len()).unwrap_or_default();
@@ -280,7 +285,7 @@ impl Consumer {
                 });
             }
         }
-        Ok(())
+        Ok(sealed)
     }
 
     /// Padding in place of a packet that came too late to close its gap.

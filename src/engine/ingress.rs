@@ -10,6 +10,7 @@ use slotmap::SlotMap;
 use crate::engine::codec::dependency_descriptor::TemplateStructure;
 use crate::engine::codec::{self, PayloadInfo};
 use crate::engine::codec_table::CodecEntry;
+use crate::engine::io::Received;
 use crate::engine::listener::{Hints, Role, Route};
 use crate::engine::nack::NackOutcome;
 use crate::engine::packet::PacketMeta;
@@ -47,6 +48,8 @@ pub(super) struct Arrived {
 /// A packet on its way into a ring.
 struct Packet<'a> {
     now: Instant,
+    /// When the kernel received it: what is told of the network must not hold our own delay.
+    arrival: Instant,
     view: RtpView<'a>,
     bytes: &'a [u8],
     extensions: Extensions,
@@ -58,15 +61,16 @@ impl Engine {
         &mut self,
         now: Instant,
         key: TransportKey,
-        bytes: &[u8],
+        received: &Received<'_>,
     ) -> Result<Arrived, Discard> {
+        let Received { arrival, bytes, .. } = *received;
         let view = RtpView::parse(bytes).ok_or(Discard::RtpMalformed)?;
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownAddress)?;
         if transport.srtp.is_none() {
             return Err(Discard::NoKeys);
         }
         let extensions = Extensions::parse(&view, &transport.receive_ids);
-        let packet = Packet { now, view, bytes, extensions };
+        let packet = Packet { now, arrival, view, bytes, extensions };
         let known = transport.incoming.entry(view.ssrc).and_then(|incoming| incoming.route);
         let current = known
             .filter(|route| route.role == Role::Media)
@@ -87,7 +91,7 @@ impl Engine {
             && let Some(seq) = packet.extensions.transport_cc
         {
             let before = feedback.next_deadline();
-            feedback.handle_packet(now, seq);
+            feedback.handle_packet(now, arrival, seq);
             if let Some(deadline) = feedback.next_deadline().filter(|at| Some(*at) != before) {
                 self.timers.arm(TimerKey::Transport(key), deadline);
             }
@@ -122,7 +126,7 @@ fn accept_media(
     let srtp = transport.srtp.as_ref().ok_or(Discard::NoKeys)?;
     let incoming = transport.incoming.entry(packet.view.ssrc).ok_or(Discard::UnknownStream)?;
     let codec = media_codec(stream, packet.view.payload_type);
-    let mut slot = stream.ring.push_slot(packet.now);
+    let mut slot = stream.ring.push_slot(packet.arrival);
     let opened = srtp.opener.open_rtp(
         &mut incoming.context,
         packet.bytes,
@@ -133,7 +137,7 @@ fn accept_media(
     counters.bytes_in += packet.bytes.len() as u64;
     let codec = codec?;
     let seq = stream.seq_base + opened.index;
-    stream.reception.handle_packet(packet.now, opened.index, packet.view.timestamp);
+    stream.reception.handle_packet(packet.arrival, opened.index, packet.view.timestamp);
     stream.highest = stream.highest.max(Some(seq));
     if stream.paused {
         note_seq(stream, packet, false);
@@ -295,14 +299,14 @@ fn accept_first(
     let index = incoming.context.highest().ok_or(Discard::UnknownStream)?;
     let restarted = stream.adopt(packet.view.ssrc);
     let seq = stream.seq_base + index;
-    stream.reception.handle_packet(packet.now, index, packet.view.timestamp);
+    stream.reception.handle_packet(packet.arrival, index, packet.view.timestamp);
     stream.highest = stream.highest.max(Some(seq));
     if stream.paused {
         note_seq(stream, packet, false);
         return Err(Discard::Paused);
     }
     let info = look_into(&mut stream.templates, packet, codec.codec, payload);
-    push_copy(stream, meta(packet, seq, codec.room_payload_type, info), packet.now, payload)?;
+    push_copy(stream, meta(packet, seq, codec.room_payload_type, info), packet.arrival, payload)?;
     note_seq(stream, packet, info.key_frame);
     note_media(stream, packet.now, payload.len(), info);
     Ok(Arrived { stream: route.stream, awoke: true, restarted })
@@ -335,7 +339,7 @@ fn accept_repair(
         return Err(Discard::Paused);
     }
     let info = codec::inspect(codec.codec, payload, None);
-    push_copy(stream, meta(packet, seq, codec.room_payload_type, info), packet.now, payload)?;
+    push_copy(stream, meta(packet, seq, codec.room_payload_type, info), packet.arrival, payload)?;
     note_media(stream, packet.now, payload.len(), info);
     Ok(Arrived { stream: route.stream, awoke: false, restarted: false })
 }
@@ -343,10 +347,10 @@ fn accept_repair(
 fn push_copy(
     stream: &mut Stream,
     meta: PacketMeta,
-    now: Instant,
+    arrival: Instant,
     payload: &[u8],
 ) -> Result<(), Discard> {
-    let mut slot = stream.ring.push_slot(now);
+    let mut slot = stream.ring.push_slot(arrival);
     let space = slot.bytes_mut().get_mut(..payload.len()).ok_or(Discard::TooLarge)?;
     space.copy_from_slice(payload);
     slot.commit(meta, payload.len());

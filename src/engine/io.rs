@@ -4,6 +4,7 @@
 //! Owned by the shard, filled by the engine, on the shard's thread. Nothing here does I/O.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 /// How a datagram travels. ICE-TCP frames (RFC 4571) are datagrams too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +43,9 @@ pub enum PathChange {
 pub struct Received<'a> {
     /// Where from and where at.
     pub path: Path,
+    /// When the kernel received it, as exactly as is known. May lie before the turn's `now`, by as
+    /// long as it waited to be read, and a little behind it, when it came while the turn was reading.
+    pub arrival: Instant,
     /// The datagram (for TCP: the frame without its length).
     pub bytes: &'a [u8],
 }
@@ -76,12 +80,22 @@ impl Train {
     }
 }
 
+/// Consecutive datagrams of a batch that are first copies of media which arrived at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forwarded {
+    /// When the kernel received what they are copies of.
+    pub arrival: Instant,
+    /// How many datagrams.
+    pub count: u32,
+}
+
 /// Output space lent to the engine: a buffer that stays in L2 and the trains in it.
 #[derive(Debug)]
 pub struct TransmitBatch {
     buffer: Box<[u8]>,
     used: usize,
     trains: Vec<Train>,
+    forwarded: Vec<Forwarded>,
     trains_max: usize,
     segments_max: usize,
 }
@@ -94,12 +108,15 @@ impl TransmitBatch {
     /// `segments_max` segments (1 where the kernel has no `UDP_SEGMENT`).
     #[must_use]
     pub fn new(bytes: usize, trains_max: usize, segments_max: usize) -> Self {
+        let segments_max = segments_max.max(1);
         Self {
             buffer: vec![0; bytes].into_boxed_slice(),
             used: 0,
             trains: Vec::with_capacity(trains_max),
+            // Each datagram may have arrived at a moment of its own.
+            forwarded: Vec::with_capacity(trains_max * segments_max),
             trains_max,
-            segments_max: segments_max.max(1),
+            segments_max,
         }
     }
 
@@ -134,6 +151,22 @@ impl TransmitBatch {
         self.trains.push(Train { path, start, len, segment: len, segments: 1 });
     }
 
+    /// Notes that the last [`commit`](Self::commit) was of media that arrived at `arrival` and leaves
+    /// for its receiver for the first time, so that the time between can be measured once the
+    /// batch was sent. Neither repairs nor what a late joiner catches up with are noted.
+    pub fn note_forwarded(&mut self, arrival: Instant) {
+        match self.forwarded.last_mut() {
+            Some(run) if run.arrival == arrival => run.count += 1,
+            _ => self.forwarded.push(Forwarded { arrival, count: 1 }),
+        }
+    }
+
+    /// What is in the batch for the first time, in order.
+    #[must_use]
+    pub fn forwarded(&self) -> &[Forwarded] {
+        &self.forwarded
+    }
+
     /// The trains to send, in order.
     #[must_use]
     pub fn trains(&self) -> &[Train] {
@@ -156,6 +189,7 @@ impl TransmitBatch {
     pub fn clear(&mut self) {
         self.used = 0;
         self.trains.clear();
+        self.forwarded.clear();
     }
 }
 
@@ -187,6 +221,23 @@ mod tests {
             batch.commit(path(port), len);
         }
         assert_eq!(shape(&batch), [(1, 3, 260), (1, 1, 60), (2, 1, 60), (2, 1, 61)]);
+    }
+
+    #[test]
+    fn copies_of_what_arrived_together_are_one_run() {
+        let mut batch = TransmitBatch::new(10_000, 8, 16);
+        let start = crate::engine::test_instant();
+        let at = |ms| start + std::time::Duration::from_millis(ms);
+        for arrival in [at(0), at(0), at(5), at(0)] {
+            batch.commit(path(1), 100);
+            batch.note_forwarded(arrival);
+        }
+        batch.commit(path(2), 50);
+        let run = |arrival, count| Forwarded { arrival, count };
+        assert_eq!(batch.forwarded(), [run(at(0), 2), run(at(5), 1), run(at(0), 1)]);
+        assert_eq!(shape(&batch), [(1, 4, 400), (2, 1, 50)]);
+        batch.clear();
+        assert!(batch.forwarded().is_empty());
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl Engine {
     }
 
     fn handle_datagram(&mut self, now: Instant, received: Received<'_>) -> Result<(), Discard> {
-        let Received { path, bytes } = received;
+        let Received { path, bytes, .. } = received;
         let class = PacketClass::of(bytes);
         let key = match class {
             PacketClass::Stun => {
@@ -186,7 +186,7 @@ impl Engine {
         };
         match class {
             PacketClass::Rtp => {
-                let arrived = self.handle_rtp(now, key, bytes);
+                let arrived = self.handle_rtp(now, key, &received);
                 self.follow_address(now, key, path, ingress::is_authentic(&arrived));
                 self.note_arrival(now, arrived?);
                 Ok(())

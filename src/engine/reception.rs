@@ -131,8 +131,9 @@ impl Reception {
         Self { clock_rate, seqs: None, jitter: Jitter::default(), last_sender_report: None }
     }
 
-    /// Takes one packet (not one restored from RTX): its extended sequence number and timestamp.
-    pub fn handle_packet(&mut self, now: Instant, seq: u64, rtp: u32) {
+    /// Takes one packet (not one restored from RTX): its arrival, extended sequence number and
+    /// timestamp.
+    pub fn handle_packet(&mut self, arrival: Instant, seq: u64, rtp: u32) {
         let in_order = match &mut self.seqs {
             Some(seqs) => {
                 let in_order = seq > seqs.highest;
@@ -145,7 +146,7 @@ impl Reception {
             }
         };
         if in_order {
-            self.jitter.handle_packet(now, rtp, self.clock_rate);
+            self.jitter.handle_packet(arrival, rtp, self.clock_rate);
         }
     }
 

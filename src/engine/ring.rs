@@ -119,9 +119,15 @@ impl<M: Copy> PacketRing<M> {
     /// The packet with `index`: metadata and payload. `None` when it is not yet, or no longer, held.
     #[must_use]
     pub fn get(&self, index: PacketIndex) -> Option<(&M, &[u8])> {
+        self.get_arrived(index).map(|(meta, payload, _)| (meta, payload))
+    }
+
+    /// The packet with `index`, and when it arrived.
+    #[must_use]
+    pub fn get_arrived(&self, index: PacketIndex) -> Option<(&M, &[u8], Instant)> {
         let (entry, packet) = self.packet(index)?;
         let range = usize::from(packet.start)..usize::from(packet.end);
-        Some((&packet.meta, self.slot_bytes(entry.slot)?.get(range)?))
+        Some((&packet.meta, self.slot_bytes(entry.slot)?.get(range)?, packet.arrival))
     }
 
     /// When the packet with `index` arrived.
@@ -130,10 +136,11 @@ impl<M: Copy> PacketRing<M> {
         Some(self.packet(index)?.1.arrival)
     }
 
-    /// The slot of the next packet, to be written and committed. The oldest packet gives up its place
-    /// when the ring is full and may not grow, whether the slot is committed or not.
-    pub fn push_slot(&mut self, now: Instant) -> RingSlot<'_, M> {
-        if self.is_full() && self.may_grow(now) {
+    /// The slot of the next packet, which came at `arrival`, to be written and committed. The oldest
+    /// packet gives up its place when the ring is full and may not grow, whether the slot is
+    /// committed or not.
+    pub fn push_slot(&mut self, arrival: Instant) -> RingSlot<'_, M> {
+        if self.is_full() && self.may_grow(arrival) {
             self.grow();
         }
         if self.is_full() {
@@ -141,7 +148,7 @@ impl<M: Copy> PacketRing<M> {
         }
         let slot = self.entry(self.head).map_or(0, |entry| entry.slot);
         self.allocate(slot);
-        RingSlot { ring: self, slot, now }
+        RingSlot { ring: self, slot, arrival }
     }
 
     /// Forgets all packets and frees their memory; indices go on from where they were.
@@ -217,7 +224,7 @@ fn position(index: u64, len: usize) -> Option<usize> {
 pub struct RingSlot<'a, M> {
     ring: &'a mut PacketRing<M>,
     slot: usize,
-    now: Instant,
+    arrival: Instant,
 }
 
 impl<M: Copy> RingSlot<'_, M> {
@@ -242,7 +249,7 @@ impl<M: Copy> RingSlot<'_, M> {
     pub fn commit_range(self, meta: M, range: Range<usize>) -> PacketIndex {
         let bound = |at: usize| u16::try_from(at.min(SLOT_BYTES)).unwrap_or(u16::MAX);
         let (start, end) = (bound(range.start), bound(range.end));
-        let packet = Packet { meta, arrival: self.now, start: start.min(end), end };
+        let packet = Packet { meta, arrival: self.arrival, start: start.min(end), end };
         let head = self.ring.head;
         if let Some(at) = position(head, self.ring.entries.len())
             && let Some(entry) = self.ring.entries.get_mut(at)

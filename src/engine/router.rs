@@ -120,6 +120,7 @@ impl Engine {
                 let next = self.streams.get(stream)?.ring.head();
                 Some(Cursor { stream, next })
             });
+            consumer.live_from = consumer.playing.map(|c| c.next).unwrap_or_default();
             return;
         }
         self.choose_layer(now, producer_key, key);

@@ -75,10 +75,11 @@ impl TwccReceiver {
         }
     }
 
-    /// Takes note of a packet with transport-wide sequence number `seq`. A second copy changes
-    /// nothing; a jump out of the window starts anew.
-    pub fn handle_packet(&mut self, now: Instant, seq: u16) {
-        let tick = self.ticks(now);
+    /// Takes note of a packet with transport-wide sequence number `seq` that came at `arrival`, which
+    /// need not grow from call to call as `now` does. A second copy changes nothing; a jump out of
+    /// the window starts anew.
+    pub fn handle_packet(&mut self, now: Instant, arrival: Instant, seq: u16) {
+        let tick = self.ticks(arrival);
         if self.arrivals.is_empty() {
             return self.start(now, tick, 1 << 16 | u64::from(seq));
         }
@@ -270,7 +271,7 @@ mod tests {
         let mut receiver = TwccReceiver::new(t);
         assert_eq!(receiver.next_deadline(), None);
         for (at, seq) in [(130, 65_534), (131, 65_535), (140, 1), (135, 0), (150, 4), (150, 4)] {
-            receiver.handle_packet(t + ms(at), seq);
+            receiver.handle_packet(t + ms(at), t + ms(at), seq);
         }
         assert_eq!(receiver.next_deadline(), Some(t + ms(230)));
         assert_eq!(polled(&mut receiver, t + ms(229)), []);
@@ -286,9 +287,22 @@ mod tests {
         assert_eq!(polled(&mut receiver, t + ms(230)), [(65_534, 0, 2, packets)]);
         assert_eq!(receiver.next_deadline(), None);
 
-        receiver.handle_packet(t + ms(300), 5);
+        receiver.handle_packet(t + ms(300), t + ms(300), 5);
         let told = polled(&mut receiver, t + ms(400));
         assert_eq!(told, [(5, 1, 4, vec![(5, Some(176))])]);
+    }
+
+    #[test]
+    fn what_is_reported_is_when_packets_came_and_not_when_they_were_read() {
+        let t = epoch();
+        let mut receiver = TwccReceiver::new(t);
+        // Read together; a late reader also sees them out of order.
+        for (came, seq) in [(5, 1), (15, 3), (10, 2)] {
+            receiver.handle_packet(t + ms(20), t + ms(came), seq);
+        }
+        assert_eq!(receiver.next_deadline(), Some(t + ms(120)));
+        let packets = vec![(1, Some(20)), (2, Some(40)), (3, Some(60))];
+        assert_eq!(polled(&mut receiver, t + ms(120)), [(1, 0, 0, packets)]);
     }
 
     #[test]
@@ -296,11 +310,11 @@ mod tests {
         let t = epoch();
         let mut receiver = TwccReceiver::new(t);
         for seq in [10, 12, 13] {
-            receiver.handle_packet(t, seq);
+            receiver.handle_packet(t, t, seq);
         }
         let lost = vec![(10, Some(0)), (11, None), (12, Some(0)), (13, Some(0))];
         assert_eq!(polled(&mut receiver, t + ms(100)), [(10, 0, 0, lost)]);
-        receiver.handle_packet(t + ms(110), 11);
+        receiver.handle_packet(t + ms(110), t + ms(110), 11);
         let late = vec![(11, Some(440)), (12, Some(0)), (13, Some(0))];
         assert_eq!(
             polled(&mut receiver, t + ms(210)),
@@ -309,8 +323,8 @@ mod tests {
                 late.into_iter().map(|(seq, tick)| (seq, tick.map(|tick| tick - 256))).collect()
             })]
         );
-        receiver.handle_packet(t + ms(220), 11);
-        receiver.handle_packet(t + ms(220), 13);
+        receiver.handle_packet(t + ms(220), t + ms(220), 11);
+        receiver.handle_packet(t + ms(220), t + ms(220), 13);
         assert_eq!(receiver.next_deadline(), None, "copies are no news");
     }
 
@@ -319,14 +333,14 @@ mod tests {
         let t = epoch();
         let mut receiver = TwccReceiver::new(t);
         for seq in 0..399 {
-            receiver.handle_packet(t, seq);
+            receiver.handle_packet(t, t, seq);
         }
         assert_eq!(polled(&mut receiver, t), []);
-        receiver.handle_packet(t, 399);
+        receiver.handle_packet(t, t, 399);
         let told = polled(&mut receiver, t);
         assert_eq!(told.iter().map(|told| told.3.len()).collect::<Vec<_>>(), [400]);
         for seq in 400..1300 {
-            receiver.handle_packet(t, seq);
+            receiver.handle_packet(t, t, seq);
         }
         let told = polled(&mut receiver, t);
         assert_eq!(told.iter().map(|told| told.3.len()).collect::<Vec<_>>(), [400, 400, 100]);
@@ -338,15 +352,15 @@ mod tests {
         let t = epoch();
         for (first, jump) in [(0u16, 2048u16), (100, 40_000), (5000, 2952), (30_000, 60_000)] {
             let mut receiver = TwccReceiver::new(t);
-            receiver.handle_packet(t, first);
-            receiver.handle_packet(t + ms(10), jump);
+            receiver.handle_packet(t, t, first);
+            receiver.handle_packet(t + ms(10), t + ms(10), jump);
             assert_eq!(polled(&mut receiver, t + ms(110)), [(jump, 0, 0, vec![(jump, Some(40))])]);
         }
         // A long gap within the window is skipped rather than told in several messages.
         let mut receiver = TwccReceiver::new(t);
-        receiver.handle_packet(t, 0);
+        receiver.handle_packet(t, t, 0);
         assert_eq!(polled(&mut receiver, t + ms(100)).len(), 1);
-        receiver.handle_packet(t + ms(200), 2000);
+        receiver.handle_packet(t + ms(200), t + ms(200), 2000);
         assert_eq!(polled(&mut receiver, t + ms(300)), [(2000, 1, 3, vec![(2000, Some(32))])]);
     }
 
@@ -354,8 +368,8 @@ mod tests {
     fn arrivals_too_far_apart_for_a_delta_go_into_two_messages() {
         let t = epoch();
         let mut receiver = TwccReceiver::new(t);
-        receiver.handle_packet(t, 1);
-        receiver.handle_packet(t + ms(8300), 2);
+        receiver.handle_packet(t, t, 1);
+        receiver.handle_packet(t + ms(8300), t + ms(8300), 2);
         let told = polled(&mut receiver, t + ms(8300));
         assert_eq!(told, [(1, 0, 0, vec![(1, Some(0))]), (2, 1, 129, vec![(2, Some(176))])]);
     }
@@ -374,7 +388,7 @@ mod tests {
             for (step, pause, back) in packets {
                 now += ms(pause);
                 seq = if back { seq.wrapping_sub(step) } else { seq.wrapping_add(step) };
-                receiver.handle_packet(now, seq);
+                receiver.handle_packet(now, now, seq);
                 prop_assert!(receiver.arrivals.len() <= TWCC_ARRIVALS_MAX);
                 for (base, _, _, packets) in polled(&mut receiver, now) {
                     prop_assert!((1..=TWCC_FEEDBACK_PACKETS_MAX).contains(&packets.len()));
@@ -413,7 +427,7 @@ mod tests {
             let mut pending = arrivals.iter().peekable();
             for at in 0..fates.len() as u64 + 300 {
                 while let Some((_, seq)) = pending.next_if(|(due, _)| *due <= at) {
-                    receiver.handle_packet(t + ms(at), *seq);
+                    receiver.handle_packet(t + ms(at), t + ms(at), *seq);
                 }
                 for (_, _, reference, packets) in polled(&mut receiver, t + ms(at)) {
                     for (seq, tick) in packets {

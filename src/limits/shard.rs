@@ -71,6 +71,10 @@ pub const HANDOFFS_PER_TURN_MAX: usize = 256;
 /// Notes of other shards one turn reads.
 pub const NOTES_PER_TURN_MAX: usize = 64;
 
+/// How long a datagram may have waited in the kernel for its receive time to be believed: a full
+/// buffer is read in well under a second, so an older one tells that the wall clock was set.
+pub const RECEIVE_AGE_MAX: Duration = Duration::from_secs(10);
+
 /// Messages of one `recvmmsg` with `UDP_GRO`: each needs a 64 KiB slot; 8 and 64 cost the same.
 pub const RECEIVE_SLOTS_GRO: usize = 16;
 

@@ -5,6 +5,7 @@
 //! glibc's `cmsghdr`; reading survives any bytes. It makes no system call.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::time::Duration;
 
 /// Bytes of the largest address of an internet socket (`sockaddr_in6`).
 pub(super) const NAME_BYTES: usize = size_of::<libc::sockaddr_in6>();
@@ -19,8 +20,8 @@ const HEADER: usize = size_of::<libc::cmsghdr>();
 /// Alignment of control messages.
 const ALIGN: usize = size_of::<usize>();
 
-/// Bytes of control data received with one message: packet info (40), GRO size (24), overflow
-/// counter (24), rounded up.
+/// Bytes of control data received with one message: packet info (40), time (32), GRO size (24),
+/// overflow counter (24), rounded up.
 pub(super) const RECEIVE_CONTROL_BYTES: usize = 128;
 
 /// Bytes of control data sent with one message: packet info (40) and segment size (24).
@@ -35,6 +36,9 @@ pub(super) struct Ancillary {
     pub(super) segment: Option<usize>,
     /// Datagrams this socket lost so far because its buffer was full (`SO_RXQ_OVFL`).
     pub(super) dropped: Option<u32>,
+    /// When the kernel received it, since the Unix epoch by the host's wall clock
+    /// (`SO_TIMESTAMPNS`); of the first one when it joined several.
+    pub(super) stamp: Option<Duration>,
 }
 
 /// Reads the control data of a received message; what is unknown or malformed is skipped.
@@ -59,6 +63,7 @@ pub(super) fn read_ancillary(mut control: &[u8]) -> Ancillary {
                     .and_then(|size| usize::try_from(i32::from_ne_bytes(*size)).ok())
                     .filter(|size| *size > 0);
             }
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => found.stamp = read_stamp(data),
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
                 found.dropped = data.first_chunk::<4>().map(|count| u32::from_ne_bytes(*count));
             }
@@ -67,6 +72,15 @@ pub(super) fn read_ancillary(mut control: &[u8]) -> Ancillary {
         control = rest;
     }
     found
+}
+
+/// A `timespec` of 64-bit fields; `None` for one that is before the epoch or no time at all.
+fn read_stamp(data: &[u8]) -> Option<Duration> {
+    let (seconds, rest) = data.split_first_chunk::<8>()?;
+    let nanoseconds = i64::from_ne_bytes(*rest.first_chunk::<8>()?);
+    let nanoseconds = u32::try_from(nanoseconds).ok().filter(|n| *n < 1_000_000_000)?;
+    let seconds = u64::try_from(i64::from_ne_bytes(*seconds)).ok()?;
+    Some(Duration::new(seconds, nanoseconds))
 }
 
 /// Level, type and data of one control message.
@@ -235,6 +249,24 @@ mod tests {
         let mut control = [0; SEND_CONTROL_BYTES];
         for v6 in [false, true] {
             assert_eq!(write_ancillary(&mut control, v6, IpAddr::from([0; 4]), None), 0);
+        }
+    }
+
+    #[test]
+    fn a_time_is_read_when_it_is_one() {
+        for (seconds, nanoseconds, expected) in [
+            (1_700_000_000_i64, 5_i64, Some(Duration::new(1_700_000_000, 5))),
+            (0, 999_999_999, Some(Duration::from_nanos(999_999_999))),
+            (-1, 5, None),
+            (1, -1, None),
+            (1, 1_000_000_000, None),
+        ] {
+            let data = [seconds.to_ne_bytes(), nanoseconds.to_ne_bytes()].concat();
+            let mut control = [0; 32];
+            let kind = (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS);
+            let used = write_message(&mut control, 0, kind, &data);
+            assert_eq!(read_ancillary(&control[..used]).stamp, expected, "{seconds} {nanoseconds}");
+            assert_eq!(read_ancillary(&control[..used - 1]).stamp, None, "cut short");
         }
     }
 

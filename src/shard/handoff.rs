@@ -26,6 +26,7 @@ pub(crate) struct Misdirected {
     /// Who received it.
     pub(crate) from: ShardId,
     path: Path,
+    arrival: Instant,
     len: u16,
     bytes: [u8; HANDOFF_BYTES_MAX],
 }
@@ -35,13 +36,13 @@ impl Misdirected {
         let mut bytes = [0; HANDOFF_BYTES_MAX];
         bytes.get_mut(..received.bytes.len())?.copy_from_slice(received.bytes);
         let len = u16::try_from(received.bytes.len()).ok()?;
-        Some(Self { from, path: received.path, len, bytes })
+        Some(Self { from, path: received.path, arrival: received.arrival, len, bytes })
     }
 
     /// The datagram as it arrived.
     pub(crate) fn received(&self) -> Received<'_> {
         let bytes = self.bytes.get(..usize::from(self.len)).unwrap_or_default();
-        Received { path: self.path, bytes }
+        Received { path: self.path, arrival: self.arrival, bytes }
     }
 }
 
@@ -289,7 +290,7 @@ mod tests {
     }
 
     fn owner(handoff: &mut Handoff, now: Instant, port: u16, bytes: &[u8]) -> Option<ShardId> {
-        handoff.owner_of(now, &Received { path: path(port), bytes }, |_| false)
+        handoff.owner_of(now, &Received { path: path(port), arrival: now, bytes }, |_| false)
     }
 
     #[test]
@@ -317,7 +318,7 @@ mod tests {
         let (mut handoff, _ends) = handoff();
         let now = clock();
         handoff.claimed(now, path(5), THERE);
-        let received = Received { path: path(5), bytes: &[128] };
+        let received = Received { path: path(5), arrival: now, bytes: &[128] };
         assert_eq!(handoff.owner_of(now, &received, |_| true), None);
         assert_eq!(handoff.owner_of(now, &received, |_| false), None, "the claim is forgotten");
     }
@@ -351,21 +352,25 @@ mod tests {
     fn a_full_lane_and_an_overlong_datagram_are_counted() {
         let (mut handoff, ends) = handoff();
         let long = [128; HANDOFF_BYTES_MAX + 1];
-        handoff.hand_off(THERE, &Received { path: path(5), bytes: &long });
+        let arrival = clock();
+        handoff.hand_off(THERE, &Received { path: path(5), arrival, bytes: &long });
         assert_eq!((handoff.handed_off, handoff.dropped), (0, 1));
         for n in 0..6 {
-            handoff.hand_off(THERE, &Received { path: path(5), bytes: &[128, n] });
+            handoff.hand_off(THERE, &Received { path: path(5), arrival, bytes: &[128, n] });
         }
         assert_eq!((handoff.handed_off, handoff.dropped), (4, 3));
         let first = ends[1].0.try_recv().unwrap();
         assert_eq!((first.from, first.received().bytes), (HERE, &[128, 0][..]));
+        assert_eq!(first.received().arrival, arrival);
     }
 
     #[test]
     fn the_owner_claims_after_stun_and_disowns_what_it_does_not_know() {
         let (mut handoff, ends) = handoff();
-        let taken =
-            |bytes: &[u8]| Misdirected::new(THERE, &Received { path: path(5), bytes }).unwrap();
+        let taken = |bytes: &[u8]| {
+            let received = Received { path: path(5), arrival: clock(), bytes };
+            Misdirected::new(THERE, &received).unwrap()
+        };
         let notes = &ends[THERE.index()].1;
         for (bytes, is_ours, expected) in [
             (&[0_u8, 0][..], true, "claim"),

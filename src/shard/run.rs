@@ -19,7 +19,7 @@ use rustix::time::{
 
 use super::Shard;
 use crate::engine::machine::Machine;
-use crate::limits::IDLE_BEFORE_PARK;
+use crate::limits::{IDLE_BEFORE_PARK, RECEIVE_AGE_MAX};
 
 /// Where time enters a shard.
 pub(crate) fn clock() -> Instant {
@@ -32,6 +32,33 @@ pub(super) fn thread_cpu_ns() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     seconds.saturating_mul(1_000_000_000) + u64::try_from(time.tv_nsec).unwrap_or_default()
+}
+
+/// Both clocks at one moment, to tell when something happened by the one that knows only the other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClockPair {
+    now: Instant,
+    /// Since the Unix epoch.
+    wall: Duration,
+}
+
+impl ClockPair {
+    /// Both clocks now.
+    pub(super) fn read() -> Self {
+        // In this order: if the thread is held up in between, ages come out longer, never shorter.
+        let now = clock();
+        let time = clock_gettime(ClockId::Realtime);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+        let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
+        Self { now, wall: Duration::new(seconds, nanoseconds) }
+    }
+
+    /// When the kernel stamped what was read just before. A stamp that lies ahead or more than
+    /// [`RECEIVE_AGE_MAX`] back is of a clock that was set since, and means now.
+    pub(super) fn instant_of(&self, stamp: Duration) -> Instant {
+        let age = self.wall.checked_sub(stamp).filter(|age| *age <= RECEIVE_AGE_MAX);
+        age.and_then(|age| self.now.checked_sub(age)).unwrap_or(self.now)
+    }
 }
 
 fn timespec(duration: Duration) -> Timespec {
@@ -165,5 +192,22 @@ struct Epoll(RawFd);
 impl AsRawFd for Epoll {
     fn as_raw_fd(&self) -> RawFd {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_believed_unless_the_clock_was_set() {
+        let pair = ClockPair { now: clock(), wall: Duration::from_secs(1_700_000_000) };
+        let back = |age| pair.instant_of(pair.wall - age);
+        assert_eq!(back(Duration::ZERO), pair.now);
+        assert_eq!(back(Duration::from_micros(70)), pair.now - Duration::from_micros(70));
+        assert_eq!(back(RECEIVE_AGE_MAX), pair.now - RECEIVE_AGE_MAX);
+        assert_eq!(back(RECEIVE_AGE_MAX + Duration::from_nanos(1)), pair.now, "too old");
+        assert_eq!(pair.instant_of(pair.wall + Duration::from_nanos(1)), pair.now, "ahead");
+        assert_eq!(pair.instant_of(Duration::ZERO), pair.now);
     }
 }

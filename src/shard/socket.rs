@@ -12,6 +12,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
@@ -20,6 +21,7 @@ use super::control_message::{
     NAME_BYTES, NAME_LENGTH, RECEIVE_CONTROL_BYTES, SEND_CONTROL_BYTES, read_ancillary, read_name,
     write_ancillary, write_name,
 };
+use super::run::ClockPair;
 use crate::engine::io::{Path, Protocol, Received, Train, TransmitBatch};
 use crate::limits::{
     RECEIVE_SLOTS_GRO, RECEIVE_SLOTS_PLAIN, SEND_WAIT_MAX, SOCKET_BUFFER_BYTES,
@@ -77,7 +79,8 @@ impl UdpSocket {
             (libc::IPPROTO_IP, libc::IP_PKTINFO)
         };
         socket.set_option(level, kind, 1)?;
-        // The rest are counters and speed: a kernel without them serves as well.
+        // The rest are counters, times and speed: a kernel without them serves as well.
+        let _ = socket.set_option(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1);
         let _ = socket.set_option(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
         socket.gro = socket.set_option(libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
         // Zero leaves the socket as it is: a kernel that takes the option knows the feature.
@@ -165,8 +168,12 @@ impl UdpSocket {
             )
         };
         slots.filled = usize::try_from(received).unwrap_or(0);
+        if slots.filled == 0 {
+            return 0;
+        }
+        let clocks = ClockPair::read();
         for (slot, header) in slots.slots.iter_mut().zip(&slots.headers).take(slots.filled) {
-            slot.read(header);
+            slot.read(header, clocks);
             slots.dropped = slot.dropped.unwrap_or(slots.dropped);
         }
         slots.filled
@@ -315,6 +322,7 @@ struct ReceiveSlot {
     control: [u8; RECEIVE_CONTROL_BYTES],
     iovec: libc::iovec,
     path: Option<Path>,
+    arrival: Option<Instant>,
     len: usize,
     segment: usize,
     dropped: Option<u32>,
@@ -322,7 +330,7 @@ struct ReceiveSlot {
 }
 
 impl ReceiveSlot {
-    fn read(&mut self, header: &libc::mmsghdr) {
+    fn read(&mut self, header: &libc::mmsghdr, clocks: ClockPair) {
         let message = &header.msg_hdr;
         let control = self.control.get(..message.msg_controllen).unwrap_or_default();
         let ancillary = read_ancillary(control);
@@ -332,6 +340,8 @@ impl ReceiveSlot {
             let local = ancillary.local.unwrap_or(unknown);
             Path { protocol: Protocol::Udp, remote, local }
         });
+        // Without a stamp, the time it was read is the best that is known.
+        self.arrival = Some(clocks.instant_of(ancillary.stamp.unwrap_or(Duration::MAX)));
         self.len = header.msg_len as usize;
         self.segment = ancillary.segment.unwrap_or(self.len).max(1);
         self.dropped = ancillary.dropped;
@@ -352,6 +362,7 @@ impl ReceiveSlots {
             control: [0; RECEIVE_CONTROL_BYTES],
             iovec: libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 },
             path: None,
+            arrival: None,
             len: 0,
             segment: 1,
             dropped: None,
@@ -373,10 +384,10 @@ impl ReceiveSlots {
         let filled = self.slots.iter().zip(self.buffer.chunks_exact(self.slot_bytes));
         filled.take(self.filled).filter(|(slot, _)| !slot.truncated).flat_map(|(slot, buffer)| {
             let bytes = buffer.get(..slot.len).unwrap_or_default();
-            let path = slot.path;
+            let (path, arrival) = (slot.path, slot.arrival);
             bytes
                 .chunks(slot.segment)
-                .filter_map(move |bytes| Some(Received { path: path?, bytes }))
+                .filter_map(move |bytes| Some(Received { path: path?, arrival: arrival?, bytes }))
         })
     }
 
@@ -480,6 +491,7 @@ fn headers(count: usize) -> Box<[libc::mmsghdr]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::run::clock;
 
     fn socket(address: &str) -> (UdpSocket, SocketAddr) {
         let socket = UdpSocket::bind(address.parse().unwrap(), false).unwrap();
@@ -539,6 +551,29 @@ mod tests {
                     (0_u8..).zip(lens).map(|(n, len)| (path(local, remote), len, n)).collect();
                 assert_eq!(received, expected, "{here} to {there}");
             }
+        }
+    }
+
+    #[test]
+    fn what_waited_to_be_read_arrived_when_the_kernel_took_it() {
+        for (here, segments_max) in [("127.0.0.1:0", 1), ("127.0.0.1:0", 8), ("[::1]:0", 8)] {
+            let (mut sender, _) = socket(here);
+            let (receiver, to) = socket(here);
+            let local = to.ip().to_string();
+            let sent = batch(segments_max, &[(path(&local, to), 100); 4]);
+            sender.send_batch(&sent, &mut SendSlots::new());
+            let mut fds = [PollFd::new(&receiver, PollFlags::IN)];
+            assert_eq!(poll(&mut fds, None), Ok(1));
+            // Loopback delivers while it sends: by now all of it has come.
+            let come = clock();
+            let mut slots = ReceiveSlots::new(receiver.has_gro());
+            receiver.recv_batch(&mut slots);
+            let arrivals: Vec<_> = slots.iter().map(|received| received.arrival).collect();
+            assert_eq!(arrivals.len(), 4);
+            assert!(
+                arrivals.iter().all(|arrival| *arrival <= come),
+                "{here}: not when it was read"
+            );
         }
     }
 

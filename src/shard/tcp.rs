@@ -321,8 +321,10 @@ impl TcpConnections {
         let Ok(end) = frames_in(bytes, TCP_FRAME_BYTES_MAX) else { return self.close(key, sink) };
         let Some((whole, partial)) = bytes.split_at_checked(end) else { return };
         let path = connection.path;
+        // A stream has no time of its frames: they came when they were read.
+        let arrival = connection.heard;
         keep_partial(connection, partial);
-        sink.frames(&mut each_frame(whole).map(|bytes| Received { path, bytes }));
+        sink.frames(&mut each_frame(whole).map(|bytes| Received { path, arrival, bytes }));
         if first {
             self.close_unproven(key, sink);
         }

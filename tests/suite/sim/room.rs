@@ -402,7 +402,9 @@ impl Room {
             }
         }
         if !arrived.is_empty() {
-            let mut batch = arrived.iter().map(|(path, bytes)| Received { path: *path, bytes });
+            let arrival = now;
+            let mut batch =
+                arrived.iter().map(|(path, bytes)| Received { path: *path, arrival, bytes });
             self.engine.handle_datagrams(now, &mut batch);
         }
         if self.engine.poll_timeout().is_some_and(|at| at <= now) {
@@ -456,7 +458,7 @@ impl Room {
 
     /// A datagram from nowhere in particular.
     pub(crate) fn inject(&mut self, path: ringcast::engine::io::Path, bytes: &[u8]) {
-        let mut batch = std::iter::once(Received { path, bytes });
+        let mut batch = std::iter::once(Received { path, arrival: self.now, bytes });
         self.engine.handle_datagrams(self.now, &mut batch);
         self.flush();
     }

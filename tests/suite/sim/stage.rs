@@ -145,7 +145,8 @@ impl Stage {
     pub(crate) fn forward(&mut self, datagrams: &[Vec<u8>], step: Duration) -> usize {
         self.now += step;
         let path = self.publisher.0;
-        let mut batch = datagrams.iter().map(|bytes| Received { path, bytes });
+        let arrival = self.now;
+        let mut batch = datagrams.iter().map(|bytes| Received { path, arrival, bytes });
         self.engine.handle_datagrams(self.now, &mut batch);
         self.flush()
     }
@@ -159,7 +160,7 @@ impl Stage {
             self.checked = self.now;
             for (path, client) in self.receivers.iter().chain([&self.publisher]) {
                 let check = client.ice_check();
-                let received = Received { path: *path, bytes: &check };
+                let received = Received { path: *path, arrival: self.now, bytes: &check };
                 self.engine.handle_datagrams(self.now, &mut std::iter::once(received));
             }
         }
@@ -208,6 +209,7 @@ fn join(
     assert!(engine.install_keys(now, transport(number), &client.server_keys));
     let check = client.ice_check();
     let path = path(number);
-    engine.handle_datagrams(now, &mut std::iter::once(Received { path, bytes: &check }));
+    let received = Received { path, arrival: now, bytes: &check };
+    engine.handle_datagrams(now, &mut std::iter::once(received));
     (path, client)
 }

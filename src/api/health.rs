@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 use super::error::{ApiError, Code, Failure};
 use super::observe::Observed;
 use super::reply::{Answer, Done, Success, ok};
-use crate::control::{Control, ShardView};
+use crate::control::{Control, LatencyView, ShardView};
+use crate::metrics::latency::LatencySummary;
 use crate::metrics::prometheus;
 
 /// Every shard turned within 2 seconds.
@@ -44,7 +45,7 @@ pub(super) async fn metrics(
     State(control): State<Control>,
     State(observed): State<Observed>,
 ) -> Response {
-    let text = prometheus::text(&control.node(), &observed.http);
+    let text = prometheus::text(&control.node(), &control.latencies(), &observed.http);
     (StatusCode::OK, [(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], text).into_response()
 }
 
@@ -62,7 +63,47 @@ pub(super) struct Status {
     producers: usize,
     consumers: usize,
     event_readers: usize,
+    /// All shards' together.
+    forward_latency: ForwardLatency,
     shards: Vec<ShardStatus>,
+}
+
+/// How long forwarded packets took from the kernel's receive time to the send call, repairs aside.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ForwardLatency {
+    last_10_seconds: Latencies,
+    since_start: Latencies,
+}
+
+impl From<&LatencyView> for ForwardLatency {
+    fn from(view: &LatencyView) -> Self {
+        Self {
+            last_10_seconds: view.recent.summary().into(),
+            since_start: view.total.summary().into(),
+        }
+    }
+}
+
+/// Quantiles in microseconds, within 1 %; all 0 when no packet was forwarded.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Latencies {
+    /// Packets forwarded.
+    count: u64,
+    p50_us: u64,
+    p90_us: u64,
+    p99_us: u64,
+    /// The 99.9th percentile.
+    p999_us: u64,
+    max_us: u64,
+}
+
+impl From<LatencySummary> for Latencies {
+    fn from(summary: LatencySummary) -> Self {
+        let LatencySummary { count, p50_us, p90_us, p99_us, p999_us, max_us } = summary;
+        Self { count, p50_us, p90_us, p99_us, p999_us, max_us }
+    }
 }
 
 /// One shard and its load.
@@ -83,13 +124,20 @@ pub(super) struct ShardStatus {
     transports: usize,
     transports_connected: usize,
     producers: usize,
+    /// Incoming RTP streams: one for each encoding of each producer.
+    streams: usize,
     consumers: usize,
+    /// Addresses of clients that ICE has validated.
+    tuples: usize,
+    /// Memory of the packets kept for repair.
+    ring_bytes: usize,
     packets_in: u64,
     packets_out: u64,
+    forward_latency: ForwardLatency,
 }
 
-impl From<&ShardView> for ShardStatus {
-    fn from(view: &ShardView) -> Self {
+impl ShardStatus {
+    fn new(view: &ShardView, latency: &LatencyView) -> Self {
         let report = view.report.as_deref();
         let gauges = report.map(|report| report.gauges).unwrap_or_default();
         let counters = report.map(|report| report.counters).unwrap_or_default();
@@ -103,9 +151,13 @@ impl From<&ShardView> for ShardStatus {
             transports: view.census.transports,
             transports_connected: gauges.transports_connected,
             producers: gauges.producers,
+            streams: gauges.streams,
             consumers: gauges.consumers,
+            tuples: gauges.tuples,
+            ring_bytes: gauges.ring_bytes,
             packets_in: counters.packets_in,
             packets_out: counters.packets_out,
+            forward_latency: latency.into(),
         }
     }
 }
@@ -115,7 +167,8 @@ impl From<&ShardView> for ShardStatus {
     operation_id = "adminStatus", tag = "operators", responses(
     (status = 200, body = Success<Status>)))]
 pub(super) async fn status(State(control): State<Control>) -> Answer {
-    let node = control.node();
+    let (node, latencies) = (control.node(), control.latencies());
+    let shards = node.shards.iter().zip(&latencies);
     ok(Status {
         version: node.version,
         uptime_seconds: node.uptime.as_secs(),
@@ -127,6 +180,7 @@ pub(super) async fn status(State(control): State<Control>) -> Answer {
         producers: node.totals.producers,
         consumers: node.totals.consumers,
         event_readers: node.event_readers,
-        shards: node.shards.iter().map(ShardStatus::from).collect(),
+        forward_latency: (&LatencyView::merged(&latencies)).into(),
+        shards: shards.map(|(view, latency)| ShardStatus::new(view, latency)).collect(),
     })
 }

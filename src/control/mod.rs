@@ -24,7 +24,7 @@ pub mod view;
 
 pub use dispatcher::{LaneFull, ShardLink};
 pub use error::ControlError;
-pub use node_view::{NodeView, ShardView};
+pub use node_view::{LatencyView, NodeView, ShardView};
 pub use service::{Control, ControlConfig};
 pub use use_cases::{
     ConsumerReply, ConsumerRequest, DtlsFingerprint, DtlsParameters, DtlsRequest, IceParameters,

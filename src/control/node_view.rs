@@ -8,6 +8,7 @@ use super::service::{Control, now};
 use crate::engine::report::Report;
 use crate::id::ShardId;
 use crate::limits::{BUSY_MAX, REPORT_AGE_MAX};
+use crate::metrics::latency::LatencyCounts;
 
 /// One shard, as it last told about itself.
 #[derive(Debug, Clone)]
@@ -39,6 +40,28 @@ pub struct NodeView {
     pub stopping: bool,
 }
 
+/// How long forwarded packets took through one shard or all of them.
+#[derive(Debug, Clone, Default)]
+pub struct LatencyView {
+    /// In the last [`LATENCY_WINDOW`](crate::limits::LATENCY_WINDOW).
+    pub recent: LatencyCounts,
+    /// Since the start.
+    pub total: LatencyCounts,
+}
+
+impl LatencyView {
+    /// All shards' together.
+    #[must_use]
+    pub fn merged(shards: &[Self]) -> Self {
+        let mut all = Self::default();
+        for shard in shards {
+            all.recent.merge(&shard.recent);
+            all.total.merge(&shard.total);
+        }
+        all
+    }
+}
+
 impl NodeView {
     /// Every shard turns.
     #[must_use]
@@ -55,6 +78,21 @@ impl NodeView {
 }
 
 impl Control {
+    /// How long forwarded packets took, by shard.
+    #[must_use]
+    pub fn latencies(&self) -> Vec<LatencyView> {
+        let now = now();
+        self.inner.state.with(|state| {
+            let histories = state.shards.iter().map(|shard| &shard.latency);
+            histories
+                .map(|history| LatencyView {
+                    recent: history.recent(now),
+                    total: history.total().clone(),
+                })
+                .collect()
+        })
+    }
+
     /// The whole node now.
     #[must_use]
     pub fn node(&self) -> NodeView {

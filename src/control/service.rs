@@ -24,6 +24,7 @@ use crate::events::timestamp::WallAnchor;
 use crate::events::{RoomEvent, RoomLog};
 use crate::id::{RoomId, ShardId};
 use crate::limits::CLOSE_RETRY_DELAY;
+use crate::metrics::latency::LatencyHistory;
 use crate::ortc;
 use crate::ortc::types::RtpCapabilities;
 
@@ -66,6 +67,8 @@ pub(super) struct State {
 #[derive(Debug, Clone, Default)]
 pub(super) struct ShardState {
     pub(super) report: Option<(Instant, Box<Report>)>,
+    /// Of what it forwarded, in all its reports.
+    pub(super) latency: LatencyHistory,
     pub(super) rooms_since_report: usize,
     /// It told of lost events and could not be asked what is alive; that is tried again.
     pub(super) inventory_due: bool,

@@ -17,8 +17,10 @@ impl Control {
         match message {
             FromShard::Answer(call, answer) => self.inner.dispatcher.handle_answer(call, answer),
             FromShard::Event(event) => self.handle_event(shard, event),
-            FromShard::Report(report) => self.inner.state.with(|state| {
+            FromShard::Report(mut report) => self.inner.state.with(|state| {
                 if let Some(shard) = state.shards.get_mut(shard.index()) {
+                    let latency = std::mem::take(&mut report.latency);
+                    shard.latency.add(now(), latency);
                     shard.report = Some((now(), report));
                     shard.rooms_since_report = 0;
                 }

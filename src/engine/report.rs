@@ -4,6 +4,7 @@
 //! it sees ([`IoCounters`]). Nothing here is shared between threads.
 
 use crate::id::ShardId;
+use crate::metrics::latency::LatencyInterval;
 
 /// Declares a struct of `u64` counters with their metric names.
 macro_rules! counters {
@@ -216,6 +217,8 @@ pub struct Report {
     pub discards: DiscardCounts,
     /// What is alive.
     pub gauges: Gauges,
+    /// Latencies of what was forwarded since the last report.
+    pub latency: LatencyInterval,
     /// Part of the last second that the shard was not waiting, 0–1.
     pub busy: f64,
     /// True when the shard runs on glommio, false on a plain thread (io_uring refused).

@@ -75,6 +75,13 @@ pub const NOTES_PER_TURN_MAX: usize = 64;
 /// buffer is read in well under a second, so an older one tells that the wall clock was set.
 pub const RECEIVE_AGE_MAX: Duration = Duration::from_secs(10);
 
+/// The longest latency of a forwarded packet that is told from longer ones: as long as a datagram
+/// may have waited in the kernel.
+pub const LATENCY_MAX: Duration = RECEIVE_AGE_MAX;
+
+/// The recent past that operators are shown latencies of.
+pub const LATENCY_WINDOW: Duration = Duration::from_secs(10);
+
 /// Messages of one `recvmmsg` with `UDP_GRO`: each needs a 64 KiB slot; 8 and 64 cost the same.
 pub const RECEIVE_SLOTS_GRO: usize = 16;
 

@@ -2,9 +2,10 @@
 //!
 //! Owned by the control thread. [`prometheus`] writes a [`NodeView`](crate::control::NodeView) as
 //! Prometheus text; [`HttpCounts`] counts requests. Shards hand their numbers over by value, so
-//! reading costs them nothing.
+//! reading costs them nothing; of [`latency`], the recorder is a shard's.
 
 mod http;
+pub mod latency;
 pub mod prometheus;
 
 pub use http::HttpCounts;

@@ -5,15 +5,15 @@
 use std::fmt::{Display, Write};
 
 use super::HttpCounts;
-use crate::control::{NodeView, ShardView};
+use crate::control::{LatencyView, NodeView, ShardView};
 use crate::engine::report::Report;
 
 /// The content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Everything about the node.
+/// Everything about the node; `latencies` are of its shards, in order of their ids.
 #[must_use]
-pub fn text(node: &NodeView, http: &HttpCounts) -> String {
+pub fn text(node: &NodeView, latencies: &[LatencyView], http: &HttpCounts) -> String {
     let mut out = Text::default();
     out.family("build_info", "gauge");
     out.line("build_info", &[("version", node.version)], 1);
@@ -37,6 +37,7 @@ pub fn text(node: &NodeView, http: &HttpCounts) -> String {
         out.line("http_requests_total", &[("route", &route), ("status", &status)], count);
     }
     shards(&mut out, &node.shards);
+    forward_latency(&mut out, latencies);
     out.0
 }
 
@@ -66,6 +67,21 @@ fn shards(out: &mut Text, shards: &[ShardView]) {
             let labels = [("shard", shard.as_str()), ("reason", reason)];
             out.line("shard_discards_total", &labels, count);
         }
+    }
+}
+
+fn forward_latency(out: &mut Text, latencies: &[LatencyView]) {
+    out.family("forward_latency_seconds", "histogram");
+    for (shard, latency) in latencies.iter().enumerate() {
+        let shard = shard.to_string();
+        let total = &latency.total;
+        let (name, of) = ("forward_latency_seconds_bucket", ("shard", shard.as_str()));
+        for (bound, count) in total.buckets() {
+            out.line(name, &[of, ("le", &bound.to_string())], count);
+        }
+        out.line(name, &[of, ("le", "+Inf")], total.count());
+        out.line("forward_latency_seconds_sum", &[of], total.sum_seconds());
+        out.line("forward_latency_seconds_count", &[of], total.count());
     }
 }
 

@@ -40,6 +40,7 @@ use crate::limits::{
     PATH_CHANGES_PER_TURN_MAX, RECEIVE_BATCHES_PER_TURN_MAX, SEGMENTS_PER_TRAIN_MAX,
     TRAINS_PER_BATCH_MAX, TRANSMIT_BATCH_BYTES,
 };
+use crate::metrics::latency::LatencyRecorder;
 
 /// How often a shard reports and looks for what is idle.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -105,6 +106,7 @@ pub(crate) struct Shard<M> {
     ours: Vec<bool>,
     taken: Vec<Misdirected>,
     io: IoCounters,
+    latency: LatencyRecorder,
     events_lost: u64,
     events_untold: u64,
     on_glommio: bool,
@@ -179,6 +181,7 @@ impl<M: Machine> Shard<M> {
             ours: Vec::new(),
             taken: Vec::with_capacity(HANDOFF_BATCH),
             io: IoCounters::default(),
+            latency: LatencyRecorder::default(),
             events_lost: 0,
             events_untold: 0,
             on_glommio: false,
@@ -358,11 +361,25 @@ impl<M: Machine> Shard<M> {
                 self.io.send_failed += 1;
             }
         }
+        self.note_latencies();
         if had_gso && !self.udp.has_gso() {
             tracing::warn!(shard.id = %self.id, "UDP segmentation refused: sending one by one");
             self.batch = TransmitBatch::new(TRANSMIT_BATCH_BYTES, TRAINS_PER_BATCH_MAX, 1);
         }
         self.batch.clear();
+    }
+
+    /// What was just sent was on its way until now.
+    fn note_latencies(&mut self) {
+        let forwarded = self.batch.forwarded();
+        if forwarded.is_empty() {
+            return;
+        }
+        let sent_at = run::clock();
+        for run in forwarded {
+            let latency = sent_at.saturating_duration_since(run.arrival);
+            self.latency.record(latency, run.count);
+        }
     }
 
     fn tell_events(&mut self) {
@@ -410,6 +427,11 @@ impl<M: Machine> Shard<M> {
         let interval = now.saturating_duration_since(self.last_report).as_secs_f64();
         let waited = std::mem::take(&mut self.waited).as_secs_f64();
         self.last_report = now;
+        // One that finds no room is made good by the next: counters only grow, and latencies are
+        // kept until they can be told.
+        if self.control.room() == 0 {
+            return;
+        }
         self.io.handed_off = self.handoff.handed_off;
         self.io.handoff_dropped = self.handoff.dropped;
         self.io.cpu_ns = run::thread_cpu_ns();
@@ -421,11 +443,12 @@ impl<M: Machine> Shard<M> {
             io: self.io,
             discards,
             gauges,
+            latency: self.latency.take(),
             busy: (1.0 - waited / interval).clamp(0.0, 1.0),
             on_glommio: self.on_glommio,
             steering: self.flows.is_some(),
         };
-        // A report that finds no room is made good by the next one: counters only grow.
+        // Nobody else sends into this lane; without a control thread the node is stopping.
         let _ = self.control.try_send(FromShard::Report(Box::new(report)));
     }
 

@@ -40,6 +40,8 @@ struct Echo {
     shard: ShardId,
     owned: HashSet<Path>,
     out: VecDeque<(Path, Vec<u8>)>,
+    /// When the echoes among them came, in order.
+    echoed: VecDeque<Instant>,
     later: Option<(Instant, Path)>,
     changes: VecDeque<PathChange>,
     events: usize,
@@ -51,6 +53,7 @@ fn echo(shard: ShardId) -> Echo {
         shard,
         owned: HashSet::new(),
         out: VecDeque::new(),
+        echoed: VecDeque::new(),
         later: None,
         changes: VecDeque::new(),
         events: 0,
@@ -109,6 +112,10 @@ impl Echo {
                 self.events = usize::from(u16::from_be_bytes([*high, *low]));
                 self.out.push_back((path, vec![shard, EVENTS]));
             }
+            [ECHO, ..] => {
+                self.out.push_back((path, [&[shard], bytes].concat()));
+                self.echoed.push_back(received.arrival);
+            }
             _ => self.out.push_back((path, [&[shard], bytes].concat())),
         }
     }
@@ -143,6 +150,11 @@ impl Machine for Echo {
             let Some(slot) = batch.slot(bytes.len()) else { return true };
             slot.copy_from_slice(bytes);
             batch.commit(*path, bytes.len());
+            if bytes.get(1) == Some(&ECHO)
+                && let Some(arrival) = self.echoed.pop_front()
+            {
+                batch.note_forwarded(arrival);
+            }
             self.out.pop_front();
         }
         false

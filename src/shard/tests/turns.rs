@@ -1,6 +1,7 @@
 //! Deadlines, commands and events of a shard.
 
 use super::*;
+use crate::metrics::latency::LatencyCounts;
 
 #[test]
 fn a_deadline_of_the_machine_is_met_without_traffic() {
@@ -9,6 +10,33 @@ fn a_deadline_of_the_machine_is_met_without_traffic() {
         let client = rig.udp();
         ask(&client, &[0, 0]);
         assert_eq!(ask(&client, &[LATER]), [LATER, 0], "late perhaps, early never");
+        rig.stop();
+    }
+}
+
+#[test]
+fn what_is_forwarded_is_counted_once_with_its_latency() {
+    for (runtime, steer) in [(Runtime::Plain, true), (Runtime::Glommio, false)] {
+        let rig = rig(NodeSetup { runtime, steer, ..setup(2) });
+        let (udp, mut tcp) = (rig.udp(), rig.tcp());
+        ask(&udp, &stun(1, 1));
+        write_frame(&mut tcp, &stun(1, 2));
+        read_frame(&mut tcp);
+        for _ in 0..20 {
+            ask(&udp, &[ECHO]);
+            write_frame(&mut tcp, &[ECHO]);
+            read_frame(&mut tcp);
+        }
+        let mut told = LatencyCounts::default();
+        while told.count() < 40 {
+            if let FromShard::Report(report) = rig.next(1) {
+                told.add(&report.latency);
+            }
+        }
+        let summary = told.summary();
+        assert_eq!(summary.count, 40, "what is not forwarded is not counted");
+        assert!(0 < summary.p50_us && summary.p50_us <= summary.max_us, "{summary:?}");
+        assert_eq!(rig.report(0).latency.count(), 0, "handed over, and counted by its owner");
         rig.stop();
     }
 }

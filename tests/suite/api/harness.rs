@@ -18,6 +18,7 @@ use ringcast::control::{Control, ControlConfig, LaneFull, ShardLink};
 use ringcast::engine::report::{Counters, DiscardCounts, Gauges, IoCounters, Report};
 use ringcast::events::timestamp::WallAnchor;
 use ringcast::id::ShardId;
+use ringcast::metrics::latency::LatencyRecorder;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 use tower::ServiceExt;
@@ -205,13 +206,18 @@ impl Node {
     }
 
     pub(crate) fn reports(&self, shard: u16, busy: f64) {
+        self.reports_latencies(shard, busy, &mut LatencyRecorder::default());
+    }
+
+    pub(crate) fn reports_latencies(&self, shard: u16, busy: f64, recorder: &mut LatencyRecorder) {
         let counters = Counters { packets_in: 7, ..Counters::default() };
         let report = Report {
             shard: ShardId(shard),
             counters,
             io: IoCounters::default(),
             discards: DiscardCounts::default(),
-            gauges: Gauges::default(),
+            gauges: Gauges { streams: 3, ..Gauges::default() },
+            latency: recorder.take(),
             busy,
             on_glommio: true,
             steering: true,

@@ -1,10 +1,13 @@
 //! What operators and their machines see.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{Method, Request, header};
 use http_body_util::BodyExt;
 use ringcast::api::{ApiOptions, openapi, serve};
-use serde_json::json;
+use ringcast::metrics::latency::LatencyRecorder;
+use serde_json::{Value, json};
 
 use super::harness::{Node, bare};
 
@@ -94,6 +97,53 @@ async fn the_status_shows_shards_and_what_is_alive() {
 }
 
 #[tokio::test]
+async fn latencies_are_shown_by_shard_and_node_of_late_and_since_the_start() {
+    let node = Node::start(2);
+    let us = Duration::from_micros;
+    let mut recorder = LatencyRecorder::default();
+    recorder.record(us(40), 90);
+    recorder.record(us(1_500), 10);
+    node.reports_latencies(0, 0.1, &mut recorder);
+    // A report a second: the first is ten seconds old by then.
+    for _ in 0..9 {
+        node.reports(0, 0.1);
+    }
+    recorder.record(us(100), 100);
+    node.reports_latencies(0, 0.1, &mut recorder);
+    recorder.record(us(70), 300);
+    node.reports_latencies(1, 0.1, &mut recorder);
+
+    let told = |of: &Value, span: &str| {
+        let of = &of["forwardLatency"][span];
+        ["count", "p50Us", "p90Us", "p99Us", "p999Us", "maxUs"].map(|name| of[name].as_u64())
+    };
+    let status = node.get("/admin/status").await;
+    let data = status.data();
+    let is = |numbers: [u64; 6]| numbers.map(Some);
+    assert_eq!(told(data, "last10Seconds"), is([400, 70, 100, 100, 100, 100]));
+    assert_eq!(told(&data["shards"][0], "last10Seconds"), is([100; 6]));
+    assert_eq!(told(&data["shards"][1], "sinceStart"), is([300, 70, 70, 70, 70, 70]));
+    let [count, p50, p90, p99, _, max] = told(&data["shards"][0], "sinceStart");
+    assert_eq!([count, p50, p90, max], [200, 100, 100, 1_500].map(Some));
+    assert!(p99.is_some_and(|p99| p99.abs_diff(1_500) <= 12), "{p99:?}");
+    assert_eq!(data["shards"][0]["streams"], 3);
+
+    let text = text_of(&node, "/metrics").await;
+    for line in [
+        "# TYPE ringcast_forward_latency_seconds histogram",
+        "ringcast_forward_latency_seconds_bucket{shard=\"0\",le=\"0.00005\"} 90",
+        "ringcast_forward_latency_seconds_bucket{shard=\"0\",le=\"0.001\"} 190",
+        "ringcast_forward_latency_seconds_bucket{shard=\"0\",le=\"0.002\"} 200",
+        "ringcast_forward_latency_seconds_bucket{shard=\"0\",le=\"1\"} 200",
+        "ringcast_forward_latency_seconds_bucket{shard=\"0\",le=\"+Inf\"} 200",
+        "ringcast_forward_latency_seconds_sum{shard=\"0\"} 0.0286",
+        "ringcast_forward_latency_seconds_count{shard=\"1\"} 300",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+}
+
+#[tokio::test]
 async fn origins_are_reflected_with_credentials_unless_configured() {
     let listed =
         ApiOptions { cors_origins: vec!["https://a.example".to_owned()], ..ApiOptions::default() };
@@ -125,8 +175,7 @@ async fn the_docs_are_served_where_configured() {
     assert_eq!(node.send(bare(Method::GET, "/docs")).await.status(), 303);
     assert!(text_of(&node, "/docs/").await.contains("swagger"));
     for path in ["/docs-json", "/api/swagger.json"] {
-        let document: serde_json::Value =
-            serde_json::from_str(&text_of(&node, path).await).unwrap();
+        let document: Value = serde_json::from_str(&text_of(&node, path).await).unwrap();
         assert!(document["paths"]["/media/producer"]["post"].is_object(), "{path}");
     }
     for path in ["help", "api", "api/docs"] {

@@ -54,6 +54,28 @@ fn media_arrives_whichever_shard_the_kernel_gives_it_to() {
 }
 
 #[test]
+fn every_packet_that_a_receiver_gets_first_counts_with_its_latency() {
+    let server = Hosted::start(&["--shards=2"]);
+    let mut call = Call::full(server.api, "timed", 3, &[Net::Udp4, Net::Udp6, Net::Tcp4]);
+    call.all_media_arrives(40);
+    // Three peers with sound and picture for two others each; some of it was caught up with.
+    let forwarded = 3.0 * 2.0 * 2.0 * 30.0;
+    settled(&mut call, "the shards report", |api| {
+        api.metric("forward_latency_seconds_count") >= forwarded
+    });
+    assert!(server.api.metric("forward_latency_seconds_sum") > 0.0);
+    let status = server.api.get("/admin/status").data();
+    let told = &status["forwardLatency"]["last10Seconds"];
+    let [count, p50, max] = ["count", "p50Us", "maxUs"].map(|name| told[name].as_u64().unwrap());
+    assert!(count > 0 && 0 < p50 && p50 <= max, "{told}");
+    let counted = status["forwardLatency"]["sinceStart"]["count"].as_f64().unwrap();
+    assert!(counted >= forwarded, "{counted}");
+    // One on its way out while the other is asked for.
+    assert!(counted <= server.api.metric("shard_packets_out_total"));
+    server.stop();
+}
+
+#[test]
 fn both_families_and_tcp_meet_in_one_room() {
     let server = Hosted::start(&["--shards=2"]);
     let nets = [Net::Udp4, Net::Udp6, Net::Tcp4];

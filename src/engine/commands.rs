@@ -263,7 +263,7 @@ impl Engine {
         }
         self.arm_transport(key);
         self.start_consumer(now, consumer_key);
-        self.mark_consumer_due(consumer_key);
+        self.mark_consumer_due(now, consumer_key);
         Ok(Reply::Done)
     }
 
@@ -280,7 +280,7 @@ impl Engine {
             consumer.paused = paused;
             self.start_consumer(now, key);
             self.cancel_unwanted_key_frames(producer);
-            self.mark_consumer_due(key);
+            self.mark_consumer_due(now, key);
         }
         Ok(Reply::Done)
     }

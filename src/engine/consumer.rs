@@ -122,6 +122,10 @@ pub struct Consumer {
     pub repairs: VecDeque<u16>,
     /// Already among its transport's due consumers.
     pub due: bool,
+    /// When it last became due.
+    pub due_since: Option<Instant>,
+    /// Its next packet follows the last one sent, whatever was skipped in between.
+    pub closes_up: bool,
     /// Media packets sent.
     pub packets: u32,
     /// Payload bytes sent.
@@ -186,6 +190,8 @@ impl Consumer {
             sent: SentLog::default(),
             repairs: VecDeque::new(),
             due: false,
+            due_since: None,
+            closes_up: false,
             packets: 0,
             octets: 0,
             round_trip: Duration::ZERO,

@@ -23,6 +23,7 @@ use crate::engine::transport::Transport;
 use crate::engine::{Engine, StreamKey, TransportKey};
 use crate::limits::{
     KEY_FRAME_LOOKBACK, MEDIA_DATAGRAM_BYTES_MAX, REPAIR_AGE_AUDIO_MAX, REPAIR_AGE_VIDEO_MAX,
+    TRANSPORT_SHARE,
 };
 use crate::ortc::types::MediaKind;
 
@@ -31,8 +32,13 @@ const SLOT: usize = MEDIA_DATAGRAM_BYTES_MAX + EGRESS_HEADER_BYTES_MAX;
 /// Padding of the packet that fills a number left free: the least that says "padding".
 const FILL_PADDING: u8 = 4;
 
-/// The batch is full; the same work is to be offered again.
-struct Full;
+/// Why the work of a transport ends before it is done.
+enum Stop {
+    /// The batch is full; the same work is to be offered again.
+    Full,
+    /// The transport had its share; it is the others' turn.
+    Share,
+}
 
 /// What one packet is sealed with.
 struct Way<'a> {
@@ -41,6 +47,7 @@ struct Way<'a> {
     path: Path,
     sealer: &'a SrtpSealer,
     transport_seq: &'a mut u16,
+    served: &'a mut usize,
     counters: &'a mut Counters,
     batch: &'a mut TransmitBatch,
 }
@@ -55,12 +62,20 @@ impl Engine {
             self.farewells.pop_front();
         }
         while let Some(key) = self.due.pop_front() {
-            if self.fill_transport(now, key, batch).is_err() {
+            let filled = self.fill_transport(now, key, batch);
+            if matches!(filled, Err(Stop::Full)) {
                 self.due.push_front(key);
                 return true;
             }
-            if let Some(transport) = self.transports.get_mut(key) {
+            let Some(transport) = self.transports.get_mut(key) else { continue };
+            transport.served = 0;
+            if filled.is_ok() {
                 transport.due = false;
+            } else {
+                // Not always the same of its consumers is to be interrupted.
+                let interrupted = transport.due_consumers.pop_front();
+                transport.due_consumers.extend(interrupted);
+                self.due.push_back(key);
             }
         }
         false
@@ -71,7 +86,7 @@ impl Engine {
         now: Instant,
         key: TransportKey,
         batch: &mut TransmitBatch,
-    ) -> Result<(), Full> {
+    ) -> Result<(), Stop> {
         let Some(transport) = self.transports.get_mut(key) else { return Ok(()) };
         send_connection(transport, batch)?;
         if !transport.can_send() {
@@ -88,30 +103,32 @@ impl Engine {
             path,
             sealer: &srtp.sealer,
             transport_seq: &mut transport.transport_seq,
+            served: &mut transport.served,
             counters: &mut self.counters,
             batch,
         };
-        while let Some(consumer_key) = transport.due_consumers.last().copied() {
+        while let Some(consumer_key) = transport.due_consumers.front().copied() {
             if let Some(consumer) = self.consumers.get_mut(consumer_key) {
                 consumer.repair(&self.streams, &mut way)?;
+                consumer.shed(now, &mut self.streams, way.counters);
                 consumer.forward(&mut self.streams, &mut way)?;
                 consumer.due = false;
             }
-            transport.due_consumers.pop();
+            transport.due_consumers.pop_front();
         }
         Ok(())
     }
 }
 
 /// STUN answers and DTLS flights.
-fn send_connection(transport: &mut Transport, batch: &mut TransmitBatch) -> Result<(), Full> {
+fn send_connection(transport: &mut Transport, batch: &mut TransmitBatch) -> Result<(), Stop> {
     loop {
         // Room first: what is taken out of the connection must not be lost.
         if batch.slot(SLOT).is_none() {
-            return Err(Full);
+            return Err(Stop::Full);
         }
         let Some((path, datagram)) = transport.connection.poll_transmit() else { return Ok(()) };
-        let space = batch.slot(datagram.len()).ok_or(Full)?;
+        let space = batch.slot(datagram.len()).ok_or(Stop::Full)?;
         space.copy_from_slice(&datagram);
         batch.commit(path, datagram.len());
     }
@@ -122,12 +139,12 @@ fn send_rtcp(
     counters: &mut Counters,
     discards: &mut crate::engine::report::DiscardCounts,
     batch: &mut TransmitBatch,
-) -> Result<(), Full> {
+) -> Result<(), Stop> {
     let (Some(srtp), Some(path)) = (&mut transport.srtp, transport.connection.selected()) else {
         return Ok(());
     };
     while let Some(packet) = transport.rtcp.front() {
-        let space = batch.slot(SLOT).ok_or(Full)?;
+        let space = batch.slot(SLOT).ok_or(Stop::Full)?;
         match srtp.sealer.seal_rtcp(packet, space) {
             Some(len) => {
                 batch.commit(path, len);
@@ -146,7 +163,7 @@ impl Consumer {
         &mut self,
         streams: &mut SlotMap<StreamKey, Stream>,
         way: &mut Way<'_>,
-    ) -> Result<(), Full> {
+    ) -> Result<(), Stop> {
         self.forward_playing(streams, way)?;
         while self.switch(streams, way) {
             self.forward_playing(streams, way)?;
@@ -158,7 +175,7 @@ impl Consumer {
         &mut self,
         streams: &mut SlotMap<StreamKey, Stream>,
         way: &mut Way<'_>,
-    ) -> Result<(), Full> {
+    ) -> Result<(), Stop> {
         let Some(mut cursor) = self.playing else { return Ok(()) };
         let Some(stream) = streams.get_mut(cursor.stream) else {
             self.playing = None;
@@ -172,6 +189,7 @@ impl Consumer {
                 return Ok(());
             }
             cursor.next = stream.ring.oldest();
+            self.closes_up = true;
         }
         if self.repairable {
             // What the ring no longer has cannot be sent again.
@@ -242,9 +260,10 @@ impl Consumer {
         meta: &PacketMeta,
         payload: &[u8],
         way: &mut Way<'_>,
-    ) -> Result<bool, Full> {
-        if way.batch.slot(SLOT).is_none() {
-            return Err(Full);
+    ) -> Result<bool, Stop> {
+        way.has_room()?;
+        if std::mem::take(&mut self.closes_up) {
+            self.seq.sync(meta.seq);
         }
         if self.fresh && self.kind == MediaKind::Audio {
             self.seq.sync(meta.seq);
@@ -305,15 +324,13 @@ impl Consumer {
         &mut self,
         streams: &SlotMap<StreamKey, Stream>,
         way: &mut Way<'_>,
-    ) -> Result<(), Full> {
+    ) -> Result<(), Stop> {
         let age_max = match self.kind {
             MediaKind::Audio => REPAIR_AGE_AUDIO_MAX,
             MediaKind::Video => REPAIR_AGE_VIDEO_MAX,
         };
         while let Some(asked) = self.repairs.front().copied() {
-            if way.batch.slot(SLOT).is_none() {
-                return Err(Full);
-            }
+            way.has_room()?;
             self.repairs.pop_front();
             let sent = self.sent.take_for_repair(asked, way.now, age_max, self.round_trip);
             let Some(sent) = sent else { continue };
@@ -357,6 +374,14 @@ impl Consumer {
 }
 
 impl Way<'_> {
+    /// One packet more may be sealed.
+    fn has_room(&mut self) -> Result<(), Stop> {
+        if *self.served >= TRANSPORT_SHARE {
+            return Err(Stop::Share);
+        }
+        if self.batch.slot(SLOT).is_some() { Ok(()) } else { Err(Stop::Full) }
+    }
+
     fn fields<'m>(
         &self,
         meta: &'m PacketMeta,
@@ -393,6 +418,7 @@ impl Way<'_> {
         let Some(header_len) = header.write(space, fields) else { return false };
         let Some(len) = self.sealer.seal_rtp(seq, header_len, body, space) else { return false };
         self.batch.commit(self.path, len);
+        *self.served += 1;
         self.counters.packets_out += 1;
         self.counters.bytes_out += len as u64;
         true

@@ -66,7 +66,7 @@ impl Engine {
                     let taken = nack.seqs().take_while(|seq| consumer.ask_repair(*seq)).count();
                     self.counters.nacks_received += taken as u64;
                 }
-                self.mark_consumer_due(consumer);
+                self.mark_consumer_due(now, consumer);
             }
             RtcpItem::Pli { media_ssrc, .. } => self.handle_key_frame_wish(now, key, *media_ssrc),
             RtcpItem::Fir(fir) => {

@@ -23,7 +23,8 @@ pub trait Machine {
     /// A TCP connection ended: nothing can be sent over this path any more.
     fn handle_path_closed(&mut self, now: Instant, path: Path);
 
-    /// The deadline of [`poll_timeout`](Self::poll_timeout) has come.
+    /// The deadline of [`poll_timeout`](Self::poll_timeout) has come. Does a bounded part of what is
+    /// due; while more is, `poll_timeout` still names a time that is not after `now`.
     fn handle_timeout(&mut self, now: Instant);
 
     /// Fills the batch with datagrams that are due; true while more is waiting (call again after

@@ -37,6 +37,7 @@ pub mod rtcp;
 pub mod rtcp_queue;
 pub mod rtp;
 pub mod sent;
+mod shed;
 pub mod source_clock;
 pub mod srtp;
 pub mod stream;
@@ -70,7 +71,7 @@ use crate::engine::transport::Transport;
 use crate::engine::transport::connection::ConnectionEvent;
 use crate::engine::wall::WallClock;
 use crate::id::{ConsumerId, ProducerId, ShardId, TransportId};
-use crate::limits::{EVENTS_QUEUED_MAX, PATH_CHANGES_QUEUED_MAX};
+use crate::limits::{EVENTS_QUEUED_MAX, PATH_CHANGES_QUEUED_MAX, TIMERS_PER_TURN_MAX};
 
 slotmap::new_key_type! {
     /// A transport inside its shard.
@@ -392,7 +393,7 @@ impl Machine for Engine {
                 self.discards.add(reason);
             }
         }
-        self.route_dirty();
+        self.route_dirty(now);
     }
 
     fn handle_command(&mut self, now: Instant, command: Command) -> Result<Reply, Refusal> {
@@ -409,7 +410,8 @@ impl Machine for Engine {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        while let Some(timer) = self.timers.pop_due(now) {
+        for _ in 0..TIMERS_PER_TURN_MAX {
+            let Some(timer) = self.timers.pop_due(now) else { return };
             self.fire(now, timer);
         }
     }

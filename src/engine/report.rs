@@ -57,6 +57,10 @@ counters! {
         key_frames_asked,
         /// Packets overwritten in a ring before a consumer took them.
         ring_overruns,
+        /// Audio packets not sent because they had waited too long for their turn: overload.
+        shed_audio,
+        /// The same of video, until the key frame with which its consumer goes on.
+        shed_video,
         /// Consumers switched between streams of a simulcast producer.
         layer_switches,
         /// Transports closed by a fault inside their `Rtc`.

@@ -54,7 +54,7 @@ impl Engine {
     }
 
     /// Marks every consumer of the streams that brought something as due.
-    pub(super) fn route_dirty(&mut self) {
+    pub(super) fn route_dirty(&mut self, now: Instant) {
         while let Some(key) = self.dirty.pop() {
             let Some(stream) = self.streams.get_mut(key) else { continue };
             stream.dirty = false;
@@ -69,8 +69,9 @@ impl Engine {
                     continue;
                 }
                 consumer.due = true;
+                consumer.due_since = Some(now);
                 let Some(transport) = self.transports.get_mut(consumer.transport) else { continue };
-                transport.due_consumers.push(*consumer_key);
+                transport.due_consumers.push_back(*consumer_key);
                 if !transport.due {
                     transport.due = true;
                     self.due.push_back(consumer.transport);
@@ -90,13 +91,14 @@ impl Engine {
     }
 
     /// Puts a consumer into its transport's turn.
-    pub(super) fn mark_consumer_due(&mut self, key: ConsumerKey) {
+    pub(super) fn mark_consumer_due(&mut self, now: Instant, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         let transport_key = consumer.transport;
         if !consumer.due {
             consumer.due = true;
+            consumer.due_since = Some(now);
             if let Some(transport) = self.transports.get_mut(transport_key) {
-                transport.due_consumers.push(key);
+                transport.due_consumers.push_back(key);
             }
         }
         self.mark_due(transport_key);

@@ -62,6 +62,16 @@ pub const HANDOFF_PATH_IDLE: Duration = Duration::from_secs(60);
 /// Commands one turn carries out, so that a flood of them does not hold up media.
 pub const COMMANDS_PER_TURN_MAX: usize = 64;
 
+/// Datagrams one turn sends before it receives again; what is left stays due. About 2 ms at 2 µs
+/// for each (see `benches/forward.rs` and the kernel's part), exceeded by one batch at most.
+pub const DATAGRAMS_SENT_PER_TURN_MAX: usize = 1024;
+
+/// Media packets sealed for one transport at a time, then it is the others' turn: eight full trains.
+pub const TRANSPORT_SHARE: usize = 64;
+
+/// Timers fired per turn: a transport's reports take 1–10 µs.
+pub const TIMERS_PER_TURN_MAX: usize = 256;
+
 /// Receive batches one turn reads before it flushes: bounds the age of what waits to be sent.
 pub const RECEIVE_BATCHES_PER_TURN_MAX: usize = 8;
 

@@ -30,15 +30,15 @@ use self::socket::{ReceiveSlots, SendSlots, UdpSocket};
 use self::steer::{FlowMap, Flows};
 use self::tcp::{Belongs, TcpConnections, TcpSink};
 use crate::control::command::{CallId, Command, Event, FromShard};
-use crate::engine::io::{Path, Protocol, Received, TransmitBatch};
+use crate::engine::io::{Path, Protocol, Received, Train, TransmitBatch};
 use crate::engine::machine::Machine;
 use crate::engine::report::{Discard, IoCounters, Report};
 use crate::id::ShardId;
 use crate::lane::{LaneReceiver, LaneSender, Waker};
 use crate::limits::{
-    COMMANDS_PER_TURN_MAX, HANDOFF_PATH_IDLE, HANDOFFS_PER_TURN_MAX, NOTES_PER_TURN_MAX,
-    PATH_CHANGES_PER_TURN_MAX, RECEIVE_BATCHES_PER_TURN_MAX, SEGMENTS_PER_TRAIN_MAX,
-    TRAINS_PER_BATCH_MAX, TRANSMIT_BATCH_BYTES,
+    COMMANDS_PER_TURN_MAX, DATAGRAMS_SENT_PER_TURN_MAX, HANDOFF_PATH_IDLE, HANDOFFS_PER_TURN_MAX,
+    NOTES_PER_TURN_MAX, PATH_CHANGES_PER_TURN_MAX, RECEIVE_BATCHES_PER_TURN_MAX,
+    SEGMENTS_PER_TRAIN_MAX, TRAINS_PER_BATCH_MAX, TRANSMIT_BATCH_BYTES,
 };
 use crate::metrics::latency::LatencyRecorder;
 
@@ -203,10 +203,11 @@ impl<M: Machine> Shard<M> {
         more |= self.with_tcp(now, |tcp, inside| tcp.handle_ready(now, inside));
         if self.machine.poll_timeout().is_some_and(|due| due <= now) {
             self.machine.handle_timeout(now);
+            more |= self.machine.poll_timeout().is_some_and(|due| due <= now);
         }
         more |= self.follow_paths();
         self.handoff.wake_peers();
-        self.flush(now);
+        more |= self.flush(now);
         self.tell_events();
         if now.saturating_duration_since(self.last_report) >= REPORT_INTERVAL {
             self.sweep(now);
@@ -332,18 +333,22 @@ impl<M: Machine> Shard<M> {
         act(tcp, &mut Inside { now, machine, handoff, io, id: *id })
     }
 
-    fn flush(&mut self, now: Instant) {
-        loop {
+    /// Sends what is due, up to the turn's bound; true when more is.
+    fn flush(&mut self, now: Instant) -> bool {
+        let mut sent = 0;
+        while sent < DATAGRAMS_SENT_PER_TURN_MAX {
             let more = self.machine.poll_transmit(now, &mut self.batch);
             let filled = !self.batch.is_empty();
             if filled {
+                sent += self.batch.trains().iter().map(Train::segments).sum::<usize>();
                 self.send_batch();
             }
             debug_assert!(filled || !more, "a machine that has more fills the batch");
             if !more || !filled {
-                return;
+                return false;
             }
         }
+        true
     }
 
     fn send_batch(&mut self) {

@@ -10,7 +10,7 @@ pub mod rtc;
 pub mod stun;
 pub mod tuples;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::control::command::IceState;
@@ -164,7 +164,9 @@ pub struct Transport {
     /// Consumers by their media and RTX SSRCs.
     pub out_ssrcs: HashMap<u32, ConsumerKey>,
     /// Consumers with packets to send, in the order of their due.
-    pub due_consumers: Vec<ConsumerKey>,
+    pub due_consumers: VecDeque<ConsumerKey>,
+    /// Media packets sealed since its turn began.
+    pub served: usize,
     /// In the engine's list of transports with something to send.
     pub due: bool,
     /// RTCP that waits to be sealed.
@@ -211,7 +213,8 @@ impl Transport {
             producers: Vec::new(),
             consumers: Vec::new(),
             out_ssrcs: HashMap::new(),
-            due_consumers: Vec::new(),
+            due_consumers: VecDeque::new(),
+            served: 0,
             due: false,
             rtcp: RtcpQueue::default(),
             feedback: None,

@@ -32,6 +32,8 @@ counters! {
         packets_out,
         /// Bytes of media datagrams sealed for receivers.
         bytes_out,
+        /// Bytes of RTP padding among them that made packets equal, so that they form trains.
+        padding_bytes,
         /// RTCP datagrams accepted.
         rtcp_in,
         /// RTCP datagrams sealed.

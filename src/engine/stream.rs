@@ -9,16 +9,19 @@ use std::time::{Duration, Instant};
 
 use crate::engine::codec::dependency_descriptor::TemplateStructure;
 use crate::engine::codec_table::CodecTable;
+use crate::engine::equalise::{RUN_MAX, equalise};
 use crate::engine::incoming_rate::RateMeter;
 use crate::engine::keyframe::KeyFrameThrottle;
 use crate::engine::layer::Activity;
 use crate::engine::nack::NackGenerator;
 use crate::engine::packet::PacketMeta;
 use crate::engine::reception::Reception;
-use crate::engine::ring::PacketRing;
+use crate::engine::ring::{PacketIndex, PacketRing};
 use crate::engine::source_clock::StreamClock;
 use crate::engine::{ProducerKey, TransportKey};
-use crate::limits::{AUDIO_RING_SLOTS_MAX, STREAM_RESTART_GAP, VIDEO_RING_SLOTS_MAX};
+use crate::limits::{
+    AUDIO_RING_SLOTS_MAX, SEGMENTS_PER_TRAIN_MAX, STREAM_RESTART_GAP, VIDEO_RING_SLOTS_MAX,
+};
 use crate::ortc::types::MediaKind;
 
 /// A stream.
@@ -60,6 +63,8 @@ pub struct Stream {
     pub paused: bool,
     /// Among the streams that brought something in this turn.
     pub dirty: bool,
+    /// The first packet that may still be padded: nobody has sent it.
+    pub unsent: PacketIndex,
 }
 
 /// What a stream is made of.
@@ -115,6 +120,7 @@ impl Stream {
             templates: None,
             paused: setup.paused,
             dirty: false,
+            unsent: PacketIndex::default(),
         }
     }
 
@@ -134,6 +140,32 @@ impl Stream {
         }
         self.ssrc = Some(ssrc);
         begins_anew
+    }
+
+    /// Makes the packets that came since the last call equal in size, where that makes trains of
+    /// them. To be called before any consumer sends them.
+    pub fn equalise(&mut self) {
+        let head = self.ring.head();
+        let mut at = self.unsent.max(self.ring.oldest());
+        self.unsent = head;
+        // Most batches bring one packet of a stream.
+        while at.next() < head {
+            let (mut sizes, mut padding) = ([0; RUN_MAX], [0; RUN_MAX]);
+            let indices = (at.number()..head.number()).take(RUN_MAX).map(PacketIndex::new);
+            let run = indices.clone().count();
+            for (size, index) in sizes.iter_mut().zip(indices.clone()) {
+                *size = self
+                    .ring
+                    .get(index)
+                    .map_or(0, |(meta, payload)| payload.len() + meta.extensions.carried_bytes());
+            }
+            let sizes = sizes.get(..run).unwrap_or_default();
+            equalise(sizes, SEGMENTS_PER_TRAIN_MAX, &mut padding);
+            for (index, padding) in indices.zip(padding).filter(|(_, padding)| *padding > 0) {
+                self.ring.pad(index, padding);
+            }
+            at = PacketIndex::new(at.number() + run as u64);
+        }
     }
 
     /// The extended number that a 16-bit one of this stream means, the nearest to the highest.

@@ -92,6 +92,8 @@ pub(crate) struct Room {
     pub(crate) link: Link,
     network: Network,
     batch: TransmitBatch,
+    /// Segments of each train of media that left.
+    pub(crate) trains: Vec<usize>,
     named: u32,
 }
 
@@ -134,6 +136,7 @@ impl Room {
             link: Link::new(10),
             network: Network::default(),
             batch: TransmitBatch::new(256 * 1024, 64, 8),
+            trains: Vec::new(),
             named: 0,
         }
     }
@@ -424,6 +427,9 @@ impl Room {
         loop {
             let more = self.engine.poll_transmit(now, &mut self.batch);
             for train in self.batch.trains() {
+                if self.batch.bytes(train).first().is_some_and(|first| *first >= 128) {
+                    self.trains.push(train.segments());
+                }
                 let Some(index) = self.seats.iter().position(|seat| seat.path() == train.path)
                 else {
                     continue;
@@ -458,7 +464,13 @@ impl Room {
 
     /// A datagram from nowhere in particular.
     pub(crate) fn inject(&mut self, path: ringcast::engine::io::Path, bytes: &[u8]) {
-        let mut batch = std::iter::once(Received { path, arrival: self.now, bytes });
+        self.inject_all(path, &[bytes.to_vec()]);
+    }
+
+    /// Datagrams of one sender that arrive in one batch.
+    pub(crate) fn inject_all(&mut self, path: ringcast::engine::io::Path, burst: &[Vec<u8>]) {
+        let arrival = self.now;
+        let mut batch = burst.iter().map(|bytes| Received { path, arrival, bytes });
         self.engine.handle_datagrams(self.now, &mut batch);
         self.flush();
     }

@@ -2,9 +2,10 @@
 //!
 //! Called by `egress` when a consumer's turn has come, on the shard's thread. The turns go round, so
 //! when there is more to send than the shard can, all consumers fall behind alike, whatever their
-//! room, and each that is [`FORWARD_AGE_MAX`] behind is brought to the head: audio goes on there,
-//! video with the next key frame. One that skips costs nothing, so the round gets shorter until
-//! the rest is in time.
+//! room. What waited for more than [`FORWARD_AGE_MAX`] is left out: audio goes on with the first
+//! packet that did not, video with the first key frame that did not, or the next one to come. The
+//! rest is sent in the same turn, which brings the consumer to the head; and who waits for a key
+//! frame costs nothing, so the round gets shorter until it is in time.
 //!
 //! Invariants: what goes out has no gap in its numbers, so that nobody asks for what was shed; only
 //! waiting counts, that is the time since the packet came and the consumer became due: neither the
@@ -26,8 +27,7 @@ use crate::limits::FORWARD_AGE_MAX;
 use crate::ortc::types::MediaKind;
 
 impl Consumer {
-    /// Brings a consumer that fell behind to the head of its stream. To be called once at the
-    /// beginning of its turn.
+    /// Leaves out what waited too long. To be called once at the beginning of the consumer's turn.
     pub(super) fn shed(
         &mut self,
         now: Instant,
@@ -46,15 +46,15 @@ impl Consumer {
             return;
         }
         let (from, head) = (cursor.next, stream.ring.head());
-        if self.kind == MediaKind::Audio {
-            cursor.next = head;
-            self.closes_up = true;
-            counters.shed_audio += head.number() - from.number();
-            return;
-        }
         let mut next = from;
         while next < head && is_late(next, stream) {
             next = next.next();
+        }
+        if self.kind == MediaKind::Audio {
+            cursor.next = next;
+            self.closes_up = true;
+            counters.shed_audio += next.number() - from.number();
+            return;
         }
         let key_frame = first_key_frame(stream, next);
         counters.shed_video += key_frame.unwrap_or(head).number() - from.number();

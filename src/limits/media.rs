@@ -74,7 +74,7 @@ pub const REPAIR_AGE_VIDEO_MAX: Duration = Duration::from_secs(2);
 /// Age of an audio packet that is still worth sending again (mediasoup's).
 pub const REPAIR_AGE_AUDIO_MAX: Duration = Duration::from_secs(1);
 
-/// The longest a packet may wait for its turn to be sent, then its consumer skips to the newest.
+/// The longest a packet may wait for its turn to be sent, then its consumer leaves it out.
 /// Jitter buffers of browsers follow a delay that grows to some 200 ms; beyond that a call is felt
 /// as late, and a shard that is so far behind cannot send all of it any more. Well above a turn
 /// (some ms), so that it does not trigger without overload.

@@ -19,6 +19,7 @@ mod key_frames;
 mod life;
 mod loss;
 mod oddities;
+mod overload;
 mod pause;
 mod reports;
 mod review;

@@ -47,6 +47,8 @@ pub(crate) enum Goal {
 
 #[derive(Debug)]
 pub(crate) struct Flight {
+    /// When it arrives.
+    pub(crate) at: Instant,
     pub(crate) goal: Goal,
     pub(crate) bytes: Vec<u8>,
 }
@@ -88,7 +90,7 @@ impl Network {
     pub(crate) fn deliver_at(&mut self, at: Instant, goal: Goal, bytes: &[u8]) {
         self.count += 1;
         self.heap.push(Reverse((at, self.count)));
-        self.flights.insert(self.count, Flight { goal, bytes: bytes.to_vec() });
+        self.flights.insert(self.count, Flight { at, goal, bytes: bytes.to_vec() });
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {

@@ -24,6 +24,7 @@ use uuid::Uuid;
 use super::clients::{Party, Seat, codec_of_mime};
 use super::media::{Codec, Source, SourceSetup};
 use super::network::{Flight, Goal, Link, Network};
+use super::overload::Capacity;
 use super::params::{
     BROWSER_CODECS, Offer, Produced, browser_extensions, browser_payload_type, room_capabilities,
 };
@@ -91,9 +92,11 @@ pub(crate) struct Room {
     /// Of links made from now on.
     pub(crate) link: Link,
     network: Network,
-    batch: TransmitBatch,
+    pub(crate) batch: TransmitBatch,
     /// Segments of each train of media that left.
     pub(crate) trains: Vec<usize>,
+    /// What the shard can send; `None` is all there is.
+    pub(crate) capacity: Option<Capacity>,
     named: u32,
 }
 
@@ -137,6 +140,7 @@ impl Room {
             network: Network::default(),
             batch: TransmitBatch::new(256 * 1024, 64, 8),
             trains: Vec::new(),
+            capacity: None,
             named: 0,
         }
     }
@@ -387,7 +391,9 @@ impl Room {
         self.flush();
         loop {
             let timeouts = self.seats.iter().filter_map(Seat::poll_timeout);
-            let next = timeouts.chain(self.network.next()).chain(self.engine.poll_timeout()).min();
+            let again = self.capacity.as_ref().and_then(Capacity::next);
+            let next = timeouts.chain(self.network.next()).chain(self.engine.poll_timeout());
+            let next = next.chain(again).min();
             let Some(next) = next.filter(|next| *next <= end) else { break };
             self.now = self.now.max(next);
             self.turn();
@@ -398,16 +404,18 @@ impl Room {
     fn turn(&mut self) {
         let now = self.now;
         let mut arrived = Vec::new();
-        while let Some(Flight { goal, bytes }) = self.network.pop(now) {
+        while let Some(Flight { at, goal, bytes }) = self.network.pop(now) {
             match goal {
-                Goal::Server(path) => arrived.push((path, bytes)),
+                Goal::Server(path) => arrived.push((path, at, bytes)),
                 Goal::Seat(index) => self.seats[index].handle_datagram(now, &bytes),
             }
         }
         if !arrived.is_empty() {
-            let arrival = now;
-            let mut batch =
-                arrived.iter().map(|(path, bytes)| Received { path: *path, arrival, bytes });
+            let mut batch = arrived.iter().map(|(path, arrival, bytes)| Received {
+                path: *path,
+                arrival: *arrival,
+                bytes,
+            });
             self.engine.handle_datagrams(now, &mut batch);
         }
         if self.engine.poll_timeout().is_some_and(|at| at <= now) {
@@ -424,8 +432,11 @@ impl Room {
     /// Gives everything that wants to leave to the network.
     pub(crate) fn flush(&mut self) {
         let now = self.now;
-        loop {
+        while self.capacity.as_mut().is_none_or(|capacity| capacity.is_left(now)) {
             let more = self.engine.poll_transmit(now, &mut self.batch);
+            if let Some(capacity) = &mut self.capacity {
+                capacity.spend(&self.batch, more);
+            }
             for train in self.batch.trains() {
                 if self.batch.bytes(train).first().is_some_and(|first| *first >= 128) {
                     self.trains.push(train.segments());

@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use glommio::{LocalExecutorBuilder, Placement};
@@ -74,6 +75,8 @@ pub struct NodeSetup<F> {
     /// [`crate::engine::demux::stun_owner`] does. Shards hand over what reaches the wrong one
     /// either way.
     pub steer: bool,
+    /// How long a shard that was woken by datagrams waits for more of them.
+    pub coalesce: Duration,
     /// Reads the owning shard out of a STUN request.
     pub stun_owner: StunOwner,
     /// Makes a shard's machine; called on the shard's thread.
@@ -405,6 +408,7 @@ fn connect<F>(
             peers: peers.clone(),
             datagrams,
             notes,
+            coalesce: setup.coalesce,
             stun_owner: setup.stun_owner,
             flows: flows.cloned(),
             stop: Arc::clone(stop),

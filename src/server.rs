@@ -194,6 +194,7 @@ fn start_shards(config: &Config, wall: WallClock) -> Result<(Node, ShardLinks), 
         pin: config.pin,
         runtime,
         steer: config.steer == Steer::Auto,
+        coalesce: config.coalesce,
         stun_owner,
         machine: move |shard: ShardId| {
             Engine::new(EngineSetup {

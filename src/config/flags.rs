@@ -76,6 +76,12 @@ pub(super) struct Flags {
     #[arg(long, value_name = "STEER", help_heading = "Threads")]
     steer: Option<String>,
 
+    /// Microseconds that a shard which was woken by media waits for more of it, up to 2000: fewer,
+    /// larger bursts for less CPU time, against latency [default: 0]
+    /// [env: RINGCAST_COALESCE_US]
+    #[arg(long, value_name = "MICROSECONDS", help_heading = "Threads")]
+    coalesce_us: Option<String>,
+
     /// Which log lines, for instance info or ringcast=debug [default: info] [env: RINGCAST_LOG]
     #[arg(long, value_name = "FILTER", help_heading = "Logs")]
     log: Option<String>,
@@ -109,6 +115,7 @@ impl Flags {
             "pin" => one(&self.pin),
             "runtime" => one(&self.runtime),
             "steer" => one(&self.steer),
+            "coalesce-us" => one(&self.coalesce_us),
             "log" => one(&self.log),
             "log-format" => one(&self.log_format),
             _ => None,

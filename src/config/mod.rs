@@ -15,6 +15,7 @@ mod values;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser as _;
 
@@ -28,6 +29,9 @@ const API_PORT: u16 = 6040;
 
 /// Media port when nothing else is said: the first of the replaced service's range.
 const MEDIA_PORT: u16 = 10_000;
+
+/// How long a woken shard waits for more when nothing else is said.
+const COALESCE: Duration = Duration::ZERO;
 
 /// Variables of the replaced service. Any of them means that this server stands in its place, where
 /// clients reach the API from outside.
@@ -61,6 +65,9 @@ pub struct Config {
     pub runtime: Runtime,
     /// Whether the kernel gives datagrams to their shard.
     pub steer: Steer,
+    /// How long a shard that was woken by media waits for more of it, up to
+    /// [`crate::limits::COALESCE_MAX`].
+    pub coalesce: Duration,
     /// Media over UDP; this or `media_tcp` is true.
     pub media_udp: bool,
     /// Media over TCP (RFC 6544).
@@ -185,6 +192,7 @@ impl Config {
             pin: sources.one("pin", values::boolean)?.unwrap_or(true),
             runtime: sources.one("runtime", values::runtime)?.unwrap_or_default(),
             steer: sources.one("steer", values::steer)?.unwrap_or_default(),
+            coalesce: sources.one("coalesce-us", values::coalesce)?.unwrap_or(COALESCE),
             media_udp,
             media_tcp,
             docs_path: sources.one("docs-path", docs_path)?.unwrap_or_else(|| "docs".to_owned()),

@@ -10,7 +10,7 @@ use super::ConfigError;
 use super::flags::Flags;
 
 /// Every setting: its flag (and name in the file), and its variables in order of precedence.
-const SETTINGS: [(&str, &[&str]); 15] = [
+const SETTINGS: [(&str, &[&str]); 16] = [
     // FILES_SERVICE_APP_PORT gives only the port, and is read apart.
     ("api-listen", &["RINGCAST_API_LISTEN"]),
     ("allow-anonymous", &["RINGCAST_ALLOW_ANONYMOUS"]),
@@ -25,6 +25,7 @@ const SETTINGS: [(&str, &[&str]); 15] = [
     ("pin", &["RINGCAST_PIN"]),
     ("runtime", &["RINGCAST_RUNTIME"]),
     ("steer", &["RINGCAST_STEER"]),
+    ("coalesce-us", &["RINGCAST_COALESCE_US"]),
     ("log", &["RINGCAST_LOG"]),
     ("log-format", &["RINGCAST_LOG_FORMAT"]),
 ];

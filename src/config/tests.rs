@@ -56,6 +56,7 @@ fn nothing_said_gives_the_documented_defaults() {
             pin: true,
             runtime: Runtime::Auto,
             steer: Steer::Auto,
+            coalesce: Duration::ZERO,
             media_udp: true,
             media_tcp: true,
             docs_path: "docs".to_owned(),
@@ -82,6 +83,7 @@ fn every_flag_sets_its_setting() {
             "--pin=false",
             "--runtime=thread",
             "--steer=off",
+            "--coalesce-us=150",
             "--media-udp=true",
             "--media-tcp",
             "no",
@@ -104,6 +106,7 @@ fn every_flag_sets_its_setting() {
             pin: false,
             runtime: Runtime::Thread,
             steer: Steer::Off,
+            coalesce: Duration::from_micros(150),
             media_udp: true,
             media_tcp: false,
             docs_path: "api/docs".to_owned(),
@@ -122,7 +125,8 @@ fn every_setting_has_a_variable_and_a_name_in_the_file() {
         "api-listen": "127.0.0.1:1", "allow-anonymous": true, "docs-path": "d",
         "cors-origins": ["https://a.example"], "media-port": 2, "media-listen": "127.0.0.1",
         "announce": ["a.example", "b.example"], "media-udp": false, "media-tcp": true,
-        "shards": 4, "pin": false, "runtime": "glommio", "steer": "off", "log": "debug", "log-format": "json"
+        "shards": 4, "pin": false, "runtime": "glommio", "steer": "off", "coalesce-us": 2000,
+        "log": "debug", "log-format": "json"
     }"#;
     let file = SettingsFile::new("all", text);
     let env = [
@@ -139,6 +143,7 @@ fn every_setting_has_a_variable_and_a_name_in_the_file() {
         ("RINGCAST_PIN", "false"),
         ("RINGCAST_RUNTIME", "glommio"),
         ("RINGCAST_STEER", "off"),
+        ("RINGCAST_COALESCE_US", "2000"),
         ("RINGCAST_LOG", "debug"),
         ("RINGCAST_LOG_FORMAT", "json"),
     ];
@@ -255,6 +260,8 @@ fn a_wrong_value_is_refused_with_the_setting_and_its_source() {
         (&[], &[("MEDIASOUP_NUM_WORKERS", "two")], "MEDIASOUP_NUM_WORKERS: \"two\" is no number"),
         (&["--pin=maybe"], &[], "--pin: \"maybe\" is neither true nor false"),
         (&["--steer=on"], &[], "--steer: \"on\" is neither auto nor off"),
+        (&["--coalesce-us=2001"], &[], "--coalesce-us: \"2001\" is no number of microseconds"),
+        (&["--coalesce-us=-1"], &[], "--coalesce-us: \"-1\" is no number of microseconds"),
         (&["--runtime=tokio"], &[], "--runtime: \"tokio\" is none of auto, glommio and thread"),
         (&["--log-format=xml"], &[], "--log-format: \"xml\" is neither text nor json"),
         (&["--log=a=b=c"], &[], "--log: \"a=b=c\" is no log filter"),

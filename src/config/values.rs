@@ -2,12 +2,13 @@
 //! quotes it; where the text came from is added by the caller.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
 use super::sources::Parsed;
 use super::{LogFormat, Runtime, Steer};
-use crate::limits::SHARDS_MAX;
+use crate::limits::{COALESCE_MAX, SHARDS_MAX};
 
 /// First segments of paths that the API itself answers.
 const TAKEN_PATHS: [&str; 8] =
@@ -82,6 +83,15 @@ pub(super) fn shards(text: &str) -> Parsed<Option<usize>> {
     match text.parse() {
         Ok(number) if (1..=SHARDS_MAX).contains(&number) => Ok(Some(number)),
         _ => Err(format!("{text:?} is no number from 1 to {SHARDS_MAX}, and not auto")),
+    }
+}
+
+/// Whole microseconds up to [`COALESCE_MAX`].
+pub(super) fn coalesce(text: &str) -> Parsed<Duration> {
+    let longest = COALESCE_MAX.as_micros();
+    match text.parse().map(Duration::from_micros) {
+        Ok(wait) if wait <= COALESCE_MAX => Ok(wait),
+        _ => Err(format!("{text:?} is no number of microseconds from 0 to {longest}")),
     }
 }
 

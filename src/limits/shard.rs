@@ -123,6 +123,10 @@ pub const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 /// A shard that waited this long without traffic parks in its runtime.
 pub const IDLE_BEFORE_PARK: Duration = Duration::from_millis(5);
 
+/// The longest that a shard which was woken by media may wait for more of it: what that adds to
+/// every packet stays below what calls notice.
+pub const COALESCE_MAX: Duration = Duration::from_millis(2);
+
 /// How long a bind is retried: a ring of a process that has just died keeps the port for 40 ms.
 pub const BIND_PATIENCE: Duration = Duration::from_secs(1);
 

@@ -77,6 +77,8 @@ pub(crate) struct ShardSetup {
     pub(crate) datagrams: LaneReceiver<Misdirected>,
     /// From the other shards.
     pub(crate) notes: LaneReceiver<Note>,
+    /// How long it waits for more datagrams when some woke it.
+    pub(crate) coalesce: Duration,
     /// Reads a STUN request's owner.
     pub(crate) stun_owner: StunOwner,
     /// Where the kernel steers by; `None` when it does not.
@@ -99,6 +101,7 @@ pub(crate) struct Shard<M> {
     datagrams: LaneReceiver<Misdirected>,
     notes: LaneReceiver<Note>,
     stop: Arc<AtomicBool>,
+    coalesce: Duration,
     receive_slots: ReceiveSlots,
     send_slots: SendSlots,
     batch: TransmitBatch,
@@ -175,6 +178,7 @@ impl<M: Machine> Shard<M> {
             datagrams: setup.datagrams,
             notes: setup.notes,
             stop: setup.stop,
+            coalesce: setup.coalesce,
             receive_slots: ReceiveSlots::new(setup.udp.has_gro()),
             send_slots: SendSlots::new(),
             batch: TransmitBatch::new(TRANSMIT_BATCH_BYTES, TRAINS_PER_BATCH_MAX, segments),

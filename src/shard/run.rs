@@ -7,11 +7,13 @@
 //! the clock.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use glommio::io::PollableFd;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use rustix::thread::{nanosleep, set_current_timer_slack};
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, clock_gettime,
     timerfd_create, timerfd_settime,
@@ -71,6 +73,7 @@ fn timespec(duration: Duration) -> Timespec {
 impl<M: Machine> Shard<M> {
     /// Runs until the node stops it, on a plain thread.
     pub(crate) fn run_plain(mut self) {
+        self.sharpen_sleep();
         while !self.is_stopping() {
             if !self.turn(clock()) {
                 let deadline = self.deadline();
@@ -86,6 +89,7 @@ impl<M: Machine> Shard<M> {
     /// When the process has no descriptor left to park on.
     pub(crate) async fn run_on_glommio(mut self) -> io::Result<()> {
         self.on_glommio = true;
+        self.sharpen_sleep();
         let bed = Bed::new(&self)?;
         let park = PollableFd::new(Epoll(bed.epoll.as_raw_fd()))
             .map_err(|error| io::Error::other(error.to_string()))?;
@@ -126,14 +130,34 @@ impl<M: Machine> Shard<M> {
         ];
         // A signal ends the wait early; the turn that follows finds nothing.
         let ready = poll(&mut fds, Some(&timeout)).unwrap_or(1);
-        let [_, lane, _] = fds;
+        let [udp, lane, _] = fds;
         let woken = !lane.revents().is_empty();
+        if !udp.revents().is_empty() && !woken {
+            self.coalesce();
+        }
         self.waker.awake();
         if woken {
             self.waker.drain();
         }
         self.waited += clock().saturating_duration_since(start);
         ready > 0
+    }
+
+    /// Lets more datagrams come, so that they are forwarded in one turn and longer trains. Nothing
+    /// ends the wait early: it is shorter than anybody notices.
+    fn coalesce(&self) {
+        if !self.coalesce.is_zero() {
+            // Interrupted by a signal it is over early, which is as well.
+            let _ = nanosleep(&timespec(self.coalesce));
+        }
+    }
+
+    /// Sleeps as short as [`coalesce`](Self::coalesce) asks for: by default the kernel may add 50 µs.
+    fn sharpen_sleep(&self) {
+        if !self.coalesce.is_zero() {
+            // Refused, the sleeps are longer, and nothing else changes.
+            let _ = set_current_timer_slack(NonZeroU64::new(1));
+        }
     }
 
     /// Gives the thread to the executor until a descriptor, a lane or the deadline.

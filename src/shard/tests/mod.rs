@@ -33,6 +33,7 @@ const TRAIN: u8 = 129;
 const LATER: u8 = 130;
 const EVENTS: u8 = 131;
 const PANIC: u8 = 132;
+const FLOOD: u8 = 133;
 
 /// "STUN" validates its path; the rest is answered only from validated paths. Answers begin with
 /// the shard.
@@ -44,6 +45,8 @@ struct Echo {
     echoed: VecDeque<Instant>,
     later: Option<(Instant, Path)>,
     changes: VecDeque<PathChange>,
+    /// Who is sent without end.
+    flooded: Option<Path>,
     events: usize,
     discards: DiscardCounts,
 }
@@ -56,6 +59,7 @@ fn echo(shard: ShardId) -> Echo {
         echoed: VecDeque::new(),
         later: None,
         changes: VecDeque::new(),
+        flooded: None,
         events: 0,
         discards: DiscardCounts::default(),
     }
@@ -106,6 +110,7 @@ impl Echo {
                     self.out.push_back((path, [&[shard, n][..], &[n; 998]].concat()));
                 }
             }
+            [FLOOD, ..] => self.flooded = Some(path),
             [PANIC, ..] => panic!("as asked"),
             [LATER, ..] => self.later = Some((now + Duration::from_millis(20), path)),
             [EVENTS, high, low, ..] => {
@@ -157,7 +162,11 @@ impl Machine for Echo {
             }
             self.out.pop_front();
         }
-        false
+        let Some(path) = self.flooded else { return false };
+        while batch.slot(500).is_some() {
+            batch.commit(path, 500);
+        }
+        true
     }
     fn poll_event(&mut self) -> Option<Event> {
         self.events = self.events.checked_sub(1)?;
@@ -196,6 +205,7 @@ fn setup(shards: usize) -> NodeSetup<fn(ShardId) -> Echo> {
         pin: true,
         runtime: Runtime::Plain,
         steer: true,
+        coalesce: Duration::ZERO,
         stun_owner: second_byte,
         machine: echo,
     }

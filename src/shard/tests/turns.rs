@@ -15,6 +15,42 @@ fn a_deadline_of_the_machine_is_met_without_traffic() {
 }
 
 #[test]
+fn a_shard_with_always_more_to_send_still_hears_and_reports() {
+    for runtime in [Runtime::Plain, Runtime::Glommio] {
+        let rig = rig(NodeSetup { runtime, ..setup(1) });
+        let (deaf, client) = (rig.udp(), rig.udp());
+        ask(&deaf, &[0, 0]);
+        deaf.send(&[FLOOD]).unwrap();
+        ask(&client, &[0, 0]);
+        for n in 0..20 {
+            assert_eq!(ask(&client, &[ECHO, n]), [0, ECHO, n]);
+        }
+        assert!(rig.report(0).busy > 0.0);
+        rig.stop();
+    }
+}
+
+#[test]
+fn datagrams_that_are_waited_for_together_are_all_answered() {
+    for runtime in [Runtime::Plain, Runtime::Glommio] {
+        let coalesce = Duration::from_millis(2);
+        let rig = rig(NodeSetup { runtime, coalesce, ..setup(2) });
+        let clients = [rig.udp(), rig.udp(), rig.udp()];
+        for (client, owner) in clients.iter().zip([0, 1, 0]) {
+            ask(client, &stun(owner, 1));
+        }
+        for n in 0..20 {
+            for client in &clients {
+                client.send(&[ECHO, n]).unwrap();
+            }
+            let heard = clients.each_ref().map(listen);
+            assert_eq!(heard, [[0, ECHO, n], [1, ECHO, n], [0, ECHO, n]]);
+        }
+        rig.stop();
+    }
+}
+
+#[test]
 fn what_is_forwarded_is_counted_once_with_its_latency() {
     for (runtime, steer) in [(Runtime::Plain, true), (Runtime::Glommio, false)] {
         let rig = rig(NodeSetup { runtime, steer, ..setup(2) });

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::engine::ProducerKey;
 use crate::engine::codec::dependency_descriptor::TemplateStructure;
 use crate::engine::codec_table::CodecTable;
+use crate::engine::equalise::{RUN_MAX, equalise};
 use crate::engine::incoming_rate::RateMeter;
 use crate::engine::keyframe::KeyFrameThrottle;
 use crate::engine::layer::Activity;
@@ -21,8 +22,8 @@ use crate::engine::relay::{MirroredStream, Tap};
 use crate::engine::ring::{PacketIndex, PacketRing};
 use crate::engine::source_clock::StreamClock;
 use crate::limits::{
-    AUDIO_RING_SLOTS_MAX, KEY_FRAME_AGE_MAX, KEY_FRAME_LOOKBACK, STREAM_RESTART_GAP,
-    VIDEO_RING_SLOTS_MAX,
+    AUDIO_RING_SLOTS_MAX, KEY_FRAME_AGE_MAX, KEY_FRAME_LOOKBACK, SEGMENTS_PER_TRAIN_MAX,
+    STREAM_RESTART_GAP, VIDEO_RING_SLOTS_MAX,
 };
 use crate::ortc::types::MediaKind;
 
@@ -71,6 +72,8 @@ pub struct Stream {
     pub taps: Vec<Tap>,
     /// Among the streams that have something for other shards.
     pub relay_due: bool,
+    /// The first packet that may still be padded: nobody has sent it.
+    pub unsent: PacketIndex,
 }
 
 /// What a stream is made of.
@@ -135,6 +138,7 @@ impl Stream {
             floor: PacketIndex::default(),
             taps: Vec::new(),
             relay_due: false,
+            unsent: PacketIndex::default(),
         }
     }
 
@@ -154,6 +158,32 @@ impl Stream {
         }
         self.ssrc = Some(ssrc);
         begins_anew
+    }
+
+    /// Makes the packets that came since the last call equal in size, where that makes trains of
+    /// them. To be called before any consumer sends them.
+    pub fn equalise(&mut self) {
+        let head = self.ring.head();
+        let mut at = self.unsent.max(self.ring.oldest());
+        self.unsent = head;
+        // Most batches bring one packet of a stream.
+        while at.next() < head {
+            let (mut sizes, mut padding) = ([0; RUN_MAX], [0; RUN_MAX]);
+            let indices = (at.number()..head.number()).take(RUN_MAX).map(PacketIndex::new);
+            let run = indices.clone().count();
+            for (size, index) in sizes.iter_mut().zip(indices.clone()) {
+                *size = self
+                    .ring
+                    .get(index)
+                    .map_or(0, |(meta, payload)| payload.len() + meta.extensions.carried_bytes());
+            }
+            let sizes = sizes.get(..run).unwrap_or_default();
+            equalise(sizes, SEGMENTS_PER_TRAIN_MAX, &mut padding);
+            for (index, padding) in indices.zip(padding).filter(|(_, padding)| *padding > 0) {
+                self.ring.pad(index, padding);
+            }
+            at = PacketIndex::new(at.number() + run as u64);
+        }
     }
 
     /// The extended number that a 16-bit one of this stream means, the nearest to the highest.

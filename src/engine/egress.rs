@@ -14,16 +14,15 @@ use crate::engine::io::{Path, TransmitBatch};
 use crate::engine::packet::PacketMeta;
 use crate::engine::report::{Counters, Discard};
 use crate::engine::rewrite::Switch;
-use crate::engine::ring::{PacketIndex, Padded};
+use crate::engine::ring::Padded;
 use crate::engine::rtp::{EGRESS_HEADER_BYTES_MAX, EgressFields};
 use crate::engine::sent::{Sent, low_16};
 use crate::engine::srtp::{RtpBody, SrtpSealer};
 use crate::engine::stream::Stream;
 use crate::engine::transport::Transport;
-use crate::engine::{Engine, StreamKey, TransportKey};
+use crate::engine::{Engine, ProducerKey, StreamKey, TransportKey};
 use crate::limits::{
-    KEY_FRAME_LOOKBACK, MEDIA_DATAGRAM_BYTES_MAX, REPAIR_AGE_AUDIO_MAX, REPAIR_AGE_VIDEO_MAX,
-    TRANSPORT_SHARE,
+    MEDIA_DATAGRAM_BYTES_MAX, REPAIR_AGE_AUDIO_MAX, REPAIR_AGE_VIDEO_MAX, TRANSPORT_SHARE,
 };
 use crate::ortc::types::MediaKind;
 
@@ -50,6 +49,8 @@ struct Way<'a> {
     served: &'a mut usize,
     counters: &'a mut Counters,
     batch: &'a mut TransmitBatch,
+    /// Mirrors of which a consumer took another stream.
+    moved: &'a mut Vec<ProducerKey>,
 }
 
 impl Engine {
@@ -106,6 +107,7 @@ impl Engine {
             served: &mut transport.served,
             counters: &mut self.counters,
             batch,
+            moved: &mut self.relaying.moved,
         };
         while let Some(consumer_key) = transport.due_consumers.front().copied() {
             if let Some(consumer) = self.consumers.get_mut(consumer_key) {
@@ -185,6 +187,7 @@ impl Consumer {
             // The shard was so late that the ring went round: a decoder needs a new start.
             way.counters.ring_overruns += stream.ring.oldest().number() - cursor.next.number();
             if self.kind == MediaKind::Video {
+                way.note_move(self.producer, stream);
                 self.await_key_frame(cursor.stream, stream, way.now);
                 return Ok(());
             }
@@ -221,7 +224,7 @@ impl Consumer {
             self.awaiting = None;
             return false;
         };
-        awaiting.next = awaiting.next.max(stream.ring.oldest());
+        awaiting.next = awaiting.next.max(stream.oldest());
         while awaiting.next < stream.ring.head() {
             let at = awaiting.next;
             awaiting.next = at.next();
@@ -239,9 +242,10 @@ impl Consumer {
                 Switch::Accepted => {}
             }
             self.seq.sync(seq);
-            let next = first_of_key_frame(stream, at, seq);
+            let next = stream.first_of_key_frame(at, seq);
             if self.playing.is_some() {
                 way.counters.layer_switches += 1;
+                way.note_move(self.producer, stream);
             }
             self.left = entered;
             self.playing = Some(Cursor { stream: awaiting.stream, next });
@@ -393,6 +397,13 @@ impl Way<'_> {
         if self.batch.slot(SLOT).is_some() { Ok(()) } else { Err(Stop::Full) }
     }
 
+    /// A consumer has left, or gone over to, `stream`: what a mirror wants may be another now.
+    fn note_move(&mut self, producer: ProducerKey, stream: &Stream) {
+        if stream.source.relayed().is_some() && self.moved.last() != Some(&producer) {
+            self.moved.push(producer);
+        }
+    }
+
     fn fields<'m>(
         &self,
         meta: &'m PacketMeta,
@@ -453,18 +464,4 @@ impl<'a> Padded<'a> {
         let payload = if padded { self.bytes } else { self.unpadded() };
         RtpBody { payload, padded, ..RtpBody::default() }
     }
-}
-
-/// Where to begin in the ring so that no packet of the key frame beginning with `seq` is missed:
-/// packets behind its first one may have arrived before it, and before it was waited for.
-fn first_of_key_frame(stream: &Stream, found: PacketIndex, seq: u64) -> PacketIndex {
-    let lookback = PacketIndex::new(found.number().saturating_sub(KEY_FRAME_LOOKBACK));
-    let mut at = lookback.max(stream.ring.oldest());
-    while at < found {
-        if stream.ring.get(at).is_some_and(|(meta, _)| meta.seq >= seq) {
-            return at;
-        }
-        at = at.next();
-    }
-    found
 }

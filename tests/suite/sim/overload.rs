@@ -219,8 +219,8 @@ fn timers_beyond_a_turns_part_are_left_for_the_next() {
     // None of them is connected in time.
     let now = room.now + secs(60);
     let mut turns = 0;
-    while room.engine.poll_timeout().is_some_and(|at| at <= now) {
-        room.engine.handle_timeout(now);
+    while room.engine().poll_timeout().is_some_and(|at| at <= now) {
+        room.engine().handle_timeout(now);
         turns += 1;
         let left = room.gauges().transports;
         assert!(left + turns * 256 >= 600, "{left} left after {turns} turns");

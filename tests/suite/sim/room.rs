@@ -1,4 +1,4 @@
-//! One engine, its clients, and the time between them.
+//! A node's engines (one, if not said otherwise), their clients, and the time between them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +29,7 @@ use super::params::{
     BROWSER_CODECS, Offer, Produced, browser_extensions, browser_payload_type, room_capabilities,
 };
 use super::raw::RawClient;
+use super::shards::Shards;
 use super::stock::{Numbers, StockClient};
 
 /// A transport's client.
@@ -82,13 +83,17 @@ impl Camera {
 }
 
 pub(crate) struct Room {
-    pub(crate) engine: Engine,
+    pub(crate) shards: Shards,
+    /// Where transports made from now on live.
+    pub(crate) shard: usize,
     pub(crate) now: Instant,
     pub(crate) start: Instant,
     pub(crate) rng: StdRng,
     pub(crate) seats: Vec<Seat>,
     pub(crate) events: Vec<(Instant, Event)>,
     pub(crate) capabilities: RtpCapabilities,
+    /// Of consumers made from now on.
+    pub(crate) preferred_layers: Option<(u8, Option<u8>)>,
     /// Of links made from now on.
     pub(crate) link: Link,
     network: Network,
@@ -116,26 +121,36 @@ pub(crate) fn ms(ms: u64) -> Duration {
 
 impl Room {
     pub(crate) fn new(seed: u64) -> Self {
+        Self::with_shards(seed, 1)
+    }
+
+    pub(crate) fn with_shards(seed: u64, shards: usize) -> Self {
         let start = beginning();
         let rng = StdRng::seed_from_u64(seed);
         let wall = WallClock {
             anchor: start,
             ntp: NtpTime::from_unix(Duration::from_secs(1_790_000_000)),
         };
-        let engine = Engine::new(EngineSetup {
-            shard: ShardId(0),
-            identity: Arc::new(DtlsIdentity::generate().unwrap()),
-            wall,
-            seed: [u8::try_from(seed % 251).unwrap(); 32],
-        });
+        let identity = Arc::new(DtlsIdentity::generate().unwrap());
+        let engine = |shard: usize| {
+            Engine::new(EngineSetup {
+                shard: ShardId(u16::try_from(shard).unwrap()),
+                identity: Arc::clone(&identity),
+                wall,
+                seed: [u8::try_from(seed % 251).unwrap() + u8::try_from(shard).unwrap(); 32],
+            })
+        };
+        let shards = Shards::new((0..shards).map(engine).collect());
         Self {
-            engine,
+            shards,
+            shard: 0,
             now: start,
             start,
             rng,
             seats: Vec::new(),
             events: Vec::new(),
             capabilities: room_capabilities(),
+            preferred_layers: None,
             link: Link::new(10),
             network: Network::default(),
             batch: TransmitBatch::new(256 * 1024, 64, 8),
@@ -151,7 +166,7 @@ impl Room {
     }
 
     pub(crate) fn command(&mut self, command: Command) -> Reply {
-        let reply = self.engine.handle_command(self.now, command).unwrap();
+        let reply = self.shards.command(self.now, self.shard, command);
         self.flush();
         reply
     }
@@ -250,7 +265,9 @@ impl Room {
         let (transport, created) = self.create_transport();
         let home = self.home();
         let client = RawClient::new(self.now, profile, &created, &mut self.rng);
-        assert!(self.engine.install_keys(self.now, transport, &client.server_keys));
+        let now = self.now;
+        let engine = self.shards.engine_of(transport);
+        assert!(engine.install_keys(now, transport, &client.server_keys));
         let peer = self.sit(Party::Raw(Box::new(client)), transport, home);
         self.run_for(ms(100));
         peer
@@ -353,9 +370,10 @@ impl Room {
             transport: seat.transport,
             consumer: id,
             producer: feed.id,
+            mirror: None,
             rtp,
             paused,
-            preferred_layers: None,
+            preferred_layers: self.preferred_layers,
         };
         self.command(Command::CreateConsumer(Box::new(command)));
         view
@@ -392,7 +410,7 @@ impl Room {
         loop {
             let timeouts = self.seats.iter().filter_map(Seat::poll_timeout);
             let again = self.capacity.as_ref().and_then(Capacity::next);
-            let next = timeouts.chain(self.network.next()).chain(self.engine.poll_timeout());
+            let next = timeouts.chain(self.network.next()).chain(self.shards.next());
             let next = next.chain(again).min();
             let Some(next) = next.filter(|next| *next <= end) else { break };
             self.now = self.now.max(next);
@@ -403,24 +421,28 @@ impl Room {
 
     fn turn(&mut self) {
         let now = self.now;
-        let mut arrived = Vec::new();
+        let mut arrived: Vec<Vec<_>> = self.shards.engines.iter().map(|_| Vec::new()).collect();
         while let Some(Flight { at, goal, bytes }) = self.network.pop(now) {
             match goal {
-                Goal::Server(path) => arrived.push((path, at, bytes)),
+                Goal::Server(path) => {
+                    let seat = self.seats.iter().find(|seat| seat.path() == path);
+                    let shard = seat.map_or(0, |seat| self.shards.home_of(seat.transport));
+                    arrived[shard].push((path, at, bytes));
+                }
                 Goal::Seat(index) => self.seats[index].handle_datagram(now, &bytes),
             }
         }
-        if !arrived.is_empty() {
-            let mut batch = arrived.iter().map(|(path, arrival, bytes)| Received {
-                path: *path,
-                arrival: *arrival,
-                bytes,
-            });
-            self.engine.handle_datagrams(now, &mut batch);
+        for (engine, arrived) in self.shards.engines.iter_mut().zip(&arrived) {
+            if !arrived.is_empty() {
+                let mut batch = arrived.iter().map(|(path, arrival, bytes)| Received {
+                    path: *path,
+                    arrival: *arrival,
+                    bytes,
+                });
+                engine.handle_datagrams(now, &mut batch);
+            }
         }
-        if self.engine.poll_timeout().is_some_and(|at| at <= now) {
-            self.engine.handle_timeout(now);
-        }
+        self.shards.turn(now);
         for seat in &mut self.seats {
             if seat.poll_timeout().is_some_and(|at| at <= now) {
                 seat.handle_timeout(now);
@@ -432,32 +454,11 @@ impl Room {
     /// Gives everything that wants to leave to the network.
     pub(crate) fn flush(&mut self) {
         let now = self.now;
-        while self.capacity.as_mut().is_none_or(|capacity| capacity.is_left(now)) {
-            let more = self.engine.poll_transmit(now, &mut self.batch);
-            if let Some(capacity) = &mut self.capacity {
-                capacity.spend(&self.batch, more);
-            }
-            for train in self.batch.trains() {
-                if self.batch.bytes(train).first().is_some_and(|first| *first >= 128) {
-                    self.trains.push(train.segments());
-                }
-                let Some(index) = self.seats.iter().position(|seat| seat.path() == train.path)
-                else {
-                    continue;
-                };
-                let seat = &mut self.seats[index];
-                for bytes in self.batch.bytes(train).chunks(train.segment()) {
-                    if seat.gone || seat.lose_down.as_mut().is_some_and(|lose| lose(now, bytes)) {
-                        continue;
-                    }
-                    let goal = Goal::Seat(index);
-                    self.network.send(now, &mut self.rng, &mut seat.down, goal, bytes);
-                }
-            }
-            self.batch.clear();
-            if !more {
-                break;
-            }
+        self.shards.relay(now);
+        for shard in 0..self.shards.engines.len() {
+            while self.capacity.as_mut().is_none_or(|capacity| capacity.is_left(now))
+                && self.send(shard)
+            {}
         }
         for seat in &mut self.seats {
             while let Some(bytes) = seat.poll_transmit() {
@@ -468,9 +469,35 @@ impl Room {
                 self.network.send(now, &mut self.rng, &mut seat.up, goal, &bytes);
             }
         }
-        while let Some(event) = self.engine.poll_event() {
-            self.events.push((now, event));
+        let told = self.shards.poll_events(now);
+        self.events.extend(told.into_iter().map(|event| (now, event)));
+    }
+
+    /// Gives the network one batch of a shard; true while that has more.
+    fn send(&mut self, shard: usize) -> bool {
+        let now = self.now;
+        let more = self.shards.engines[shard].poll_transmit(now, &mut self.batch);
+        if let Some(capacity) = &mut self.capacity {
+            capacity.spend(&self.batch, more);
         }
+        for train in self.batch.trains() {
+            if self.batch.bytes(train).first().is_some_and(|first| *first >= 128) {
+                self.trains.push(train.segments());
+            }
+            let Some(index) = self.seats.iter().position(|seat| seat.path() == train.path) else {
+                continue;
+            };
+            let seat = &mut self.seats[index];
+            for bytes in self.batch.bytes(train).chunks(train.segment()) {
+                if seat.gone || seat.lose_down.as_mut().is_some_and(|lose| lose(now, bytes)) {
+                    continue;
+                }
+                let goal = Goal::Seat(index);
+                self.network.send(now, &mut self.rng, &mut seat.down, goal, bytes);
+            }
+        }
+        self.batch.clear();
+        more
     }
 
     /// A datagram from nowhere in particular.
@@ -482,7 +509,7 @@ impl Room {
     pub(crate) fn inject_all(&mut self, path: ringcast::engine::io::Path, burst: &[Vec<u8>]) {
         let arrival = self.now;
         let mut batch = burst.iter().map(|bytes| Received { path, arrival, bytes });
-        self.engine.handle_datagrams(self.now, &mut batch);
+        self.shards.engines[0].handle_datagrams(self.now, &mut batch);
         self.flush();
     }
 }

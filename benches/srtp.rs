@@ -7,9 +7,12 @@
 //! * `open`: from the receive buffer into a ring slot (what each publisher's packet costs);
 //! * `refuse`: a forged packet, to the failed tag.
 
+mod gauge;
+
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use gauge::settings;
 use ringcast::engine::srtp::{OpenContext, RtpBody, SrtpKeys, SrtpOpener, SrtpProfile, SrtpSealer};
 
 const HEADER: usize = 20;
@@ -83,5 +86,9 @@ fn srtp(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, srtp);
+criterion_group! {
+    name = benches;
+    config = settings();
+    targets = srtp
+}
 criterion_main!(benches);

@@ -5,6 +5,8 @@
 //! * `stranger`: an address that nobody has, among 16,000;
 //! * `user name`: a STUN request by its user name, among 1 and 16,000;
 //! * `owner`: the shard of a STUN request, which needs no table.
+//!
+//! Time is the CPU time of the thread.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,7 +14,11 @@
     reason = "a bench that cannot go on should stop"
 )]
 
+#[path = "gauge/cpu.rs"]
+mod cpu;
 mod gauge;
+#[path = "gauge/thread_time.rs"]
+mod thread_time;
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -26,6 +32,7 @@ use ringcast::engine::demux::{Demux, PacketClass, stun_owner, ufrag_of};
 use ringcast::engine::io::{Path, Protocol};
 use ringcast::engine::transport::stun::{IntegrityKey, RequestOptions, request};
 use ringcast::id::ShardId;
+use thread_time::ThreadTime;
 
 const SHARD: ShardId = ShardId(3);
 
@@ -71,7 +78,7 @@ impl Shard {
     }
 }
 
-fn benches(c: &mut Criterion) {
+fn benches(c: &mut Criterion<ThreadTime>) {
     let mut group = c.benchmark_group("demux");
     for transports in [1, 1_000, 16_000] {
         let shard = Shard::new(transports);
@@ -106,7 +113,7 @@ fn benches(c: &mut Criterion) {
 
 criterion_group! {
     name = all;
-    config = settings();
+    config = settings().with_measurement(ThreadTime);
     targets = benches
 }
 criterion_main!(all);

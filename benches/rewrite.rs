@@ -8,6 +8,8 @@
 //!   (the same, with an id above 14 and audio level);
 //! * `packet/1 consumer` and `packet/1000 consumers`: number, timestamp and header, five packets for
 //!   each consumer before the next one has its turn.
+//!
+//! Time is the CPU time of the thread.
 
 #![expect(
     clippy::unwrap_used,
@@ -15,7 +17,11 @@
     reason = "a bench that cannot go on should stop"
 )]
 
+#[path = "gauge/cpu.rs"]
+mod cpu;
 mod gauge;
+#[path = "gauge/thread_time.rs"]
+mod thread_time;
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -27,6 +33,7 @@ use ringcast::engine::rtp::{
     EgressFields, EgressHeader, Extension, ExtensionIds, Extensions, Token,
 };
 use ringcast::engine::sent::low_16;
+use thread_time::ThreadTime;
 
 const BURST: u64 = 5;
 
@@ -78,7 +85,7 @@ fn fields(seq: u16, timestamp: u32, carried: &Extensions) -> EgressFields<'_> {
     }
 }
 
-fn numbers(c: &mut Criterion) {
+fn numbers(c: &mut Criterion<ThreadTime>) {
     let mut group = c.benchmark_group("rewrite/number");
     let (mut rewriter, mut number) = (SeqRewriter::new(0), 0);
     group.bench_function("in order", |b| {
@@ -108,7 +115,7 @@ fn numbers(c: &mut Criterion) {
     group.finish();
 }
 
-fn timestamps(c: &mut Criterion) {
+fn timestamps(c: &mut Criterion<ThreadTime>) {
     let (now, mut number) = (beginning(), 0);
     let mut rewriter = TimestampRewriter::new(90_000, 0);
     c.bench_function("rewrite/timestamp/in order", |b| {
@@ -119,7 +126,7 @@ fn timestamps(c: &mut Criterion) {
     });
 }
 
-fn headers(c: &mut Criterion) {
+fn headers(c: &mut Criterion<ThreadTime>) {
     let mut group = c.benchmark_group("rewrite/header");
     let level = Extensions { audio_level: Some(0x90), ..Extensions::default() };
     let forms = [("one-byte form", 4, Extensions::default()), ("two-byte form", 15, level)];
@@ -139,7 +146,7 @@ fn headers(c: &mut Criterion) {
     group.finish();
 }
 
-fn packets(c: &mut Criterion) {
+fn packets(c: &mut Criterion<ThreadTime>) {
     let mut group = c.benchmark_group("rewrite/packet");
     let (now, carried) = (beginning(), Extensions::default());
     for consumers in [1, 1_000] {
@@ -168,7 +175,7 @@ fn packets(c: &mut Criterion) {
 
 criterion_group! {
     name = all;
-    config = settings();
+    config = settings().with_measurement(ThreadTime);
     targets = numbers, timestamps, headers, packets
 }
 criterion_main!(all);

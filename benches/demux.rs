@@ -28,7 +28,7 @@ use gauge::settings;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
-use ringcast::engine::demux::{Demux, PacketClass, stun_owner, ufrag_of};
+use ringcast::engine::demux::{Demux, PacketClass, Ufrag, stun_owner, ufrag_of};
 use ringcast::engine::io::{Path, Protocol};
 use ringcast::engine::transport::stun::{IntegrityKey, RequestOptions, request};
 use ringcast::id::ShardId;
@@ -52,28 +52,33 @@ fn path(rng: &mut StdRng) -> Path {
     }
 }
 
+fn stun(ufrag: &Ufrag, rng: &mut StdRng) -> Vec<u8> {
+    let username = format!("{ufrag}:them");
+    let options = RequestOptions {
+        username: Some(&username),
+        priority: Some(1),
+        use_candidate: true,
+        ..RequestOptions::default()
+    };
+    let password = IntegrityKey::new("a password of thirty-two letters");
+    request(&rng.random(), &options, Some(&password))
+}
+
 impl Shard {
     fn new(transports: u32) -> Self {
         let mut rng = StdRng::seed_from_u64(u64::from(transports));
         let mut demux = Demux::new(SHARD, &mut rng);
-        let (mut paths, mut requests) = (Vec::new(), Vec::new());
+        let mut clients = Vec::new();
         for key in 0..transports {
             let ufrag = demux.claim(key, &mut rng).unwrap();
             let path = path(&mut rng);
             assert!(demux.insert_path(path, key));
-            paths.push(path);
-            let username = format!("{ufrag}:them");
-            let options = RequestOptions {
-                username: Some(&username),
-                priority: Some(1),
-                use_candidate: true,
-                ..RequestOptions::default()
-            };
-            let password = IntegrityKey::new("a password of thirty-two letters");
-            requests.push(request(&rng.random(), &options, Some(&password)));
+            clients.push((path, ufrag));
         }
-        paths.shuffle(&mut rng);
-        requests.shuffle(&mut rng);
+        clients.shuffle(&mut rng);
+        // In the order of use: a datagram that was just received is not what a cache misses.
+        let requests = clients.iter().map(|(_, ufrag)| stun(ufrag, &mut rng)).collect();
+        let paths = clients.into_iter().map(|(path, _)| path).collect();
         Self { demux, paths, requests }
     }
 }

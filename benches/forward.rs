@@ -1,13 +1,21 @@
 //! What one forwarded packet costs in user space: from the received datagrams of one publisher to
 //! sealed datagrams in the transmit batch, by `Engine::handle_datagrams` and `Engine::poll_transmit`.
 //!
-//! Cases: fan-out 1, 10, 100 and 1,000 × bursts of 1, 5 and 10 packets; payloads of 1,200 bytes;
-//! AES-128-GCM on every side (installed keys: a handshake between these two libraries would agree
-//! on AES-256-GCM); and fan-out 100 × bursts of 5 with the other two profiles. Transport-wide
-//! numbers, abs-send-time and MID are written; RTX is negotiated, so what was sent is remembered.
+//! Cases, each with AES-128-GCM (but for those that name another cipher) on every side, by
+//! installed keys (a handshake between these two libraries would agree on AES-256-GCM):
+//! * fan-out 1, 10, 100 and 1,000 × bursts of 1, 5 and 10 packets of 1,200 bytes;
+//! * fan-out 100 × bursts of 5 with AES-256-GCM and with AES-CM and HMAC-SHA1;
+//! * video of 1.5 and 2.5 Mbit/s as libwebrtc makes it (seeded frame sizes, 3 to 14 packets of
+//!   almost equal sizes a frame, a frame at a time) to 10 and 100 receivers;
+//! * audio of 80 to 160 bytes a packet to 10 and 100 receivers.
 //!
-//! Time is the thread's CPU time, so that a shared machine may be used. A throughput of n elements/s is 10⁹/n ns for each packet that leaves; the publisher's share
+//! Not the full product: ciphers and sizes cost the same at every fan-out.
+//!
+//! The time of a case is the thread's CPU time for each packet that leaves; the publisher's share
 //! (one opened packet for each fan-out) is in it. Reports, timers and the kernel's send are not.
+//! Each case first tells, on standard error, its allocations and how many datagrams a train (a
+//! message to the kernel) holds. Transport-wide numbers, abs-send-time and MID are written; RTX is
+//! negotiated, so what was sent is remembered.
 
 #![expect(
     clippy::unwrap_used,
@@ -16,80 +24,94 @@
     reason = "shares the simulator's parts; a bench that cannot go on should stop"
 )]
 
-use std::time::Duration;
+#[path = "../tests/suite/sim/counting.rs"]
+mod counting;
+#[path = "gauge/cpu.rs"]
+mod cpu;
+mod gauge;
+#[path = "gauge/sim.rs"]
+mod sim;
+#[path = "gauge/traffic.rs"]
+mod traffic;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use counting::{Counting, allocations};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use gauge::settings;
 use ringcast::engine::srtp::SrtpProfile;
-use rustix::time::{ClockId, clock_gettime};
+use sim::stage::Stage;
+use traffic::{Traffic, is_measured, turns};
 
-#[path = "../tests/suite/sim/media.rs"]
-#[expect(dead_code, reason = "the simulator uses more of it")]
-mod media;
-#[path = "../tests/suite/sim/params.rs"]
-mod params;
-#[path = "../tests/suite/sim/raw.rs"]
-#[expect(dead_code, reason = "the simulator uses more of it")]
-mod raw;
-#[path = "../tests/suite/sim/stage.rs"]
-mod stage;
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
-use stage::Stage;
+/// Packets of the publisher until rings and logs of what was sent have grown to what they will be.
+const WARM_UP: u64 = 1_100;
+/// Frames looked at for what no clock shows.
+const FRAMES_TOLD: u64 = 50;
 
-const PAYLOAD: usize = 1200;
-/// Bursts sealed at a time, outside of what is measured.
-const PREPARED: usize = 64;
-
-fn forward(c: &mut Criterion, profile: SrtpProfile, fan_out: usize, burst: usize) {
+fn forward(c: &mut Criterion, profile: SrtpProfile, fan_out: usize, mut traffic: Traffic) {
     let mut group = c.benchmark_group(format!("forward/{}", profile.label()));
-    group.throughput(Throughput::Elements((fan_out * burst) as u64));
-    let mut stage = Stage::new(profile, fan_out);
-    // Rings and logs of what was sent grow to what they will be.
-    for datagrams in stage.prepare(1100 / burst + 1, burst, PAYLOAD) {
-        stage.forward(&datagrams, Duration::from_millis(1));
-    }
-    let id = BenchmarkId::from_parameter(format!("fan-out {fan_out}, burst {burst}"));
-    group.bench_function(id, |b| {
-        b.iter_custom(|iterations| {
-            let mut spent = Duration::ZERO;
-            let mut left = iterations;
-            while left > 0 {
-                let count = left.min(PREPARED as u64);
-                let bursts = stage.prepare(usize::try_from(count).unwrap(), burst, PAYLOAD);
-                stage.keep_alive();
-                let begun = clock();
-                for datagrams in &bursts {
-                    let left = stage.forward(datagrams, Duration::from_millis(1));
-                    assert!(left >= burst * fan_out, "{left} left");
-                }
-                spent += clock() - begun;
-                left -= count;
+    let name = format!("{} to {fan_out}", traffic.name);
+    let mut stage = None;
+    group.bench_function(BenchmarkId::from_parameter(&name), |b| {
+        let stage = stage.get_or_insert_with(|| {
+            let mut stage = Stage::playing(traffic.codec, profile, fan_out);
+            let frames = traffic.frames_of(if is_measured() { WARM_UP } else { 1 });
+            turns(&mut stage, &mut traffic, frames);
+            if is_measured() {
+                tell(&name, &mut stage, &mut traffic, fan_out as u64);
             }
-            spent
+            stage
+        });
+        // An iteration is a packet that leaves; what is done is whole frames.
+        b.iter_custom(|iterations| {
+            let frames = traffic.frames_of(iterations.div_ceil(fan_out as u64));
+            let done = turns(stage, &mut traffic, frames);
+            assert!(done.left >= done.arrived * fan_out as u64, "{done:?}");
+            done.spent.mul_f64(iterations as f64 / done.left as f64)
         });
     });
     group.finish();
 }
 
-/// CPU time of this thread: what others do on the machine does not count.
-fn clock() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
+/// What no clock shows.
+fn tell(name: &str, stage: &mut Stage, traffic: &mut Traffic, fan_out: u64) {
+    let (mut left, mut trains, mut allocated) = (0, 0, 0);
+    for _ in 0..FRAMES_TOLD {
+        let frame = stage.prepare_frame(&traffic.frame());
+        // Feedback leaves in time, as it does in a shard: arrivals must not pile up for it.
+        stage.keep_alive();
+        let (trains_before, before) = (stage.trains, allocations());
+        left += stage.forward(&frame, traffic.step) as u64;
+        allocated += allocations() - before;
+        trains += stage.trains - trains_before;
+    }
+    let a_train = left as f64 / trains as f64;
+    let a_frame = left as f64 / (fan_out * FRAMES_TOLD) as f64;
+    eprintln!(
+        "{name}: {allocated} allocations in {left} packets; \
+         {a_train:.2} datagrams a train, {a_frame:.2} packets a frame"
+    );
 }
 
 fn benches(c: &mut Criterion) {
     for fan_out in [1, 10, 100, 1000] {
         for burst in [1, 5, 10] {
-            forward(c, SrtpProfile::AeadAes128Gcm, fan_out, burst);
+            forward(c, SrtpProfile::AeadAes128Gcm, fan_out, Traffic::equal(burst, 1200));
         }
     }
-    forward(c, SrtpProfile::AeadAes256Gcm, 100, 5);
-    forward(c, SrtpProfile::Aes128CmSha1_80, 100, 5);
+    forward(c, SrtpProfile::AeadAes256Gcm, 100, Traffic::equal(5, 1200));
+    forward(c, SrtpProfile::Aes128CmSha1_80, 100, Traffic::equal(5, 1200));
+    for fan_out in [10, 100] {
+        forward(c, SrtpProfile::AeadAes128Gcm, fan_out, Traffic::video(1_500_000));
+        forward(c, SrtpProfile::AeadAes128Gcm, fan_out, Traffic::video(2_500_000));
+        forward(c, SrtpProfile::AeadAes128Gcm, fan_out, Traffic::audio());
+    }
 }
 
 criterion_group! {
     name = all;
-    config = Criterion::default().sample_size(20).measurement_time(Duration::from_secs(2))
-        .warm_up_time(Duration::from_millis(500));
+    config = settings();
     targets = benches
 }
 criterion_main!(all);

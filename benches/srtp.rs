@@ -6,11 +6,23 @@
 //! * `seal_rtx`: the same behind an original sequence number;
 //! * `open`: from the receive buffer into a ring slot (what each publisher's packet costs);
 //! * `refuse`: a forged packet, to the failed tag.
+//!
+//! Time is the CPU time of the thread.
+
+#![expect(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
+
+#[path = "gauge/cpu.rs"]
+mod cpu;
+mod gauge;
+#[path = "gauge/thread_time.rs"]
+mod thread_time;
 
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use gauge::settings;
 use ringcast::engine::srtp::{OpenContext, RtpBody, SrtpKeys, SrtpOpener, SrtpProfile, SrtpSealer};
+use thread_time::ThreadTime;
 
 const HEADER: usize = 20;
 const PAYLOAD: usize = 1180;
@@ -23,7 +35,7 @@ fn header(index: u64) -> [u8; HEADER] {
     header
 }
 
-fn seals(c: &mut Criterion, profile: SrtpProfile, sealer: &SrtpSealer) {
+fn seals(c: &mut Criterion<ThreadTime>, profile: SrtpProfile, sealer: &SrtpSealer) {
     let mut group = c.benchmark_group(profile.label());
     group.throughput(Throughput::Elements(1));
     let payload = [0x5a; PAYLOAD];
@@ -44,7 +56,12 @@ fn seals(c: &mut Criterion, profile: SrtpProfile, sealer: &SrtpSealer) {
     group.finish();
 }
 
-fn opens(c: &mut Criterion, profile: SrtpProfile, sealer: &SrtpSealer, opener: &SrtpOpener) {
+fn opens(
+    c: &mut Criterion<ThreadTime>,
+    profile: SrtpProfile,
+    sealer: &SrtpSealer,
+    opener: &SrtpOpener,
+) {
     let mut group = c.benchmark_group(profile.label());
     group.throughput(Throughput::Elements(1));
     let mut packet = header(7).to_vec();
@@ -70,7 +87,7 @@ fn opens(c: &mut Criterion, profile: SrtpProfile, sealer: &SrtpSealer, opener: &
     group.finish();
 }
 
-fn srtp(c: &mut Criterion) {
+fn srtp(c: &mut Criterion<ThreadTime>) {
     for profile in SrtpProfile::ALL {
         let material = vec![7; profile.material_bytes()];
         let keys = [true, false].map(|local_is_client| {
@@ -83,5 +100,9 @@ fn srtp(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, srtp);
+criterion_group! {
+    name = benches;
+    config = settings().with_measurement(ThreadTime);
+    targets = srtp
+}
 criterion_main!(benches);

@@ -2,12 +2,12 @@
 //!
 //! Alone in its binary, because the allocator counts for the whole process.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 
 use ringcast::engine::srtp::SrtpProfile;
 
+#[path = "suite/sim/counting.rs"]
+mod counting;
 #[cfg(test)]
 #[path = "suite/sim/media.rs"]
 #[expect(dead_code, reason = "the simulator uses more of it")]
@@ -24,40 +24,8 @@ mod raw;
 #[expect(dead_code, reason = "the bench uses more of it")]
 mod stage;
 
+use counting::{Counting, allocations};
 use stage::Stage;
-
-struct Counting;
-
-thread_local! {
-    /// Allocations of this thread: the test harness has others.
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // At the end of a thread the counter may be gone.
-    let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-}
-
-#[expect(unsafe_code, reason = "the trait is unsafe; every call goes to the system's allocator")]
-// SAFETY: all calls are passed on unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promised.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: as the caller promised.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -74,12 +42,12 @@ fn forwarding_allocates_nothing_from_receive_to_send() {
         for datagrams in &bursts[..turns] {
             stage.forward(datagrams, Duration::from_millis(5));
         }
-        let before = COUNT.get();
+        let before = allocations();
         let mut forwarded = 0;
         for datagrams in &bursts[turns..] {
             forwarded += stage.forward(datagrams, Duration::from_millis(5));
         }
-        let allocated = COUNT.get() - before;
+        let allocated = allocations() - before;
         assert_eq!(forwarded, turns * burst * receivers, "everything was forwarded");
         assert_eq!(allocated, 0, "allocations in {forwarded} packets of {profile:?}");
     }
@@ -87,7 +55,7 @@ fn forwarding_allocates_nothing_from_receive_to_send() {
 
 #[test]
 fn the_counter_counts() {
-    let before = COUNT.get();
+    let before = allocations();
     drop(std::hint::black_box(vec![1_u8; 100]));
-    assert_eq!(COUNT.get() - before, 1);
+    assert_eq!(allocations() - before, 1);
 }

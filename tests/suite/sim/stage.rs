@@ -18,23 +18,32 @@ use ringcast::engine::srtp::SrtpProfile;
 use ringcast::engine::wall::WallClock;
 use ringcast::engine::{Engine, EngineSetup};
 use ringcast::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
+use ringcast::limits::{SEGMENTS_PER_TRAIN_MAX, TRAINS_PER_BATCH_MAX, TRANSMIT_BATCH_BYTES};
 use uuid::Uuid;
 
 use super::media::Codec;
-use super::params::{Offer, room_capabilities};
+use super::params::{Offer, Produced, browser_payload_type, room_capabilities};
 use super::raw::{RawClient, RawPacket};
 
 const SSRC: u32 = 1_000_000;
+const PRODUCER: ProducerId = ProducerId(Uuid::from_u128(1));
 const CHECKS_EVERY: Duration = Duration::from_secs(5);
 
 pub(crate) struct Stage {
-    engine: Engine,
-    now: Instant,
-    batch: TransmitBatch,
+    pub(crate) engine: Engine,
+    pub(crate) now: Instant,
+    pub(crate) batch: TransmitBatch,
     publisher: (Path, RawClient),
     receivers: Vec<(Path, RawClient)>,
+    codec: Codec,
+    produced: Produced,
     checked: Instant,
     next_index: u64,
+    frames: u32,
+    /// The next frame begins a key frame.
+    pub(crate) wants_key: bool,
+    /// Messages with media that left so far: each may hold several datagrams.
+    pub(crate) trains: u64,
 }
 
 fn path(number: usize) -> Path {
@@ -51,6 +60,11 @@ fn beginning() -> Instant {
 impl Stage {
     /// A video publisher and its receivers, all with keys of one profile and ready for media.
     pub(crate) fn new(profile: SrtpProfile, receivers: usize) -> Self {
+        Self::playing(Codec::Vp8, profile, receivers)
+    }
+
+    /// The same with another codec.
+    pub(crate) fn playing(codec: Codec, profile: SrtpProfile, receivers: usize) -> Self {
         let now = beginning();
         let wall = WallClock { anchor: now, ntp: NtpTime::from_unix(Duration::from_secs(1)) };
         let identity = Arc::new(DtlsIdentity::generate().unwrap());
@@ -59,50 +73,46 @@ impl Stage {
         let mut rng = StdRng::seed_from_u64(7);
         let mut clients: Vec<_> =
             (0..=receivers).map(|n| join(&mut engine, now, n, profile, &mut rng)).collect();
-        let (publisher_path, publisher) = clients.remove(0);
-        let room = room_capabilities();
-        let offer = Offer {
-            codec: Codec::Vp8,
-            mid: "0".into(),
-            ssrcs: vec![SSRC],
-            rids: Vec::new(),
-            by_mid: false,
-            rtx: true,
-            transport_cc: true,
+        let publisher = clients.remove(0);
+        let produced = publish(&mut engine, now, codec);
+        let mut stage = Self {
+            engine,
+            now,
+            batch: TransmitBatch::new(
+                TRANSMIT_BATCH_BYTES,
+                TRAINS_PER_BATCH_MAX,
+                SEGMENTS_PER_TRAIN_MAX,
+            ),
+            publisher,
+            receivers: clients,
+            codec,
+            produced,
+            checked: now,
+            next_index: 1,
+            frames: 0,
+            wants_key: true,
+            trains: 0,
         };
-        let produced = offer.negotiate(&room, 100_000_000);
-        let producer = ProducerId(Uuid::from_u128(1));
-        let create = CreateProducer {
-            transport: transport(0),
-            producer,
-            kind: Codec::Vp8.kind(),
-            producer_type: produced.producer_type,
-            rtp: produced.rtp.clone(),
-            mapping: produced.mapping.clone(),
-            consumable: produced.consumable.clone(),
-            paused: false,
-            key_frame_request_delay: Duration::ZERO,
-        };
-        engine.handle_command(now, Command::CreateProducer(Box::new(create))).unwrap();
         for number in 1..=receivers {
-            let ssrc = 500_000_000 + 2 * u32::try_from(number).unwrap();
-            let create = CreateConsumer {
-                transport: transport(number),
-                consumer: ConsumerId(Uuid::from_u128(number as u128)),
-                producer,
-                mirror: None,
-                rtp: produced.consume(Codec::Vp8, &room, ssrc, "0"),
-                paused: false,
-                preferred_layers: None,
-            };
-            engine.handle_command(now, Command::CreateConsumer(Box::new(create))).unwrap();
+            let consume = stage.consume(number);
+            stage.engine.handle_command(now, consume).unwrap();
         }
-        let batch = TransmitBatch::new(256 * 1024, 64, 8);
-        let publisher = (publisher_path, publisher);
-        let mut stage =
-            Self { engine, now, batch, publisher, receivers: clients, checked: now, next_index: 1 };
         stage.flush();
         stage
+    }
+
+    /// How a receiver with that number consumes what is published.
+    pub(crate) fn consume(&self, number: usize) -> Command {
+        let ssrc = 500_000_000 + 2 * u32::try_from(number).unwrap();
+        Command::CreateConsumer(Box::new(CreateConsumer {
+            transport: transport(number),
+            consumer: ConsumerId(Uuid::from_u128(number as u128)),
+            producer: PRODUCER,
+            mirror: None,
+            rtp: self.produced.consume(self.codec, &room_capabilities(), ssrc, "0"),
+            paused: false,
+            preferred_layers: None,
+        }))
     }
 
     /// Sealed datagrams of the publisher, `burst` of `bytes` payload each; the first begins a key
@@ -113,32 +123,37 @@ impl Stage {
         burst: usize,
         bytes: usize,
     ) -> Vec<Vec<Vec<u8>>> {
-        let mut payload = vec![0x5a; bytes];
-        (0..bursts)
-            .map(|_| {
-                let datagrams = (0..burst).map(|place| {
-                    let key = self.next_index == 1;
-                    let start = if place == 0 { 0x90 } else { 0x80 };
-                    payload[..5].copy_from_slice(&[start, 0x80, 0x80, 1, u8::from(!key)]);
-                    let index = self.next_index;
-                    self.next_index += 1;
-                    let [.., a, b, c, d] = (index / burst as u64 * 3000).to_be_bytes();
-                    let [.., high, low] = index.to_be_bytes();
-                    self.publisher.1.seal(&RawPacket {
-                        ssrc: SSRC,
-                        payload_type: 96,
-                        marker: place + 1 == burst,
-                        index,
-                        timestamp: u32::from_be_bytes([a, b, c, d]),
-                        mid: None,
-                        transport_seq: Some((3, u16::from_be_bytes([high, low]))),
-                        payload: &payload,
-                        padding: 0,
-                    })
-                });
-                datagrams.collect()
+        (0..bursts).map(|_| self.prepare_frame(&vec![bytes; burst])).collect()
+    }
+
+    /// Sealed datagrams of one frame of the publisher, with payloads of these sizes.
+    pub(crate) fn prepare_frame(&mut self, sizes: &[usize]) -> Vec<Vec<u8>> {
+        let key = std::mem::take(&mut self.wants_key);
+        let timestamp = self.frames.wrapping_mul(self.codec.clock_rate() / 30);
+        self.frames = self.frames.wrapping_add(1);
+        let datagrams = sizes.iter().enumerate().map(|(place, bytes)| {
+            let mut payload = vec![0x5a; *bytes];
+            if self.codec == Codec::Vp8 {
+                let start = if place == 0 { 0x90 } else { 0x80 };
+                let delta = u8::from(!(key && place == 0));
+                payload[..5].copy_from_slice(&[start, 0x80, 0x80, 1, delta]);
+            }
+            let index = self.next_index;
+            self.next_index += 1;
+            let [.., high, low] = index.to_be_bytes();
+            self.publisher.1.seal(&RawPacket {
+                ssrc: SSRC,
+                payload_type: browser_payload_type(self.codec).0,
+                marker: place + 1 == sizes.len(),
+                index,
+                timestamp,
+                mid: None,
+                transport_seq: Some((3, u16::from_be_bytes([high, low]))),
+                payload: &payload,
+                padding: 0,
             })
-            .collect()
+        });
+        datagrams.collect()
     }
 
     /// One turn of a shard: a burst in, what is due out; `step` later the next. Returns how many
@@ -168,6 +183,11 @@ impl Stage {
         self.flush();
     }
 
+    /// Where the publisher is.
+    pub(crate) fn publisher_path(&self) -> Path {
+        self.publisher.0
+    }
+
     fn flush(&mut self) -> usize {
         let mut media = 0;
         loop {
@@ -175,6 +195,7 @@ impl Stage {
             for train in self.batch.trains() {
                 if self.batch.bytes(train).first().is_some_and(|first| *first >= 128) {
                     media += train.segments();
+                    self.trains += 1;
                 }
             }
             self.batch.clear();
@@ -185,7 +206,33 @@ impl Stage {
     }
 }
 
-fn transport(number: usize) -> TransportId {
+fn publish(engine: &mut Engine, now: Instant, codec: Codec) -> Produced {
+    let offer = Offer {
+        codec,
+        mid: "0".into(),
+        ssrcs: vec![SSRC],
+        rids: Vec::new(),
+        by_mid: false,
+        rtx: true,
+        transport_cc: true,
+    };
+    let produced = offer.negotiate(&room_capabilities(), 100_000_000);
+    let create = CreateProducer {
+        transport: transport(0),
+        producer: PRODUCER,
+        kind: codec.kind(),
+        producer_type: produced.producer_type,
+        rtp: produced.rtp.clone(),
+        mapping: produced.mapping.clone(),
+        consumable: produced.consumable.clone(),
+        paused: false,
+        key_frame_request_delay: Duration::ZERO,
+    };
+    engine.handle_command(now, Command::CreateProducer(Box::new(create))).unwrap();
+    produced
+}
+
+pub(crate) fn transport(number: usize) -> TransportId {
     TransportId(Uuid::from_u128(number as u128))
 }
 
@@ -196,16 +243,7 @@ fn join(
     profile: SrtpProfile,
     rng: &mut StdRng,
 ) -> (Path, RawClient) {
-    let create = CreateTransport {
-        transport: transport(number),
-        room: RoomId::try_from("stage").unwrap(),
-        peer: PeerId::try_from("peer").unwrap(),
-    };
-    let reply = engine.handle_command(now, Command::CreateTransport(create)).unwrap();
-    let created: TransportCreated = match reply {
-        Reply::TransportCreated(created) => created,
-        other => panic!("{other:?}"),
-    };
+    let created = created(engine.handle_command(now, create(number)).unwrap());
     let client = RawClient::new(now, profile, &created, rng);
     assert!(engine.install_keys(now, transport(number), &client.server_keys));
     let check = client.ice_check();
@@ -213,4 +251,21 @@ fn join(
     let received = Received { path, arrival: now, bytes: &check };
     engine.handle_datagrams(now, &mut std::iter::once(received));
     (path, client)
+}
+
+/// The command that makes a transport with that number.
+pub(crate) fn create(number: usize) -> Command {
+    Command::CreateTransport(CreateTransport {
+        transport: transport(number),
+        room: RoomId::try_from("stage").unwrap(),
+        peer: PeerId::try_from("peer").unwrap(),
+    })
+}
+
+/// Its answer.
+pub(crate) fn created(reply: Reply) -> TransportCreated {
+    match reply {
+        Reply::TransportCreated(created) => created,
+        other => panic!("{other:?}"),
+    }
 }

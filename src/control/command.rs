@@ -6,10 +6,11 @@
 //! before a command is built; a shard refuses only what it alone can know.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::report::Report;
-use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, TransportId};
+use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
 use crate::ortc::types::{MediaKind, ProducerType, RtpMapping, RtpParameters};
 
 /// What the control thread may ask of a shard.
@@ -24,10 +25,12 @@ pub enum Command {
     CloseTransport(TransportId),
     /// Receive one media source over a transport. Answer: [`Reply::Done`].
     CreateProducer(Box<CreateProducer>),
-    /// Stop or resume forwarding of a producer. Answer: [`Reply::Done`].
+    /// Stop or resume forwarding of a producer; to its own shard and to each that has a mirror of
+    /// it. Answer: [`Reply::Done`].
     PauseProducer(ProducerId, bool),
-    /// Close a producer; its consumers close with it, without events. Answer: [`Reply::Done`], also
-    /// when it is unknown.
+    /// Close a producer, or a shard's mirror of it; its consumers there close with it, without
+    /// events. To its own shard and to each that has a mirror of it, also when its transport closed
+    /// by itself. Answer: [`Reply::Done`], also when it is unknown.
     CloseProducer(ProducerId),
     /// Send a producer's media over a transport. Answer: [`Reply::Done`].
     CreateConsumer(Box<CreateConsumer>),
@@ -96,14 +99,28 @@ pub struct CreateConsumer {
     pub transport: TransportId,
     /// Its name from now on.
     pub consumer: ConsumerId,
-    /// What it copies; must live on the same shard.
+    /// What it copies.
     pub producer: ProducerId,
+    /// Given when the producer lives on another shard: makes a mirror of it here, unless there is
+    /// one. Ignored when the producer itself lives here.
+    pub mirror: Option<Mirror>,
     /// The consumer's negotiated parameters: one encoding with `ssrc` (+ `rtx.ssrc`), a `mid`.
     pub rtp: RtpParameters,
     /// Starts paused.
     pub paused: bool,
     /// Highest spatial and temporal layer wanted; `None` is the highest there is.
     pub preferred_layers: Option<(u8, Option<u8>)>,
+}
+
+/// A producer of another shard, to be mirrored.
+#[derive(Debug, Clone)]
+pub struct Mirror {
+    /// Where it lives.
+    pub origin: ShardId,
+    /// What it was made of.
+    pub source: Arc<CreateProducer>,
+    /// It is paused now, whatever `source` says.
+    pub paused: bool,
 }
 
 /// A shard's answer to a command it carried out.
@@ -133,7 +150,7 @@ pub struct TransportCreated {
 pub struct Inventory {
     /// Transports.
     pub transports: Vec<TransportId>,
-    /// Producers.
+    /// Producers, without mirrors.
     pub producers: Vec<ProducerId>,
     /// Consumers.
     pub consumers: Vec<ConsumerId>,

@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use crate::control::command::{Command, Event, Refusal, Reply};
 use crate::engine::io::{Path, PathChange, Received, TransmitBatch};
+use crate::engine::relay::{RelayItem, RelayLanes, RelayPacket};
 use crate::engine::report::{Counters, Discard, DiscardCounts, Gauges};
+use crate::id::ShardId;
 
 /// A sans-I/O state machine: inputs are `handle_*`, outputs `poll_*`, and `now` never goes back.
 pub trait Machine {
@@ -25,6 +27,20 @@ pub trait Machine {
 
     /// The deadline of [`poll_timeout`](Self::poll_timeout) has come.
     fn handle_timeout(&mut self, now: Instant);
+
+    /// Takes one item that the lane from shard `from` brought, in the order of that lane. Gives a
+    /// packet's box back, to be returned to `from` and used again.
+    fn handle_relay(
+        &mut self,
+        now: Instant,
+        from: ShardId,
+        item: RelayItem,
+    ) -> Option<Box<RelayPacket>>;
+
+    /// Sends other shards what is due to them. To be called once a turn, behind all input and
+    /// timers and before [`poll_transmit`](Self::poll_transmit); true while more is waiting, which
+    /// the next turn, without a sleep before it, goes on with.
+    fn poll_relay(&mut self, now: Instant, lanes: &mut dyn RelayLanes) -> bool;
 
     /// Fills the batch with datagrams that are due; true while more is waiting (call again after
     /// sending). Never true with nothing in the batch.

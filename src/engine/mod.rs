@@ -29,6 +29,7 @@ pub mod nack;
 pub mod packet;
 pub mod producer;
 pub mod reception;
+pub mod relay;
 pub mod report;
 pub mod rewrite;
 pub mod ring;
@@ -60,6 +61,7 @@ use crate::engine::dtls::{DtlsIdentity, TappedKeys};
 use crate::engine::io::{Path, PathChange, Protocol, Received, TransmitBatch};
 use crate::engine::machine::Machine;
 use crate::engine::producer::Producer;
+use crate::engine::relay::{RelayItem, RelayLanes, RelayPacket};
 use crate::engine::report::{Counters, Discard, DiscardCounts, Gauges};
 use crate::engine::ring::SLOT_BYTES;
 use crate::engine::rtcp::{Arrival, ReportBlock};
@@ -418,6 +420,19 @@ impl Machine for Engine {
         self.fill(now, batch)
     }
 
+    fn handle_relay(
+        &mut self,
+        now: Instant,
+        from: ShardId,
+        item: RelayItem,
+    ) -> Option<Box<RelayPacket>> {
+        self.take_relayed(now, from, item)
+    }
+
+    fn poll_relay(&mut self, now: Instant, lanes: &mut dyn RelayLanes) -> bool {
+        self.relay(now, lanes)
+    }
+
     fn poll_event(&mut self) -> Option<Event> {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
@@ -443,6 +458,7 @@ impl Machine for Engine {
             transports: self.transports.len(),
             transports_connected: self.transports.values().filter(|t| t.connected).count(),
             producers: self.producers.len(),
+            mirrors: 0,
             streams: self.streams.len(),
             consumers: self.consumers.len(),
             tuples: self.demux.path_count(),

@@ -4,7 +4,7 @@ use crate::engine::codec::PayloadInfo;
 use crate::engine::rtp::Extensions;
 
 /// A media packet in its stream's ring, in the room's terms.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct PacketMeta {
     /// Extended sequence number of the producer's stream (rollover counter and number).
     pub seq: u64,

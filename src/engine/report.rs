@@ -58,6 +58,14 @@ counters! {
         ring_overruns,
         /// Consumers switched between streams of a simulcast producer.
         layer_switches,
+        /// Media packets given to other shards.
+        relayed_out,
+        /// Media packets taken from other shards.
+        relayed_in,
+        /// Media packets for other shards that found the lane full.
+        relay_dropped,
+        /// Times a stream to another shard stopped until its next key frame.
+        relay_cuts,
         /// Transports closed by a fault inside their `Rtc`.
         faults,
         /// Events that found the event lane full.
@@ -150,6 +158,8 @@ discards! {
     TooLarge => "too_large",
     /// An RTX packet without an original, or a padding-only probe.
     Padding => "padding",
+    /// A relayed packet of a producer that has no mirror here.
+    RelayUnknown => "relay_unknown",
     /// An output queue of a transport was full.
     OutputFull => "output_full",
 }
@@ -191,9 +201,11 @@ pub struct Gauges {
     pub transports: usize,
     /// Transports whose DTLS is connected.
     pub transports_connected: usize,
-    /// Producers.
+    /// Producers, without mirrors.
     pub producers: usize,
-    /// Incoming streams.
+    /// Mirrors of other shards' producers.
+    pub mirrors: usize,
+    /// Streams that arrive here, without mirrors'.
     pub streams: usize,
     /// Consumers.
     pub consumers: usize,

@@ -199,6 +199,21 @@ pub const STREAM_INACTIVE_DTX: Duration = Duration::from_secs(5);
 /// publisher probing its bandwidth starts and stops streams (mediasoup's 2 s).
 pub const STREAM_YOUNG: Duration = Duration::from_secs(2);
 
+/// Least time between two pulses of one stream to one shard: a quarter of a second late is soon
+/// enough for a choice among layers and for sender reports, which have a second.
+pub const RELAY_PULSE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Packets one turn copies to other shards, all shards together: half a millisecond of copying.
+/// The rings keep what is left for the next turn.
+pub const RELAY_PACKETS_PER_TURN_MAX: usize = 2048;
+
+/// A demand or a request that found its lane full is tried again after this.
+pub const RELAY_RETRY: Duration = Duration::from_millis(5);
+
+/// Mirrors of one shard: four for each transport it may have. One without consumers costs some
+/// 2 KB until its producer closes.
+pub const MIRRORS_PER_SHARD_MAX: usize = 64 * 1024;
+
 const _: () = assert!(SEQ_WINDOW.is_multiple_of(64) && SEQ_WINDOW < SEQ_DROPOUT_MAX);
 const _: () = assert!(KEY_FRAME_SPACING_MIN.as_millis() <= KEY_FRAME_SPACING_MAX.as_millis());
 const _: () = assert!(KEY_FRAME_RETRY_MIN.as_millis() <= KEY_FRAME_RETRY_FIRST.as_millis());

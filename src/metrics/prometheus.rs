@@ -75,6 +75,7 @@ fn gauges(report: &Report) -> Vec<(String, u64)> {
         ("transports", gauges.transports),
         ("transports_connected", gauges.transports_connected),
         ("producers", gauges.producers),
+        ("mirrors", gauges.mirrors),
         ("streams", gauges.streams),
         ("consumers", gauges.consumers),
         ("tuples", gauges.tuples),

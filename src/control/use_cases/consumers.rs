@@ -195,6 +195,7 @@ impl Control {
             transport: *on,
             consumer: id,
             producer: *producer,
+            mirror: None,
             rtp,
             paused: request.paused,
             preferred_layers: layers.map(|(spatial, temporal)| (spatial, Some(temporal))),

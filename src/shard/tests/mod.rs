@@ -19,6 +19,7 @@ use crate::control::command::{CallId, CloseReason, Command, Event, FromShard, Re
 use crate::engine::demux::{Ufrag, stun_owner};
 use crate::engine::io::{Path, PathChange, Protocol, Received, TransmitBatch};
 use crate::engine::machine::Machine;
+use crate::engine::relay::{RelayItem, RelayLanes, RelayPacket};
 use crate::engine::report::{Counters, Discard, DiscardCounts, Gauges, Report};
 use crate::engine::transport::stun::{RequestOptions, request};
 use crate::id::{ConsumerId, ProducerId, ShardId, TransportId};
@@ -137,6 +138,20 @@ impl Machine for Echo {
             let early = u8::from(now < due);
             self.out.push_back((path, vec![LATER, early]));
         }
+    }
+    fn handle_relay(
+        &mut self,
+        _now: Instant,
+        _from: ShardId,
+        item: RelayItem,
+    ) -> Option<Box<RelayPacket>> {
+        match item {
+            RelayItem::Media(_, packet) => Some(packet),
+            _ => None,
+        }
+    }
+    fn poll_relay(&mut self, _now: Instant, _lanes: &mut dyn RelayLanes) -> bool {
+        false
     }
     fn poll_transmit(&mut self, _now: Instant, batch: &mut TransmitBatch) -> bool {
         while let Some((path, bytes)) = self.out.front() {

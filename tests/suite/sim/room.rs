@@ -346,6 +346,7 @@ impl Room {
             transport: seat.transport,
             consumer: id,
             producer: feed.id,
+            mirror: None,
             rtp,
             paused,
             preferred_layers: None,

@@ -90,6 +90,7 @@ impl Stage {
                 transport: transport(number),
                 consumer: ConsumerId(Uuid::from_u128(number as u128)),
                 producer,
+                mirror: None,
                 rtp: produced.consume(Codec::Vp8, &room, ssrc, "0"),
                 paused: false,
                 preferred_layers: None,

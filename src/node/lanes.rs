@@ -16,6 +16,7 @@ use crate::limits::{
 };
 use crate::shard::ShardSetup;
 use crate::shard::handoff::ShardPeer;
+use crate::shard::relay::relay_lanes;
 use crate::shard::steer::FlowMap;
 
 /// Makes all lanes, and of them each shard's setup and the control thread's links.
@@ -27,18 +28,21 @@ pub(super) fn connect<F>(
 ) -> io::Result<(ShardLinks, Vec<ShardSetup>)> {
     let control_waker = Waker::new()?;
     let mut wakers = Vec::new();
-    let (mut peers, mut ends) = (Vec::new(), Vec::new());
+    let (mut peers, mut relay_peers, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..sockets.len() {
         let waker = Waker::new()?;
         let (datagrams, datagrams_end) = lane(HANDOFF_LANE_CAPACITY, &waker);
         let (notes, notes_end) = lane(NOTE_LANE_CAPACITY, &waker);
         peers.push(ShardPeer { datagrams, notes });
-        ends.push((datagrams_end, notes_end));
+        let (relay, relay_end) = relay_lanes(&waker);
+        relay_peers.push(relay);
+        ends.push((datagrams_end, notes_end, relay_end));
         wakers.push(waker);
     }
     let (mut senders, mut from_shards, mut setups) = (Vec::new(), Vec::new(), Vec::new());
     let ids = (0..=u16::MAX).map(ShardId);
-    for (((id, (udp, tcp)), (datagrams, notes)), waker) in ids.zip(sockets).zip(ends).zip(wakers) {
+    for (((id, (udp, tcp)), ends), waker) in ids.zip(sockets).zip(ends).zip(wakers) {
+        let (datagrams, notes, relay) = ends;
         let (sender, commands) = lane(COMMAND_LANE_CAPACITY, &waker);
         let (control, from_shard) = lane(EVENT_LANE_CAPACITY, &control_waker);
         senders.push(sender);
@@ -53,6 +57,8 @@ pub(super) fn connect<F>(
             peers: peers.clone(),
             datagrams,
             notes,
+            relay_peers: relay_peers.clone(),
+            relay,
             stun_owner: setup.stun_owner,
             flows: flows.cloned(),
             stop: Arc::clone(stop),

@@ -79,10 +79,14 @@ pub(super) struct ShardStatus {
     /// The kernel steers datagrams to their shard; false: shards hand them to each other, because
     /// there is one, `--steer off` is set, or BPF is refused.
     steering: bool,
+    /// That started here.
     rooms: usize,
     transports: usize,
     transports_connected: usize,
+    /// Whose transports live here.
     producers: usize,
+    /// Mirrors of producers of other shards.
+    mirrors: usize,
     consumers: usize,
     packets_in: u64,
     packets_out: u64,
@@ -103,6 +107,7 @@ impl From<&ShardView> for ShardStatus {
             transports: view.census.transports,
             transports_connected: gauges.transports_connected,
             producers: gauges.producers,
+            mirrors: gauges.mirrors,
             consumers: gauges.consumers,
             packets_in: counters.packets_in,
             packets_out: counters.packets_out,

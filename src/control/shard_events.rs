@@ -21,6 +21,7 @@ impl Control {
                 if let Some(shard) = state.shards.get_mut(shard.index()) {
                     shard.report = Some((now(), report));
                     shard.rooms_since_report = 0;
+                    shard.transports_since_report = 0;
                 }
             }),
         }
@@ -39,8 +40,8 @@ impl Control {
                 Event::TransportClosed { transport, reason } => {
                     let closed = state.registry.close_transport(transport, reason.label(), now());
                     let mut effects = closed.unwrap_or_default();
-                    // The shard knows.
-                    effects.closes.clear();
+                    // The shard knows; those that mirror its producers do not.
+                    effects.closes.retain(|(told, _)| *told != shard);
                     effects
                 }
                 Event::ProducerStarted { producer } => {

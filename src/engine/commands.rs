@@ -13,7 +13,8 @@ use crate::control::command::{
 };
 use crate::engine::codec_table::CodecTable;
 use crate::engine::consumer::Consumer;
-use crate::engine::producer::Producer;
+use crate::engine::producer::{Producer, Source};
+use crate::engine::relay::{Mirrored, MirroredStream};
 use crate::engine::rtp::{Extension, ExtensionIds};
 use crate::engine::stream::{Stream, StreamSetup};
 use crate::engine::transport::Transport;
@@ -86,7 +87,10 @@ impl Engine {
     fn inventory(&self) -> Inventory {
         Inventory {
             transports: self.transport_ids.keys().copied().collect(),
-            producers: self.producer_ids.keys().copied().collect(),
+            producers: {
+                let own = self.producers.values().filter(|p| p.source.transport().is_some());
+                own.map(|producer| producer.id).collect()
+            },
             consumers: self.consumer_ids.keys().copied().collect(),
         }
     }
@@ -158,45 +162,8 @@ impl Engine {
             return Err(Refusal::Full("producer"));
         }
         transport.listener.check(&command.rtp)?;
-        let codecs = CodecTable::new(&command.rtp, &command.mapping);
-        if codecs.first_media().is_none() {
-            return Err(Refusal::Unsupported("rtpParameters.codecs: no media codec".into()));
-        }
-        let producer_key = self.producers.insert(Producer {
-            id: command.producer,
-            transport: key,
-            kind: command.kind,
-            producer_type: command.producer_type,
-            streams: Vec::new(),
-            consumers: Vec::new(),
-            codecs: codecs.clone(),
-            paused: command.paused,
-            key_frame_request_delay: command.key_frame_request_delay,
-            started: false,
-        });
-        let streams: Vec<StreamKey> = command
-            .rtp
-            .encodings
-            .iter()
-            .enumerate()
-            .map(|(encoding, parameters)| {
-                self.streams.insert(Stream::new(&StreamSetup {
-                    now,
-                    producer: producer_key,
-                    transport: key,
-                    encoding,
-                    codecs: &codecs,
-                    kind: command.kind,
-                    dtx: parameters.dtx.unwrap_or(false),
-                    key_frame_request_delay: command.key_frame_request_delay,
-                    paused: command.paused,
-                }))
-            })
-            .collect();
-        if let Some(producer) = self.producers.get_mut(producer_key) {
-            producer.streams.clone_from(&streams);
-        }
-        self.producer_ids.insert(command.producer, producer_key);
+        let (producer_key, streams) =
+            self.insert_producer(now, command, Source::Local(key), command.paused)?;
         let transport = self.transports.get_mut(key).ok_or(Refusal::NoTransport)?;
         transport.listener.add(producer_key, &command.rtp, &streams)?;
         transport.producers.push(producer_key);
@@ -204,6 +171,60 @@ impl Engine {
         learn_feedback(now, transport, command);
         self.arm_transport(key);
         Ok(Reply::Done)
+    }
+
+    /// Adds a producer, or a mirror of one, with its streams; nothing arrives by that.
+    ///
+    /// # Errors
+    /// [`Refusal::Unsupported`] when the parameters have no media codec.
+    pub(super) fn insert_producer(
+        &mut self,
+        now: Instant,
+        command: &CreateProducer,
+        source: Source<Mirrored>,
+        paused: bool,
+    ) -> Result<(ProducerKey, Vec<StreamKey>), Refusal> {
+        let codecs = CodecTable::new(&command.rtp, &command.mapping);
+        if codecs.first_media().is_none() {
+            return Err(Refusal::Unsupported("rtpParameters.codecs: no media codec".into()));
+        }
+        let transport = source.transport();
+        let started = transport.is_none();
+        let key = self.producers.insert(Producer {
+            id: command.producer,
+            source,
+            kind: command.kind,
+            producer_type: command.producer_type,
+            streams: Vec::new(),
+            consumers: Vec::new(),
+            codecs: codecs.clone(),
+            paused,
+            key_frame_request_delay: command.key_frame_request_delay,
+            started,
+            relays: Vec::new(),
+        });
+        let encodings = command.rtp.encodings.iter().enumerate();
+        let streams: Vec<StreamKey> = encodings
+            .map(|(encoding, parameters)| {
+                self.streams.insert(Stream::new(StreamSetup {
+                    now,
+                    producer: key,
+                    source: transport
+                        .map_or_else(|| Source::Relayed(MirroredStream::default()), Source::Local),
+                    encoding,
+                    codecs: &codecs,
+                    kind: command.kind,
+                    dtx: parameters.dtx.unwrap_or(false),
+                    key_frame_request_delay: command.key_frame_request_delay,
+                    paused,
+                }))
+            })
+            .collect();
+        if let Some(producer) = self.producers.get_mut(key) {
+            producer.streams.clone_from(&streams);
+        }
+        self.producer_ids.insert(command.producer, key);
+        Ok((key, streams))
     }
 
     fn pause_producer(
@@ -225,6 +246,7 @@ impl Engine {
                 }
             }
             self.start_consumers(now, &consumers);
+            self.restart_taps_of(now, key);
             self.cancel_unwanted_key_frames(key);
         }
         Ok(Reply::Done)
@@ -238,8 +260,26 @@ impl Engine {
         if self.consumer_ids.contains_key(&command.consumer) {
             return Err(Refusal::AlreadyExists);
         }
+        self.transport_key(command.transport)?;
+        if let Ok(producer) = self.producer_key(command.producer) {
+            return self.insert_consumer(now, command, producer);
+        }
+        let mirror = command.mirror.as_ref().ok_or(Refusal::NoProducer)?;
+        let producer = self.insert_mirror(now, command.producer, mirror)?;
+        let inserted = self.insert_consumer(now, command, producer);
+        if inserted.is_err() {
+            self.remove_producer(now, producer);
+        }
+        inserted
+    }
+
+    fn insert_consumer(
+        &mut self,
+        now: Instant,
+        command: &CreateConsumer,
+        producer_key: ProducerKey,
+    ) -> Result<Reply, Refusal> {
         let key = self.transport_key(command.transport)?;
-        let producer_key = self.producer_key(command.producer)?;
         let first = (self.rng.random(), self.rng.random());
         let transport = self.transports.get_mut(key).ok_or(Refusal::NoTransport)?;
         if transport.consumers.len() >= CONSUMERS_PER_TRANSPORT_MAX {
@@ -321,10 +361,14 @@ impl Engine {
             self.timers.disarm(&crate::engine::TimerKey::Stream(*stream));
         }
         self.timers.disarm(&crate::engine::TimerKey::Layers(key));
-        if let Some(transport) = self.transports.get_mut(producer.transport) {
-            transport.listener.remove(key);
-            transport.producers.retain(|other| *other != key);
-            transport.incoming.unroute(now, |route| producer.streams.contains(&route.stream));
+        match &producer.source {
+            Source::Local(transport) => {
+                let Some(transport) = self.transports.get_mut(*transport) else { return };
+                transport.listener.remove(key);
+                transport.producers.retain(|other| *other != key);
+                transport.incoming.unroute(now, |route| producer.streams.contains(&route.stream));
+            }
+            Source::Relayed(mirrored) => self.relaying.forget_mirror(producer.id, mirrored),
         }
     }
 
@@ -340,6 +384,7 @@ impl Engine {
             transport.out_ssrcs.retain(|_, other| *other != key);
         }
         self.cancel_unwanted_key_frames(consumer.producer);
+        self.note_demand(consumer.producer);
     }
 }
 

@@ -26,7 +26,7 @@ use crate::engine::source_clock::ClockPoint;
 use crate::engine::stream::Stream;
 use crate::engine::{ProducerKey, StreamKey, TransportKey};
 use crate::id::ConsumerId;
-use crate::limits::{KEY_FRAME_AGE_MAX, KEY_FRAME_LOOKBACK, REPAIRS_QUEUED_MAX};
+use crate::limits::REPAIRS_QUEUED_MAX;
 use crate::ortc::codec::Codec;
 use crate::ortc::types::{MediaKind, RtpParameters};
 
@@ -203,7 +203,7 @@ impl Consumer {
     /// that has nothing yet (a late joiner); otherwise it is asked for.
     pub fn aim(&mut self, key: StreamKey, stream: &mut Stream, now: Instant) {
         let head = stream.ring.head();
-        let recent = if self.playing.is_none() { recent_key_frame(stream, now) } else { None };
+        let recent = if self.playing.is_none() { stream.recent_key_frame(now) } else { None };
         self.awaiting = Some(Awaiting { stream: key, next: recent.unwrap_or(head) });
         if recent.is_none() {
             stream.key_frames.request(now);
@@ -232,30 +232,6 @@ impl Consumer {
         }
         true
     }
-}
-
-/// The first packet of the newest key frame, if it arrived within [`KEY_FRAME_AGE_MAX`].
-fn recent_key_frame(stream: &Stream, now: Instant) -> Option<PacketIndex> {
-    let head = stream.ring.head().number();
-    let oldest = stream.ring.oldest().number().max(head.saturating_sub(KEY_FRAME_LOOKBACK));
-    let mut found = None;
-    for index in (oldest..head).rev().map(PacketIndex::new) {
-        let arrival = stream.ring.arrival(index)?;
-        if now.saturating_duration_since(arrival) > KEY_FRAME_AGE_MAX {
-            break;
-        }
-        let (meta, _) = stream.ring.get(index)?;
-        match found {
-            None if meta.info.key_frame => found = Some((index, meta.timestamp)),
-            // All packets of one key frame may say so: its first one is wanted.
-            Some((_, timestamp)) if meta.info.key_frame && meta.timestamp == timestamp => {
-                found = Some((index, timestamp));
-            }
-            Some(_) if !meta.info.key_frame => break,
-            _ => {}
-        }
-    }
-    found.map(|(index, _)| index)
 }
 
 fn send_codecs(rtp: &RtpParameters) -> Vec<SendCodec> {

@@ -14,16 +14,13 @@ use crate::engine::io::{Path, TransmitBatch};
 use crate::engine::packet::PacketMeta;
 use crate::engine::report::{Counters, Discard};
 use crate::engine::rewrite::Switch;
-use crate::engine::ring::PacketIndex;
 use crate::engine::rtp::{EGRESS_HEADER_BYTES_MAX, EgressFields};
 use crate::engine::sent::{Sent, low_16};
 use crate::engine::srtp::{RtpBody, SrtpSealer};
 use crate::engine::stream::Stream;
 use crate::engine::transport::Transport;
-use crate::engine::{Engine, StreamKey, TransportKey};
-use crate::limits::{
-    KEY_FRAME_LOOKBACK, MEDIA_DATAGRAM_BYTES_MAX, REPAIR_AGE_AUDIO_MAX, REPAIR_AGE_VIDEO_MAX,
-};
+use crate::engine::{Engine, ProducerKey, StreamKey, TransportKey};
+use crate::limits::{MEDIA_DATAGRAM_BYTES_MAX, REPAIR_AGE_AUDIO_MAX, REPAIR_AGE_VIDEO_MAX};
 use crate::ortc::types::MediaKind;
 
 /// Room asked of the batch for one packet.
@@ -43,6 +40,8 @@ struct Way<'a> {
     transport_seq: &'a mut u16,
     counters: &'a mut Counters,
     batch: &'a mut TransmitBatch,
+    /// Producers of which a consumer took another stream.
+    moved: &'a mut Vec<ProducerKey>,
 }
 
 impl Engine {
@@ -90,6 +89,7 @@ impl Engine {
             transport_seq: &mut transport.transport_seq,
             counters: &mut self.counters,
             batch,
+            moved: &mut self.relaying.moved,
         };
         while let Some(consumer_key) = transport.due_consumers.last().copied() {
             if let Some(consumer) = self.consumers.get_mut(consumer_key) {
@@ -168,6 +168,7 @@ impl Consumer {
             // The shard was so late that the ring went round: a decoder needs a new start.
             way.counters.ring_overruns += stream.ring.oldest().number() - cursor.next.number();
             if self.kind == MediaKind::Video {
+                way.moved.push(self.producer);
                 self.await_key_frame(cursor.stream, stream, way.now);
                 return Ok(());
             }
@@ -200,7 +201,7 @@ impl Consumer {
             self.awaiting = None;
             return false;
         };
-        awaiting.next = awaiting.next.max(stream.ring.oldest());
+        awaiting.next = awaiting.next.max(stream.oldest());
         while awaiting.next < stream.ring.head() {
             let at = awaiting.next;
             awaiting.next = at.next();
@@ -218,9 +219,10 @@ impl Consumer {
                 Switch::Accepted => {}
             }
             self.seq.sync(seq);
-            let next = first_of_key_frame(stream, at, seq);
+            let next = stream.first_of_key_frame(at, seq);
             if self.playing.is_some() {
                 way.counters.layer_switches += 1;
+                way.moved.push(self.producer);
             }
             self.left = entered;
             self.playing = Some(Cursor { stream: awaiting.stream, next });
@@ -392,18 +394,4 @@ impl Way<'_> {
         self.counters.bytes_out += len as u64;
         true
     }
-}
-
-/// Where to begin in the ring so that no packet of the key frame beginning with `seq` is missed:
-/// packets behind its first one may have arrived before it, and before it was waited for.
-fn first_of_key_frame(stream: &Stream, found: PacketIndex, seq: u64) -> PacketIndex {
-    let lookback = PacketIndex::new(found.number().saturating_sub(KEY_FRAME_LOOKBACK));
-    let mut at = lookback.max(stream.ring.oldest());
-    while at < found {
-        if stream.ring.get(at).is_some_and(|(meta, _)| meta.seq >= seq) {
-            return at;
-        }
-        at = at.next();
-    }
-    found
 }

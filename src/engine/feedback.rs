@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use slotmap::SlotMap;
 
 use crate::engine::listener::Role;
+use crate::engine::producer::Source;
 use crate::engine::report::{Discard, DiscardCounts};
 use crate::engine::ring::SLOT_BYTES;
 use crate::engine::rtcp::{
@@ -141,8 +142,10 @@ impl Engine {
     /// What a stream has to ask of its sender: lost packets and key frames.
     pub(super) fn handle_stream_deadline(&mut self, now: Instant, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
+        let Source::Local(transport_key) = stream.source else {
+            return self.handle_mirror_deadline(now, key);
+        };
         let Some(ssrc) = stream.ssrc else { return };
-        let transport_key = stream.transport;
         let Some(transport) = self.transports.get_mut(transport_key) else { return };
         if stream.paused {
             stream.key_frames.cancel();
@@ -311,10 +314,14 @@ impl Engine {
         let Some(consumer) = self.consumers.get(key) else { return true };
         let Some(playing) = consumer.playing.filter(|_| consumer.packets > 0) else { return true };
         let Some(stream) = self.streams.get(playing.stream) else { return true };
-        let Some(source) = self.transports.get(stream.transport) else { return true };
+        let sender = match &stream.source {
+            Source::Local(transport) => self.transports.get(*transport).map(|t| &t.clock),
+            Source::Relayed(relayed) => Some(&relayed.sender),
+        };
+        let Some(sender) = sender else { return true };
         let ntp = self.wall.ntp_at(now);
         // Without a report of the source there is no mapping to tell.
-        let Some(rtp) = stream.clock.rtp_at_local(&source.clock, ntp.bits()) else { return true };
+        let Some(rtp) = stream.clock.rtp_at_local(sender, ntp.bits()) else { return true };
         let info = SenderInfo {
             ssrc: consumer.ssrc,
             ntp,

@@ -14,7 +14,7 @@ use crate::engine::listener::{Hints, Role, Route};
 use crate::engine::nack::NackOutcome;
 use crate::engine::packet::PacketMeta;
 use crate::engine::report::{Counters, Discard};
-use crate::engine::ring::SLOT_BYTES;
+use crate::engine::ring::{PacketIndex, SLOT_BYTES};
 use crate::engine::rtp::{Extensions, RtpView, Token, unpadded_payload};
 use crate::engine::srtp::OpenError;
 use crate::engine::stream::Stream;
@@ -176,7 +176,7 @@ fn note_seq(stream: &mut Stream, packet: &Packet<'_>, key_frame: bool) {
 }
 
 /// What every media packet in a ring changes in its stream.
-fn note_media(stream: &mut Stream, now: Instant, len: usize, info: PayloadInfo) {
+pub(super) fn note_media(stream: &mut Stream, now: Instant, len: usize, info: PayloadInfo) {
     if len == 0 {
         return;
     }
@@ -340,15 +340,15 @@ fn accept_repair(
     Ok(Arrived { stream: route.stream, awoke: false, restarted: false })
 }
 
-fn push_copy(
+/// Adds a packet whose payload lies elsewhere.
+pub(super) fn push_copy(
     stream: &mut Stream,
     meta: PacketMeta,
-    now: Instant,
+    arrival: Instant,
     payload: &[u8],
-) -> Result<(), Discard> {
-    let mut slot = stream.ring.push_slot(now);
+) -> Result<PacketIndex, Discard> {
+    let mut slot = stream.ring.push_slot(arrival);
     let space = slot.bytes_mut().get_mut(..payload.len()).ok_or(Discard::TooLarge)?;
     space.copy_from_slice(payload);
-    slot.commit(meta, payload.len());
-    Ok(())
+    Ok(slot.commit(meta, payload.len()))
 }

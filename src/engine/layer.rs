@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{STREAM_INACTIVE, STREAM_INACTIVE_DTX, STREAM_YOUNG};
+use crate::limits::{RELAY_PULSE_INTERVAL, STREAM_INACTIVE, STREAM_INACTIVE_DTX, STREAM_YOUNG};
 
 /// Since when one incoming stream is arriving.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +23,19 @@ impl Activity {
     pub fn new(dtx: bool) -> Self {
         let inactive_after = if dtx { STREAM_INACTIVE_DTX } else { STREAM_INACTIVE };
         Self { inactive_after, span: None }
+    }
+
+    /// The same for a mirror's stream, which hears of what it does not take by pulses.
+    #[must_use]
+    pub fn mirrored(dtx: bool) -> Self {
+        let own = Self::new(dtx);
+        Self { inactive_after: own.inactive_after + RELAY_PULSE_INTERVAL, ..own }
+    }
+
+    /// Takes over what the origin's told; packets that came since count on.
+    pub fn adopt(&mut self, told: &Self) {
+        let newest = self.span.map(|(_, last)| last);
+        self.span = told.span.map(|(since, last)| (since, newest.map_or(last, |at| at.max(last))));
     }
 
     /// Takes the arrival of one media packet (padding does not count).

@@ -61,7 +61,7 @@ use crate::engine::dtls::{DtlsIdentity, TappedKeys};
 use crate::engine::io::{Path, PathChange, Protocol, Received, TransmitBatch};
 use crate::engine::machine::Machine;
 use crate::engine::producer::Producer;
-use crate::engine::relay::{RelayItem, RelayLanes, RelayPacket};
+use crate::engine::relay::{RelayItem, RelayLanes, RelayPacket, Relaying};
 use crate::engine::report::{Counters, Discard, DiscardCounts, Gauges};
 use crate::engine::ring::SLOT_BYTES;
 use crate::engine::rtcp::{Arrival, ReportBlock};
@@ -94,6 +94,8 @@ enum TimerKey {
     Stream(StreamKey),
     /// The choice among a simulcast producer's streams.
     Layers(ProducerKey),
+    /// What found a full lane to another shard: the turn itself tries it again.
+    Relay,
 }
 
 /// What an engine is made of.
@@ -112,6 +114,7 @@ pub struct EngineSetup {
 /// The media state machine of one shard.
 #[derive(Debug)]
 pub struct Engine {
+    shard: ShardId,
     identity: Arc<DtlsIdentity>,
     wall: WallClock,
     rng: StdRng,
@@ -138,6 +141,8 @@ pub struct Engine {
     nack_list: Vec<u16>,
     blocks: Vec<ReportBlock>,
     arrivals: Vec<Arrival>,
+    /// What goes to and comes from other shards.
+    relaying: Relaying,
     /// What transports that are gone still say to their clients (DTLS close_notify).
     farewells: VecDeque<(Path, Vec<u8>)>,
 }
@@ -148,6 +153,7 @@ impl Engine {
     pub fn new(setup: EngineSetup) -> Self {
         let mut rng = StdRng::from_seed(setup.seed);
         Self {
+            shard: setup.shard,
             identity: setup.identity,
             wall: setup.wall,
             demux: Demux::new(setup.shard, &mut rng),
@@ -171,6 +177,7 @@ impl Engine {
             nack_list: Vec::new(),
             blocks: Vec::new(),
             arrivals: Vec::new(),
+            relaying: Relaying::default(),
             farewells: VecDeque::new(),
         }
     }
@@ -379,6 +386,7 @@ impl Engine {
             }
             TimerKey::Stream(key) => self.handle_stream_deadline(now, key),
             TimerKey::Layers(key) => self.choose_layers(now, key),
+            TimerKey::Relay => {}
         }
     }
 }
@@ -457,9 +465,9 @@ impl Machine for Engine {
         let gauges = Gauges {
             transports: self.transports.len(),
             transports_connected: self.transports.values().filter(|t| t.connected).count(),
-            producers: self.producers.len(),
-            mirrors: 0,
-            streams: self.streams.len(),
+            producers: self.producers.len() - self.relaying.mirrors,
+            mirrors: self.relaying.mirrors,
+            streams: self.streams.values().filter(|s| s.source.transport().is_some()).count(),
             consumers: self.consumers.len(),
             tuples: self.demux.path_count(),
             ring_bytes: self.streams.values().map(|stream| stream.ring.bytes()).sum(),

@@ -7,9 +7,45 @@
 use std::time::Duration;
 
 use crate::engine::codec_table::CodecTable;
+use crate::engine::relay::{Mirrored, Relay};
 use crate::engine::{ConsumerKey, StreamKey, TransportKey};
 use crate::id::ProducerId;
 use crate::ortc::types::{MediaKind, ProducerType};
+
+/// Where media comes from; `M` is what is kept where that is another shard.
+#[derive(Debug)]
+pub enum Source<M> {
+    /// A transport of this shard.
+    Local(TransportKey),
+    /// The shard on which it arrives: this is a mirror.
+    Relayed(M),
+}
+
+impl<M> Source<M> {
+    /// The transport, unless it is a mirror.
+    pub fn transport(&self) -> Option<TransportKey> {
+        match self {
+            Self::Local(key) => Some(*key),
+            Self::Relayed(_) => None,
+        }
+    }
+
+    /// What a mirror keeps.
+    pub fn relayed(&self) -> Option<&M> {
+        match self {
+            Self::Local(_) => None,
+            Self::Relayed(relayed) => Some(relayed),
+        }
+    }
+
+    /// What a mirror keeps, to be changed.
+    pub fn relayed_mut(&mut self) -> Option<&mut M> {
+        match self {
+            Self::Local(_) => None,
+            Self::Relayed(relayed) => Some(relayed),
+        }
+    }
+}
 
 /// A producer.
 #[derive(Debug)]
@@ -17,7 +53,7 @@ pub struct Producer {
     /// Its name.
     pub id: ProducerId,
     /// Where it arrives.
-    pub transport: TransportKey,
+    pub source: Source<Mirrored>,
     /// Audio or video.
     pub kind: MediaKind,
     /// How its encodings relate.
@@ -32,6 +68,8 @@ pub struct Producer {
     pub paused: bool,
     /// Least time between two key-frame requests.
     pub key_frame_request_delay: Duration,
-    /// A media packet has arrived.
+    /// A media packet has arrived (and was told of, which a mirror's is by its origin).
     pub started: bool,
+    /// The shards with a mirror of it that has consumers.
+    pub relays: Vec<Relay>,
 }

@@ -31,6 +31,7 @@ impl Engine {
     fn handle_stream_awake(&mut self, now: Instant, key: ProducerKey, arrived: Arrived) {
         if arrived.restarted {
             self.restart_consumers_of(now, key, arrived.stream);
+            self.restart_taps(now, arrived.stream);
         }
         let Some(producer) = self.producers.get_mut(key) else { return };
         if !producer.started {
@@ -63,6 +64,10 @@ impl Engine {
                 self.timers.arm(TimerKey::Stream(key), deadline);
             }
             let Some(producer) = self.producers.get(stream.producer) else { continue };
+            if !producer.relays.is_empty() && !stream.relay_due {
+                stream.relay_due = true;
+                self.relaying.due.push_back(key);
+            }
             for consumer_key in &producer.consumers {
                 let Some(consumer) = self.consumers.get_mut(*consumer_key) else { continue };
                 if consumer.due || !consumer.takes(key) {
@@ -108,12 +113,14 @@ impl Engine {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         consumer.stop();
         consumer.fresh = true;
+        let producer_key = consumer.producer;
+        self.note_demand(producer_key);
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
         let can_send = self.transports.get(consumer.transport).is_some_and(|t| t.can_send());
-        let Some(producer) = self.producers.get(consumer.producer) else { return };
+        let Some(producer) = self.producers.get(producer_key) else { return };
         if consumer.paused || producer.paused || !can_send {
             return;
         }
-        let producer_key = consumer.producer;
         if consumer.kind == MediaKind::Audio {
             let stream = producer.streams.first().copied();
             consumer.playing = stream.and_then(|stream| {
@@ -170,6 +177,10 @@ impl Engine {
         if consumer.paused || producer.paused || !can_send {
             return;
         }
+        if producer.streams.len() > 1 && producer.source.relayed().is_some_and(|m| !m.informed) {
+            // Which streams arrive is not known here yet; it is, a moment from now.
+            return;
+        }
         let position = |stream| producer.streams.iter().position(|s| *s == stream);
         let current = consumer.playing.and_then(|playing| position(playing.stream));
         let candidates = producer.streams.iter().filter_map(|stream| {
@@ -193,6 +204,8 @@ impl Engine {
         if left == Some(target) {
             return;
         }
+        self.note_demand(producer);
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
         if consumer.playing.is_some_and(|playing| playing.stream == target) {
             consumer.awaiting = None;
         } else if let Some(stream) = self.streams.get_mut(target) {
@@ -232,11 +245,12 @@ impl Engine {
     pub(super) fn cancel_unwanted_key_frames(&mut self, key: ProducerKey) {
         let Some(producer) = self.producers.get(key) else { return };
         for stream_key in &producer.streams {
-            let wanted = producer.consumers.iter().any(|consumer| {
+            let taken = producer.consumers.iter().any(|consumer| {
                 self.consumers.get(*consumer).is_some_and(|c| c.takes(*stream_key))
             });
             if let Some(stream) = self.streams.get_mut(*stream_key)
-                && !wanted
+                && !taken
+                && (producer.paused || stream.taps.is_empty())
             {
                 stream.key_frames.cancel();
             }

@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::engine::ProducerKey;
 use crate::engine::codec::dependency_descriptor::TemplateStructure;
 use crate::engine::codec_table::CodecTable;
 use crate::engine::incoming_rate::RateMeter;
@@ -14,11 +15,15 @@ use crate::engine::keyframe::KeyFrameThrottle;
 use crate::engine::layer::Activity;
 use crate::engine::nack::NackGenerator;
 use crate::engine::packet::PacketMeta;
+use crate::engine::producer::Source;
 use crate::engine::reception::Reception;
-use crate::engine::ring::PacketRing;
+use crate::engine::relay::{MirroredStream, Tap};
+use crate::engine::ring::{PacketIndex, PacketRing};
 use crate::engine::source_clock::StreamClock;
-use crate::engine::{ProducerKey, TransportKey};
-use crate::limits::{AUDIO_RING_SLOTS_MAX, STREAM_RESTART_GAP, VIDEO_RING_SLOTS_MAX};
+use crate::limits::{
+    AUDIO_RING_SLOTS_MAX, KEY_FRAME_AGE_MAX, KEY_FRAME_LOOKBACK, STREAM_RESTART_GAP,
+    VIDEO_RING_SLOTS_MAX,
+};
 use crate::ortc::types::MediaKind;
 
 /// A stream.
@@ -27,7 +32,7 @@ pub struct Stream {
     /// Whose it is.
     pub producer: ProducerKey,
     /// Where it arrives.
-    pub transport: TransportKey,
+    pub source: Source<MirroredStream>,
     /// Which of the producer's encodings, 0 is the lowest.
     pub encoding: usize,
     /// Its SSRC, once known.
@@ -60,6 +65,12 @@ pub struct Stream {
     pub paused: bool,
     /// Among the streams that brought something in this turn.
     pub dirty: bool,
+    /// Nobody begins with a packet before this one: between those and what follows is a hole.
+    pub floor: PacketIndex,
+    /// The shards it is relayed to.
+    pub taps: Vec<Tap>,
+    /// Among the streams that have something for other shards.
+    pub relay_due: bool,
 }
 
 /// What a stream is made of.
@@ -70,7 +81,7 @@ pub struct StreamSetup<'a> {
     /// Whose it is.
     pub producer: ProducerKey,
     /// Where it arrives.
-    pub transport: TransportKey,
+    pub source: Source<MirroredStream>,
     /// Which encoding.
     pub encoding: usize,
     /// The producer's payload types.
@@ -88,17 +99,19 @@ pub struct StreamSetup<'a> {
 impl Stream {
     /// A stream that brought nothing yet; it costs no slot.
     #[must_use]
-    pub fn new(setup: &StreamSetup<'_>) -> Self {
+    pub fn new(setup: StreamSetup<'_>) -> Self {
         let first = setup.codecs.first_media();
         let clock_rate = first.map_or(90_000, |codec| codec.clock_rate);
-        let nack = first.is_some_and(|codec| codec.nack).then(NackGenerator::new);
+        // What is missing in a mirror the origin asks for.
+        let mirrored = setup.source.relayed().is_some();
+        let nack = first.is_some_and(|codec| codec.nack && !mirrored).then(NackGenerator::new);
         let slots = match setup.kind {
             MediaKind::Audio => AUDIO_RING_SLOTS_MAX,
             MediaKind::Video => VIDEO_RING_SLOTS_MAX,
         };
         Self {
             producer: setup.producer,
-            transport: setup.transport,
+            source: setup.source,
             encoding: setup.encoding,
             ssrc: None,
             codecs: setup.codecs.clone(),
@@ -110,11 +123,18 @@ impl Stream {
             key_frames: KeyFrameThrottle::new(setup.key_frame_request_delay),
             reception: Reception::new(clock_rate),
             clock: StreamClock::new(clock_rate),
-            activity: Activity::new(setup.dtx),
+            activity: if mirrored {
+                Activity::mirrored(setup.dtx)
+            } else {
+                Activity::new(setup.dtx)
+            },
             rate: RateMeter::new(setup.now),
             templates: None,
             paused: setup.paused,
             dirty: false,
+            floor: PacketIndex::default(),
+            taps: Vec::new(),
+            relay_due: false,
         }
     }
 
@@ -142,6 +162,53 @@ impl Stream {
         let highest = self.highest?;
         let ahead = crate::engine::rtp::seq_diff(seq, crate::engine::sent::low_16(highest));
         highest.checked_add_signed(i64::from(ahead)).filter(|seq| *seq >= self.seq_base)
+    }
+
+    /// The first packet of the newest key frame, if it arrived within [`KEY_FRAME_AGE_MAX`].
+    #[must_use]
+    pub fn recent_key_frame(&self, now: Instant) -> Option<PacketIndex> {
+        let head = self.ring.head().number();
+        let oldest = self.oldest().number().max(head.saturating_sub(KEY_FRAME_LOOKBACK));
+        let mut found = None;
+        for index in (oldest..head).rev().map(PacketIndex::new) {
+            let arrival = self.ring.arrival(index)?;
+            if now.saturating_duration_since(arrival) > KEY_FRAME_AGE_MAX {
+                break;
+            }
+            let (meta, _) = self.ring.get(index)?;
+            match found {
+                None if meta.info.key_frame => found = Some((index, meta.timestamp)),
+                // All packets of one key frame may say so: its first one is wanted.
+                Some((_, timestamp)) if meta.info.key_frame && meta.timestamp == timestamp => {
+                    found = Some((index, timestamp));
+                }
+                Some(_) if !meta.info.key_frame => break,
+                _ => {}
+            }
+        }
+        found.map(|(index, _)| index)
+    }
+
+    /// Where to begin in the ring so that no packet of the key frame beginning with `seq`, found at
+    /// `found`, is missed: packets behind its first one may have arrived before it, and before it
+    /// was waited for.
+    #[must_use]
+    pub fn first_of_key_frame(&self, found: PacketIndex, seq: u64) -> PacketIndex {
+        let lookback = PacketIndex::new(found.number().saturating_sub(KEY_FRAME_LOOKBACK));
+        let mut at = lookback.max(self.oldest());
+        while at < found {
+            if self.ring.get(at).is_some_and(|(meta, _)| meta.seq >= seq) {
+                return at;
+            }
+            at = at.next();
+        }
+        found
+    }
+
+    /// The oldest packet with which somebody may begin.
+    #[must_use]
+    pub fn oldest(&self) -> PacketIndex {
+        self.ring.oldest().max(self.floor)
     }
 
     /// When it next has something to ask its sender.

@@ -35,15 +35,21 @@
 //! [`Machine::handle_relay`]: crate::engine::machine::Machine::handle_relay
 //! [`Machine::poll_relay`]: crate::engine::machine::Machine::poll_relay
 
+mod mirror;
+mod origin;
+
+use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::engine::Engine;
+pub use self::mirror::{Mirrored, MirroredStream};
+pub use self::origin::{Relay, Tap};
 use crate::engine::layer::Activity;
 use crate::engine::packet::PacketMeta;
-use crate::engine::report::Discard;
 use crate::engine::ring::SLOT_BYTES;
 use crate::engine::source_clock::{SenderClock, StreamClock};
+use crate::engine::{Engine, ProducerKey, StreamKey, TimerKey};
 use crate::id::{ProducerId, ShardId};
+use crate::limits::RELAY_RETRY;
 use crate::ortc::types::MediaKind;
 
 /// How a relayed packet goes on from the one relayed before it on the same stream.
@@ -164,21 +170,55 @@ pub trait RelayLanes {
     fn send(&mut self, to: ShardId, item: RelayItem) -> Result<(), RelayItem>;
 }
 
+/// What an engine keeps for all of its relaying, to other shards and from them.
+#[derive(Debug, Default)]
+pub struct Relaying {
+    /// Own streams with something for other shards, each once.
+    pub due: VecDeque<StreamKey>,
+    /// Mirrors whose demand or requests may have to be told, each once.
+    pub wishes: Vec<ProducerKey>,
+    /// Producers of which a consumer took another stream while sending.
+    pub moved: Vec<ProducerKey>,
+    /// Origins that do not know yet that a mirror is gone; at most one for each mirror.
+    pub partings: Vec<(ShardId, ProducerId)>,
+    /// How many mirrors there are.
+    pub mirrors: usize,
+    /// A box that a full lane gave back.
+    spare: Option<Box<RelayPacket>>,
+}
+
 impl Engine {
-    /// Takes an item of another shard.
+    /// Takes an item of another shard; gives the box of a packet back.
     pub(super) fn take_relayed(
         &mut self,
-        _now: Instant,
-        _from: ShardId,
+        now: Instant,
+        from: ShardId,
         item: RelayItem,
     ) -> Option<Box<RelayPacket>> {
-        let RelayItem::Media(_, packet) = item else { return None };
-        self.discards.add(Discard::RelayUnknown);
-        Some(packet)
+        match item {
+            RelayItem::Media(_, packet) => {
+                if let Err(reason) = self.take_packet(now, from, &packet) {
+                    self.discards.add(reason);
+                }
+                return Some(packet);
+            }
+            RelayItem::Pulse(pulse) => self.take_pulse(now, from, &pulse),
+            RelayItem::Demand { producer, encodings } => {
+                self.take_demand(now, from, producer, encodings);
+            }
+            RelayItem::KeyFrame { producer, encoding } => {
+                self.take_key_frame_wish(now, from, producer, encoding);
+            }
+        }
+        None
     }
 
-    /// Sends other shards what is due.
-    pub(super) fn relay(&mut self, _now: Instant, _lanes: &mut dyn RelayLanes) -> bool {
-        false
+    /// Sends other shards what is due; true while more is waiting.
+    pub(super) fn relay(&mut self, now: Instant, lanes: &mut dyn RelayLanes) -> bool {
+        self.route_dirty();
+        if !self.send_wishes(now, lanes) {
+            self.timers.arm(TimerKey::Relay, now + RELAY_RETRY);
+        }
+        self.feed_taps(now, lanes)
     }
 }

@@ -1,4 +1,5 @@
-//! A shard: one thread that gives an engine time, datagrams and commands, and sends what it makes.
+//! A shard: one thread that gives an engine time, datagrams, commands and what other shards relay,
+//! and sends what it makes.
 //!
 //! Built inside its thread from a `ShardSetup` (it is `!Send`), run until the node stops it.
 //! Invariants: it waits for nothing but its descriptors and its machine's deadline; `now` is read

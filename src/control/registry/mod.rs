@@ -4,8 +4,8 @@
 //! arguments, and what a change entails comes out as [`Effects`]. Invariants: a peer is in its
 //! room, a transport's peer exists, a producer's and a consumer's transport exists, a consumer's
 //! producer exists; closing one closes what hangs on it; an object is invisible to requests until
-//! it is ready (its shard has made it), but is closed with the rest. It does no I/O and no
-//! negotiation.
+//! it is ready (its shard has made it), but is closed with the rest; every shard that was told to
+//! mirror a producer is told that it closes. It does no I/O and no negotiation.
 
 mod consumer;
 mod peer;

@@ -1,6 +1,6 @@
 //! Producers: one media source of a peer, named by kind and source.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -49,8 +49,9 @@ pub struct Producer {
     pub app_data: Value,
     /// Its shard has made it.
     pub ready: bool,
-    /// Other shards that were told to mirror it, until it closes.
-    pub(super) mirrors: BTreeSet<ShardId>,
+    /// Other shards that were told to mirror it, until it closes; true while one could not be told
+    /// that it is paused or not, and that is tried again.
+    pub(super) mirrors: BTreeMap<ShardId, bool>,
     pub(super) order: u64,
     pub(super) consumers: BTreeSet<ConsumerId>,
 }
@@ -64,7 +65,12 @@ impl Producer {
 
     /// Other shards that were told to mirror it.
     pub fn mirrors(&self) -> impl Iterator<Item = ShardId> {
-        self.mirrors.iter().copied()
+        self.mirrors.keys().copied()
+    }
+
+    /// Notes whether a mirror has still to be told that it is paused or not; what was noted before.
+    pub fn note_pause_due(&mut self, shard: ShardId, due: bool) -> bool {
+        self.mirrors.get_mut(&shard).is_some_and(|noted| std::mem::replace(noted, due))
     }
 
     /// What a consumer on `shard` needs besides the producer, which is noted to be mirrored there;
@@ -74,7 +80,7 @@ impl Producer {
         if shard == self.shard {
             return None;
         }
-        self.mirrors.insert(shard);
+        self.mirrors.entry(shard).or_default();
         let source = Arc::clone(&self.made_of);
         Some(Mirror { origin: self.shard, source, paused: self.paused })
     }
@@ -138,7 +144,7 @@ impl Registry {
             made_of,
             app_data,
             ready: false,
-            mirrors: BTreeSet::new(),
+            mirrors: BTreeMap::new(),
             order,
             consumers: BTreeSet::new(),
         };

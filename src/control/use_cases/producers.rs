@@ -185,19 +185,34 @@ impl Control {
 }
 
 /// Tells a shard with a mirror whether the producer is paused, as it is when the lane takes it:
-/// whatever was tried before, what is told last is true. A mirror made later is made so.
+/// whatever was tried before, what is told last is true. A mirror made later is made so. However
+/// often that changes, one task per mirror waits for a lane with room.
 async fn pause_mirror(inner: &Inner, shard: ShardId, id: ProducerId) {
-    while !inner.dispatcher.is_closed() {
+    let mut waited = false;
+    loop {
         let told = inner.state.with(|state| {
-            let paused = state.registry.producer(id)?.paused;
-            let command = Command::PauseProducer(id, paused);
-            Ok::<_, ControlError>(inner.dispatcher.submit(shard, command))
+            let producer = state.registry.producer_mut(id)?;
+            if producer.note_pause_due(shard, false) && !waited {
+                // Another task waits, and will tell.
+                producer.note_pause_due(shard, true);
+                return None;
+            }
+            let command = Command::PauseProducer(id, producer.paused);
+            Some(inner.dispatcher.submit(shard, command))
         });
         // Closed in between: the mirror closes too.
-        let Ok(told) = told else { return };
+        let Some(told) = told else { return };
         if !matches!(told.answer().await, Err(Refusal::Overloaded)) {
             return;
         }
+        let others_wait = inner.state.with(|state| {
+            let producer = state.registry.producer_mut(id)?;
+            Some(producer.note_pause_due(shard, true))
+        });
+        if others_wait != Some(false) || inner.dispatcher.is_closed() {
+            return;
+        }
         tokio::time::sleep(CLOSE_RETRY_DELAY).await;
+        waited = true;
     }
 }

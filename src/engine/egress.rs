@@ -40,7 +40,7 @@ struct Way<'a> {
     transport_seq: &'a mut u16,
     counters: &'a mut Counters,
     batch: &'a mut TransmitBatch,
-    /// Producers of which a consumer took another stream.
+    /// Mirrors of which a consumer took another stream.
     moved: &'a mut Vec<ProducerKey>,
 }
 
@@ -168,7 +168,7 @@ impl Consumer {
             // The shard was so late that the ring went round: a decoder needs a new start.
             way.counters.ring_overruns += stream.ring.oldest().number() - cursor.next.number();
             if self.kind == MediaKind::Video {
-                way.moved.push(self.producer);
+                way.note_move(self.producer, stream);
                 self.await_key_frame(cursor.stream, stream, way.now);
                 return Ok(());
             }
@@ -222,7 +222,7 @@ impl Consumer {
             let next = stream.first_of_key_frame(at, seq);
             if self.playing.is_some() {
                 way.counters.layer_switches += 1;
-                way.moved.push(self.producer);
+                way.note_move(self.producer, stream);
             }
             self.left = entered;
             self.playing = Some(Cursor { stream: awaiting.stream, next });
@@ -354,6 +354,13 @@ impl Consumer {
 }
 
 impl Way<'_> {
+    /// A consumer has left, or gone over to, `stream`: what a mirror wants may be another now.
+    fn note_move(&mut self, producer: ProducerKey, stream: &Stream) {
+        if stream.source.relayed().is_some() && self.moved.last() != Some(&producer) {
+            self.moved.push(producer);
+        }
+    }
+
     fn fields<'m>(
         &self,
         meta: &'m PacketMeta,

@@ -50,7 +50,8 @@ impl Relaying {
     /// A mirror is removed: its origin must not go on with it.
     pub fn forget_mirror(&mut self, producer: ProducerId, mirrored: &Mirrored) {
         self.mirrors = self.mirrors.saturating_sub(1);
-        if mirrored.told.is_some() {
+        // Beyond that its packets are let go as they come.
+        if mirrored.told.is_some() && self.partings.len() < MIRRORS_PER_SHARD_MAX {
             self.partings.push((mirrored.origin, producer));
         }
     }

@@ -305,6 +305,10 @@ impl Engine {
         let mut taps = std::mem::take(&mut stream.taps);
         for tap in &mut taps {
             tap.begin(now, producer.kind, stream);
+            if !tap.waiting {
+                // The ring was cleared: all that is in it is new.
+                tap.next = stream.ring.oldest();
+            }
         }
         stream.taps = taps;
         // What a mirror knows of its clock is void.

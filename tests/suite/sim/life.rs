@@ -220,14 +220,14 @@ fn two_hundred_joins_and_leaves_leave_nothing_behind() {
 
 /// Carries over what the engine tells of its paths, and sees that it contradicts nothing.
 fn follow(room: &mut Room, steered: &mut BTreeSet<Path>) -> Vec<SocketAddr> {
-    while let Some(change) = room.engine.poll_path() {
+    while let Some(change) = room.engine().poll_path() {
         let is_new = match change {
             PathChange::Added(path) => steered.insert(path),
             PathChange::Removed(path) => steered.remove(&path),
         };
         assert!(is_new, "{change:?} was told before");
     }
-    assert!(steered.iter().all(|path| room.engine.owns(path)));
+    assert!(steered.iter().all(|path| room.engine().owns(path)));
     assert_eq!(steered.len(), room.gauges().tuples);
     steered.iter().map(|path| path.remote).collect()
 }

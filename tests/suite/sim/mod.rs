@@ -1,4 +1,4 @@
-//! Calls in virtual time: an engine, stock str0m clients, and a seeded network between them.
+//! Calls in virtual time: engines, stock str0m clients, and a seeded network between them.
 //!
 //! [`room`] is the harness: it advances time to the next of {packet arrival, engine deadline, client
 //! deadline, camera frame}. Seeds are constants. Handshakes draw their own randomness, so runs are
@@ -10,6 +10,7 @@ mod network;
 mod params;
 mod raw;
 mod room;
+mod shards;
 mod stock;
 mod verdicts;
 
@@ -20,6 +21,9 @@ mod life;
 mod loss;
 mod oddities;
 mod pause;
+mod relay;
+mod relay_lanes;
+mod relay_life;
 mod reports;
 mod review;
 mod sequence;

@@ -20,7 +20,12 @@ fn sender_reports(room: &Room, view: &View) -> Vec<SenderInfo> {
 
 /// For each report: when it was written, and by how much the moment of capture that it gives for a
 /// packet differs from the real one, least and most, in seconds.
-fn clock_errors(room: &Room, view: &View, feed: &Feed, encoding: usize) -> Vec<(f64, f64, f64)> {
+pub(super) fn clock_errors(
+    room: &Room,
+    view: &View,
+    feed: &Feed,
+    encoding: usize,
+) -> Vec<(f64, f64, f64)> {
     let rate = f64::from(feed.codec.clock_rate());
     let sent = &room.source(feed, encoding).sent;
     let heard = room.heard(view);

@@ -107,7 +107,8 @@ fn a_consumer_made_while_its_transport_has_no_address_begins_when_there_is_one()
     room.run_for(secs(1));
     // As when a TCP connection ends, before the client has made another.
     let path = room.seats[bob.0].path();
-    room.engine.handle_path_closed(room.now, path);
+    let now = room.now;
+    room.engine().handle_path_closed(now, path);
     let picture = room.consume(bob, &camera);
     let sound = room.consume(bob, &microphone);
     room.run_for(secs(5));

@@ -1,4 +1,4 @@
-//! One engine, its clients, and the time between them.
+//! A node's engines (one, if not said otherwise), their clients, and the time between them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ use super::params::{
     BROWSER_CODECS, Offer, Produced, browser_extensions, browser_payload_type, room_capabilities,
 };
 use super::raw::RawClient;
+use super::shards::Shards;
 use super::stock::{Numbers, StockClient};
 
 /// A transport's client.
@@ -81,13 +82,17 @@ impl Camera {
 }
 
 pub(crate) struct Room {
-    pub(crate) engine: Engine,
+    pub(crate) shards: Shards,
+    /// Where transports made from now on live.
+    pub(crate) shard: usize,
     pub(crate) now: Instant,
     pub(crate) start: Instant,
     pub(crate) rng: StdRng,
     pub(crate) seats: Vec<Seat>,
     pub(crate) events: Vec<(Instant, Event)>,
     pub(crate) capabilities: RtpCapabilities,
+    /// Of consumers made from now on.
+    pub(crate) preferred_layers: Option<(u8, Option<u8>)>,
     /// Of links made from now on.
     pub(crate) link: Link,
     network: Network,
@@ -111,31 +116,46 @@ pub(crate) fn ms(ms: u64) -> Duration {
 
 impl Room {
     pub(crate) fn new(seed: u64) -> Self {
+        Self::with_shards(seed, 1)
+    }
+
+    pub(crate) fn with_shards(seed: u64, shards: usize) -> Self {
         let start = beginning();
         let rng = StdRng::seed_from_u64(seed);
         let wall = WallClock {
             anchor: start,
             ntp: NtpTime::from_unix(Duration::from_secs(1_790_000_000)),
         };
-        let engine = Engine::new(EngineSetup {
-            shard: ShardId(0),
-            identity: Arc::new(DtlsIdentity::generate().unwrap()),
-            wall,
-            seed: [u8::try_from(seed % 251).unwrap(); 32],
-        });
+        let identity = Arc::new(DtlsIdentity::generate().unwrap());
+        let engine = |shard: usize| {
+            Engine::new(EngineSetup {
+                shard: ShardId(u16::try_from(shard).unwrap()),
+                identity: Arc::clone(&identity),
+                wall,
+                seed: [u8::try_from(seed % 251).unwrap() + u8::try_from(shard).unwrap(); 32],
+            })
+        };
+        let shards = Shards::new((0..shards).map(engine).collect());
         Self {
-            engine,
+            shards,
+            shard: 0,
             now: start,
             start,
             rng,
             seats: Vec::new(),
             events: Vec::new(),
             capabilities: room_capabilities(),
+            preferred_layers: None,
             link: Link::new(10),
             network: Network::default(),
             batch: TransmitBatch::new(256 * 1024, 64, 8),
             named: 0,
         }
+    }
+
+    /// The first shard's.
+    pub(crate) fn engine(&mut self) -> &mut Engine {
+        &mut self.shards.engines[0]
     }
 
     fn name(&mut self) -> Uuid {
@@ -144,7 +164,7 @@ impl Room {
     }
 
     pub(crate) fn command(&mut self, command: Command) -> Reply {
-        let reply = self.engine.handle_command(self.now, command).unwrap();
+        let reply = self.shards.command(self.now, self.shard, command);
         self.flush();
         reply
     }
@@ -243,7 +263,9 @@ impl Room {
         let (transport, created) = self.create_transport();
         let home = self.home();
         let client = RawClient::new(self.now, profile, &created, &mut self.rng);
-        assert!(self.engine.install_keys(self.now, transport, &client.server_keys));
+        let now = self.now;
+        let engine = self.shards.engine_of(transport);
+        assert!(engine.install_keys(now, transport, &client.server_keys));
         let peer = self.sit(Party::Raw(Box::new(client)), transport, home);
         self.run_for(ms(100));
         peer
@@ -349,7 +371,7 @@ impl Room {
             mirror: None,
             rtp,
             paused,
-            preferred_layers: None,
+            preferred_layers: self.preferred_layers,
         };
         self.command(Command::CreateConsumer(Box::new(command)));
         view
@@ -385,7 +407,7 @@ impl Room {
         self.flush();
         loop {
             let timeouts = self.seats.iter().filter_map(Seat::poll_timeout);
-            let next = timeouts.chain(self.network.next()).chain(self.engine.poll_timeout()).min();
+            let next = timeouts.chain(self.network.next()).chain(self.shards.next()).min();
             let Some(next) = next.filter(|next| *next <= end) else { break };
             self.now = self.now.max(next);
             self.turn();
@@ -395,20 +417,24 @@ impl Room {
 
     fn turn(&mut self) {
         let now = self.now;
-        let mut arrived = Vec::new();
+        let mut arrived: Vec<Vec<_>> = self.shards.engines.iter().map(|_| Vec::new()).collect();
         while let Some(Flight { goal, bytes }) = self.network.pop(now) {
             match goal {
-                Goal::Server(path) => arrived.push((path, bytes)),
+                Goal::Server(path) => {
+                    let seat = self.seats.iter().find(|seat| seat.path() == path);
+                    let shard = seat.map_or(0, |seat| self.shards.home_of(seat.transport));
+                    arrived[shard].push((path, bytes));
+                }
                 Goal::Seat(index) => self.seats[index].handle_datagram(now, &bytes),
             }
         }
-        if !arrived.is_empty() {
-            let mut batch = arrived.iter().map(|(path, bytes)| Received { path: *path, bytes });
-            self.engine.handle_datagrams(now, &mut batch);
+        for (engine, arrived) in self.shards.engines.iter_mut().zip(&arrived) {
+            if !arrived.is_empty() {
+                let mut batch = arrived.iter().map(|(path, bytes)| Received { path: *path, bytes });
+                engine.handle_datagrams(now, &mut batch);
+            }
         }
-        if self.engine.poll_timeout().is_some_and(|at| at <= now) {
-            self.engine.handle_timeout(now);
-        }
+        self.shards.turn(now);
         for seat in &mut self.seats {
             if seat.poll_timeout().is_some_and(|at| at <= now) {
                 seat.handle_timeout(now);
@@ -420,26 +446,9 @@ impl Room {
     /// Gives everything that wants to leave to the network.
     pub(crate) fn flush(&mut self) {
         let now = self.now;
-        loop {
-            let more = self.engine.poll_transmit(now, &mut self.batch);
-            for train in self.batch.trains() {
-                let Some(index) = self.seats.iter().position(|seat| seat.path() == train.path)
-                else {
-                    continue;
-                };
-                let seat = &mut self.seats[index];
-                for bytes in self.batch.bytes(train).chunks(train.segment()) {
-                    if seat.gone || seat.lose_down.as_mut().is_some_and(|lose| lose(now, bytes)) {
-                        continue;
-                    }
-                    let goal = Goal::Seat(index);
-                    self.network.send(now, &mut self.rng, &mut seat.down, goal, bytes);
-                }
-            }
-            self.batch.clear();
-            if !more {
-                break;
-            }
+        self.shards.relay(now);
+        for shard in 0..self.shards.engines.len() {
+            while self.send(shard) {}
         }
         for seat in &mut self.seats {
             while let Some(bytes) = seat.poll_transmit() {
@@ -450,15 +459,35 @@ impl Room {
                 self.network.send(now, &mut self.rng, &mut seat.up, goal, &bytes);
             }
         }
-        while let Some(event) = self.engine.poll_event() {
-            self.events.push((now, event));
+        let told = self.shards.poll_events(now);
+        self.events.extend(told.into_iter().map(|event| (now, event)));
+    }
+
+    /// Gives the network one batch of a shard; true while that has more.
+    fn send(&mut self, shard: usize) -> bool {
+        let now = self.now;
+        let more = self.shards.engines[shard].poll_transmit(now, &mut self.batch);
+        for train in self.batch.trains() {
+            let Some(index) = self.seats.iter().position(|seat| seat.path() == train.path) else {
+                continue;
+            };
+            let seat = &mut self.seats[index];
+            for bytes in self.batch.bytes(train).chunks(train.segment()) {
+                if seat.gone || seat.lose_down.as_mut().is_some_and(|lose| lose(now, bytes)) {
+                    continue;
+                }
+                let goal = Goal::Seat(index);
+                self.network.send(now, &mut self.rng, &mut seat.down, goal, bytes);
+            }
         }
+        self.batch.clear();
+        more
     }
 
     /// A datagram from nowhere in particular.
     pub(crate) fn inject(&mut self, path: ringcast::engine::io::Path, bytes: &[u8]) {
         let mut batch = std::iter::once(Received { path, bytes });
-        self.engine.handle_datagrams(self.now, &mut batch);
+        self.shards.engines[0].handle_datagrams(self.now, &mut batch);
         self.flush();
     }
 }

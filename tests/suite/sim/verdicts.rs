@@ -12,19 +12,27 @@ use super::room::{Feed, Room, View};
 
 impl Room {
     pub(crate) fn counters(&self) -> Counters {
-        self.engine.report().0
+        self.shards.engines[0].report().0
+    }
+
+    pub(crate) fn counters_of(&self, shard: usize) -> Counters {
+        self.shards.engines[shard].report().0
+    }
+
+    pub(crate) fn gauges_of(&self, shard: usize) -> Gauges {
+        self.shards.engines[shard].report().2
     }
 
     pub(crate) fn discarded(&self, reason: Discard) -> u64 {
-        self.engine.report().1.count(reason)
+        self.shards.engines[0].report().1.count(reason)
     }
 
     pub(crate) fn gauges(&self) -> Gauges {
-        self.engine.report().2
+        self.shards.engines[0].report().2
     }
 
     pub(crate) fn engine_deadline(&self) -> Option<Instant> {
-        self.engine.poll_timeout()
+        self.shards.engines[0].poll_timeout()
     }
 
     pub(crate) fn inventory(&mut self) -> Inventory {

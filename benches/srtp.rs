@@ -30,7 +30,7 @@ fn seals(c: &mut Criterion, profile: SrtpProfile, sealer: &SrtpSealer) {
     for (name, prefix, padding) in
         [("seal", &[][..], 0), ("seal_padded", &[], 8), ("seal_rtx", &[1, 2], 0)]
     {
-        let body = RtpBody { prefix, payload: &payload, padding };
+        let body = RtpBody { prefix, payload: &payload, padding, padded: false };
         let mut slot = [0; 1472];
         let mut index = 0;
         group.bench_function(name, |b| {

@@ -46,7 +46,8 @@
 //! [`Demux::transport_at`](engine::demux::Demux::transport_at) →
 //! [`SrtpOpener::open_rtp`](engine::srtp::SrtpOpener::open_rtp), straight into a slot of the stream's
 //! [`PacketRing`](engine::ring::PacketRing) → `router`: every consumer of a stream that brought
-//! something becomes due → [`poll_transmit`](engine::machine::Machine::poll_transmit), receiver by
+//! something becomes due, and its new packets are padded to
+//! [equal sizes](engine::equalise) → [`poll_transmit`](engine::machine::Machine::poll_transmit), receiver by
 //! receiver: layer gate, [`SeqRewriter::forward`](engine::rewrite::SeqRewriter::forward),
 //! [`EgressHeader::write`](engine::rtp::EgressHeader::write) →
 //! [`SrtpSealer::seal_rtp`](engine::srtp::SrtpSealer::seal_rtp) from the ring into the
@@ -89,8 +90,6 @@
 //!   (instead of random ones), so it can neither seal nor open media.
 //! * Answers, events and reports of a shard share one lane, so that their order is the order of
 //!   happening; a command is taken only while its answer has room.
-//! * A train is formed wherever consecutive datagrams for one receiver have equal sizes; nothing pads
-//!   sizes to be equal yet.
 
 pub mod api;
 pub mod config;

@@ -14,6 +14,7 @@ use crate::engine::io::{Path, TransmitBatch};
 use crate::engine::packet::PacketMeta;
 use crate::engine::report::{Counters, Discard};
 use crate::engine::rewrite::Switch;
+use crate::engine::ring::Padded;
 use crate::engine::rtp::{EGRESS_HEADER_BYTES_MAX, EgressFields};
 use crate::engine::sent::{Sent, low_16};
 use crate::engine::srtp::{RtpBody, SrtpSealer};
@@ -179,7 +180,7 @@ impl Consumer {
             self.sent.grow(stream.ring.slots());
         }
         while cursor.next < stream.ring.head() {
-            if let Some((meta, payload)) = stream.ring.get(cursor.next) {
+            if let Some((meta, payload)) = stream.ring.padded(cursor.next) {
                 self.send(cursor, meta, payload, way)?;
             }
             cursor.next = cursor.next.next();
@@ -238,7 +239,7 @@ impl Consumer {
         &mut self,
         cursor: Cursor,
         meta: &PacketMeta,
-        payload: &[u8],
+        payload: Padded<'_>,
         way: &mut Way<'_>,
     ) -> Result<(), Full> {
         if way.batch.slot(SLOT).is_none() {
@@ -250,7 +251,9 @@ impl Consumer {
             let _ = self.time.switch(way.now, meta.timestamp, None, None);
         }
         let known = self.codec(meta.payload_type).is_some();
-        if payload.is_empty() || !known {
+        let body = way.body(payload);
+        let octets = payload.bytes.len() - usize::from(payload.padding);
+        if octets == 0 || !known {
             if let Some(seq) = self.seq.drop(meta.seq) {
                 self.send_fill(seq, meta, way);
             }
@@ -259,17 +262,18 @@ impl Consumer {
         let Some(seq) = self.seq.forward(meta.seq) else { return Ok(()) };
         self.fresh = false;
         let timestamp = self.time.rewrite(way.now, meta.timestamp);
-        let body = RtpBody { payload, ..RtpBody::default() };
         let fields = way.fields(meta, meta.payload_type, seq, timestamp);
         let (abs_send_time, transport_seq) = (fields.abs_send_time, fields.transport_cc);
         if way.seal(&self.header, seq, &fields, &body) {
             way.count_number(self.numbered);
             self.packets = self.packets.wrapping_add(1);
-            let octets = u32::try_from(payload.len()).unwrap_or_default();
-            self.octets = self.octets.wrapping_add(octets);
+            self.octets = self.octets.wrapping_add(u32::try_from(octets).unwrap_or_default());
+            if body.padded {
+                way.counters.padding_bytes += u64::from(payload.padding);
+            }
             if self.repairable {
                 let (stream, index, at) = (cursor.stream, cursor.next, way.now);
-                let repeated = false;
+                let (repeated, padded) = (false, body.padded);
                 self.sent.note(Sent {
                     seq,
                     stream,
@@ -279,6 +283,7 @@ impl Consumer {
                     transport_seq,
                     at,
                     repeated,
+                    padded,
                 });
             }
         }
@@ -314,7 +319,7 @@ impl Consumer {
             self.repairs.pop_front();
             let sent = self.sent.take_for_repair(asked, way.now, age_max, self.round_trip);
             let Some(sent) = sent else { continue };
-            let found = streams.get(sent.stream).and_then(|stream| stream.ring.get(sent.index));
+            let found = streams.get(sent.stream).and_then(|stream| stream.ring.padded(sent.index));
             let Some((meta, payload)) = found else {
                 way.counters.retransmit_missed += 1;
                 continue;
@@ -324,14 +329,21 @@ impl Consumer {
         Ok(())
     }
 
-    fn send_repair(&mut self, sent: &Sent, meta: &PacketMeta, payload: &[u8], way: &mut Way<'_>) {
+    fn send_repair(
+        &mut self,
+        sent: &Sent,
+        meta: &PacketMeta,
+        payload: Padded<'_>,
+        way: &mut Way<'_>,
+    ) {
         let Some(codec) = self.codec(meta.payload_type).copied() else { return };
         let done = match (&mut self.rtx, codec.rtx_payload_type) {
             (Some(rtx), Some(payload_type)) => {
                 let seq = rtx.next;
                 rtx.next += 1;
                 let original = low_16(sent.seq).to_be_bytes();
-                let body = RtpBody { prefix: &original, payload, padding: 0 };
+                let payload = payload.unpadded();
+                let body = RtpBody { prefix: &original, payload, ..RtpBody::default() };
                 let fields = way.fields(meta, payload_type, seq, sent.timestamp);
                 let done = way.seal(&rtx.header, seq, &fields, &body);
                 way.count_number(done && self.numbered);
@@ -340,7 +352,7 @@ impl Consumer {
             // Byte for byte what was sent before: another header under the same number would
             // repeat a GCM nonce (RFC 7714 §8.4).
             _ => {
-                let body = RtpBody { payload, ..RtpBody::default() };
+                let body = payload.body(sent.padded);
                 let mut fields = way.fields(meta, meta.payload_type, sent.seq, sent.timestamp);
                 fields.abs_send_time = sent.abs_send_time;
                 fields.transport_cc = sent.transport_seq;
@@ -380,6 +392,11 @@ impl Way<'_> {
         }
     }
 
+    /// A payload as it goes this way: with its padding where that makes trains.
+    fn body<'p>(&self, payload: Padded<'p>) -> RtpBody<'p> {
+        payload.body(self.batch.joins(&self.path))
+    }
+
     /// The packet just sealed carried the transport-wide number.
     fn count_number(&mut self, numbered: bool) {
         *self.transport_seq = self.transport_seq.wrapping_add(u16::from(numbered));
@@ -400,5 +417,19 @@ impl Way<'_> {
         self.counters.packets_out += 1;
         self.counters.bytes_out += len as u64;
         true
+    }
+}
+
+impl<'a> Padded<'a> {
+    fn unpadded(self) -> &'a [u8] {
+        let len = self.bytes.len().saturating_sub(usize::from(self.padding));
+        self.bytes.get(..len).unwrap_or_default()
+    }
+
+    /// What follows the header, with the padding or without it.
+    fn body(self, padded: bool) -> RtpBody<'a> {
+        let padded = padded && self.padding > 0;
+        let payload = if padded { self.bytes } else { self.unpadded() };
+        RtpBody { payload, padded, ..RtpBody::default() }
     }
 }

@@ -134,6 +134,12 @@ impl TransmitBatch {
         self.trains.push(Train { path, start, len, segment: len, segments: 1 });
     }
 
+    /// True when consecutive datagrams over `path` can be joined at all.
+    #[must_use]
+    pub fn joins(&self, path: &Path) -> bool {
+        self.segments_max > 1 && path.protocol == Protocol::Udp
+    }
+
     /// The trains to send, in order.
     #[must_use]
     pub fn trains(&self) -> &[Train] {

@@ -17,6 +17,7 @@ pub mod consumer;
 pub mod demux;
 pub mod dtls;
 mod egress;
+pub mod equalise;
 mod feedback;
 pub mod incoming_rate;
 mod ingress;

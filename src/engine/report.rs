@@ -4,6 +4,7 @@
 //! it sees ([`IoCounters`]). Nothing here is shared between threads.
 
 use crate::id::ShardId;
+use crate::limits::SEGMENTS_PER_TRAIN_MAX;
 
 /// Declares a struct of `u64` counters with their metric names.
 macro_rules! counters {
@@ -32,6 +33,8 @@ counters! {
         packets_out,
         /// Bytes of media datagrams sealed for receivers.
         bytes_out,
+        /// Bytes of RTP padding among them that made packets equal, so that they form trains.
+        padding_bytes,
         /// RTCP datagrams accepted.
         rtcp_in,
         /// RTCP datagrams sealed.
@@ -86,6 +89,8 @@ counters! {
         datagrams_out,
         /// Messages given to the kernel (trains).
         messages_out,
+        /// Trains that went datagram by datagram, because the kernel refused to segment them.
+        trains_refused,
         /// Datagrams the kernel refused to take.
         send_failed,
         /// Datagrams dropped by the kernel before we read them (`SO_RXQ_OVFL`).
@@ -198,6 +203,31 @@ impl DiscardCounts {
     }
 }
 
+/// How many messages went to the kernel by their number of segments: from 1 on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TrainSizes([u64; SEGMENTS_PER_TRAIN_MAX]);
+
+impl TrainSizes {
+    /// Counts one message; one of more than [`SEGMENTS_PER_TRAIN_MAX`] segments as one of those.
+    pub fn add(&mut self, segments: usize) {
+        let place = segments.clamp(1, SEGMENTS_PER_TRAIN_MAX) - 1;
+        if let Some(count) = self.0.get_mut(place) {
+            *count += 1;
+        }
+    }
+
+    /// Each number of segments with its messages, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        (1..).zip(self.0)
+    }
+}
+
+impl std::ops::AddAssign for TrainSizes {
+    fn add_assign(&mut self, other: Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(count, more)| *count += more);
+    }
+}
+
 /// What is alive in an engine now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gauges {
@@ -228,6 +258,8 @@ pub struct Report {
     pub counters: Counters,
     /// The shard's I/O counters.
     pub io: IoCounters,
+    /// Messages sent, by their number of segments.
+    pub trains: TrainSizes,
     /// Discards by reason.
     pub discards: DiscardCounts,
     /// What is alive.

@@ -63,6 +63,17 @@ struct Packet<M> {
     arrival: Instant,
     start: u16,
     end: u16,
+    /// Bytes of RTP padding behind the payload.
+    padding: u8,
+}
+
+/// A payload and the RTP padding behind it, whose last byte tells its length (RFC 3550 §5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Padded<'a> {
+    /// Payload and padding.
+    pub bytes: &'a [u8],
+    /// How many of them are padding.
+    pub padding: u8,
 }
 
 /// Packets of one stream with metadata `M`.
@@ -122,6 +133,38 @@ impl<M: Copy> PacketRing<M> {
         let (entry, packet) = self.packet(index)?;
         let range = usize::from(packet.start)..usize::from(packet.end);
         Some((&packet.meta, self.slot_bytes(entry.slot)?.get(range)?))
+    }
+
+    /// The same with the padding that [`pad`](Self::pad) put behind the payload.
+    #[must_use]
+    pub fn padded(&self, index: PacketIndex) -> Option<(&M, Padded<'_>)> {
+        let (entry, packet) = self.packet(index)?;
+        let end = usize::from(packet.end) + usize::from(packet.padding);
+        let bytes = self.slot_bytes(entry.slot)?.get(usize::from(packet.start)..end)?;
+        Some((&packet.meta, Padded { bytes, padding: packet.padding }))
+    }
+
+    /// Puts `padding` bytes behind the payload of a packet, written once for all who send it. False,
+    /// and nothing changed, when it is not held, has padding already, or its slot has no room. To be
+    /// called before anybody sends the packet: one number must not go out with different bytes.
+    pub fn pad(&mut self, index: PacketIndex, padding: u8) -> bool {
+        let Some((entry, packet)) = self.packet(index) else { return false };
+        let (slot, end) = (entry.slot, usize::from(packet.end));
+        if packet.padding > 0 {
+            return false;
+        }
+        let space = self.slot_bytes_mut(slot).and_then(|bytes| {
+            let space = bytes.get_mut(end..)?.get_mut(..usize::from(padding))?;
+            space.fill(0);
+            space.last_mut()
+        });
+        let Some(last) = space else { return false };
+        *last = padding;
+        let at = position(index.0, self.entries.len());
+        let entry = at.and_then(|at| self.entries.get_mut(at));
+        let Some(packet) = entry.and_then(|entry| entry.packet.as_mut()) else { return false };
+        packet.padding = padding;
+        true
     }
 
     /// When the packet with `index` arrived.
@@ -242,7 +285,7 @@ impl<M: Copy> RingSlot<'_, M> {
     pub fn commit_range(self, meta: M, range: Range<usize>) -> PacketIndex {
         let bound = |at: usize| u16::try_from(at.min(SLOT_BYTES)).unwrap_or(u16::MAX);
         let (start, end) = (bound(range.start), bound(range.end));
-        let packet = Packet { meta, arrival: self.now, start: start.min(end), end };
+        let packet = Packet { meta, arrival: self.now, start: start.min(end), end, padding: 0 };
         let head = self.ring.head;
         if let Some(at) = position(head, self.ring.entries.len())
             && let Some(entry) = self.ring.entries.get_mut(at)

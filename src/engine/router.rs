@@ -59,6 +59,7 @@ impl Engine {
         while let Some(key) = self.dirty.pop() {
             let Some(stream) = self.streams.get_mut(key) else { continue };
             stream.dirty = false;
+            stream.equalise();
             let deadline = stream.next_deadline();
             if let Some(deadline) = deadline {
                 self.timers.arm(TimerKey::Stream(key), deadline);

@@ -30,6 +30,8 @@ pub struct Sent {
     pub at: Instant,
     /// It was sent again.
     pub repeated: bool,
+    /// It was sent with the padding that makes trains.
+    pub padded: bool,
 }
 
 /// The last packets sent, by the lower bits of their number.
@@ -122,9 +124,18 @@ mod tests {
         for seq in numbers {
             let index = PacketIndex::new(seq + 7);
             let (timestamp, abs_send_time, transport_seq, at) = (0, 0, 0, start);
-            let repeated = false;
-            let sent =
-                Sent { seq, stream, index, timestamp, abs_send_time, transport_seq, at, repeated };
+            let (repeated, padded) = (false, false);
+            let sent = Sent {
+                seq,
+                stream,
+                index,
+                timestamp,
+                abs_send_time,
+                transport_seq,
+                at,
+                repeated,
+                padded,
+            };
             log.note(sent);
         }
         let mut ask = |seq: u64, ms| {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::engine::ProducerKey;
 use crate::engine::codec::dependency_descriptor::TemplateStructure;
 use crate::engine::codec_table::CodecTable;
+use crate::engine::equalise::{RUN_MAX, equalise};
 use crate::engine::incoming_rate::RateMeter;
 use crate::engine::keyframe::KeyFrameThrottle;
 use crate::engine::layer::Activity;
@@ -21,8 +22,8 @@ use crate::engine::relay::{MirroredStream, Tap};
 use crate::engine::ring::{PacketIndex, PacketRing};
 use crate::engine::source_clock::StreamClock;
 use crate::limits::{
-    AUDIO_RING_SLOTS_MAX, KEY_FRAME_AGE_MAX, KEY_FRAME_LOOKBACK, STREAM_RESTART_GAP,
-    VIDEO_RING_SLOTS_MAX,
+    AUDIO_RING_SLOTS_MAX, KEY_FRAME_AGE_MAX, KEY_FRAME_LOOKBACK, SEGMENTS_PER_TRAIN_MAX,
+    STREAM_RESTART_GAP, VIDEO_RING_SLOTS_MAX,
 };
 use crate::ortc::types::MediaKind;
 
@@ -71,6 +72,8 @@ pub struct Stream {
     pub taps: Vec<Tap>,
     /// Among the streams that have something for other shards.
     pub relay_due: bool,
+    /// The first packet that may still be padded: nobody has sent it.
+    pub unsent: PacketIndex,
 }
 
 /// What a stream is made of.
@@ -135,6 +138,7 @@ impl Stream {
             floor: PacketIndex::default(),
             taps: Vec::new(),
             relay_due: false,
+            unsent: PacketIndex::default(),
         }
     }
 
@@ -154,6 +158,32 @@ impl Stream {
         }
         self.ssrc = Some(ssrc);
         begins_anew
+    }
+
+    /// Makes the packets that came since the last call equal in size, where that makes trains of
+    /// them. To be called before any consumer sends them.
+    pub fn equalise(&mut self) {
+        let head = self.ring.head();
+        let mut at = self.unsent.max(self.ring.oldest());
+        self.unsent = head;
+        // Most batches bring one packet of a stream.
+        while at.next() < head {
+            let (mut sizes, mut padding) = ([0; RUN_MAX], [0; RUN_MAX]);
+            let indices = (at.number()..head.number()).take(RUN_MAX).map(PacketIndex::new);
+            let run = indices.clone().count();
+            for (size, index) in sizes.iter_mut().zip(indices.clone()) {
+                *size = self
+                    .ring
+                    .get(index)
+                    .map_or(0, |(meta, payload)| payload.len() + meta.extensions.carried_bytes());
+            }
+            let sizes = sizes.get(..run).unwrap_or_default();
+            equalise(sizes, SEGMENTS_PER_TRAIN_MAX, &mut padding);
+            for (index, padding) in indices.zip(padding).filter(|(_, padding)| *padding > 0) {
+                self.ring.pad(index, padding);
+            }
+            at = PacketIndex::new(at.number() + run as u64);
+        }
     }
 
     /// The extended number that a 16-bit one of this stream means, the nearest to the highest.
@@ -216,5 +246,46 @@ impl Stream {
     pub fn next_deadline(&self) -> Option<Instant> {
         let nack = self.nack.as_ref().and_then(NackGenerator::next_deadline);
         [nack, self.key_frames.next_deadline()].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::codec::PayloadInfo;
+    use crate::engine::ingress::push_copy;
+    use crate::engine::{TransportKey, test_instant};
+
+    #[test]
+    fn nobody_begins_before_a_hole() {
+        let now = test_instant();
+        let mut stream = Stream::new(StreamSetup {
+            now,
+            producer: ProducerKey::default(),
+            source: Source::Local(TransportKey::default()),
+            encoding: 0,
+            codecs: &CodecTable::default(),
+            kind: MediaKind::Video,
+            dtx: false,
+            key_frame_request_delay: Duration::ZERO,
+            paused: false,
+        });
+        for (seq, key_frame) in [(10, true), (11, false), (14, false), (13, false), (12, true)] {
+            let info = PayloadInfo { key_frame, ..PayloadInfo::default() };
+            let meta = PacketMeta { seq, info, ..PacketMeta::default() };
+            push_copy(&mut stream, meta, now, &[]).unwrap();
+        }
+        let at = PacketIndex::new;
+        // (floor, the newest key frame, where the one with number 12 begins)
+        for (floor, recent, first) in
+            [(0, Some(4), 2), (3, Some(4), 3), (4, Some(4), 4), (5, None, 4)]
+        {
+            stream.floor = at(floor);
+            assert_eq!(stream.recent_key_frame(now), recent.map(at), "{floor}");
+            assert_eq!(stream.first_of_key_frame(at(4), 12), at(first), "{floor}");
+        }
+        stream.floor = at(0);
+        let later = now + KEY_FRAME_AGE_MAX + Duration::from_millis(1);
+        assert_eq!(stream.recent_key_frame(later), None);
     }
 }

@@ -20,4 +20,6 @@ const _: () = assert!(
             + 2 * HANDOFFS_PER_TURN_MAX
             + COMMANDS_PER_TURN_MAX * TUPLES_PER_TRANSPORT_MAX
 );
+// A demand between shards has a bit for each encoding in one byte.
+const _: () = assert!(ENCODINGS_PER_PRODUCER_MAX <= 8);
 const _: () = assert!(API_STOP_TIMEOUT.as_millis() < STOP_TIMEOUT.as_millis());

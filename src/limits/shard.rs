@@ -110,6 +110,13 @@ pub const TRAINS_PER_BATCH_MAX: usize = 64;
 /// Segments of one train: longer ones save little more and hit real networks as bursts.
 pub const SEGMENTS_PER_TRAIN_MAX: usize = 8;
 
+/// RTP padding that makes a packet a train's equal, at most: beyond it a train more costs less than
+/// what every receiver's link would carry.
+pub const TRAIN_PADDING_MAX: usize = 32;
+
+/// Thousandths of a train's bytes that padding may be.
+pub const TRAIN_PADDING_PER_MILLE_MAX: usize = 30;
+
 /// Bytes of one transmit batch: some 200 media packets, small enough to stay in L2.
 pub const TRANSMIT_BATCH_BYTES: usize = 256 * 1024;
 
@@ -166,5 +173,6 @@ const _: () = assert!(TCP_FIRST_FRAME_BYTES_MAX <= TCP_FRAME_BYTES_MAX);
 const _: () = assert!(TCP_FRAME_BYTES_MAX + 2 <= TCP_READ_BYTES);
 const _: () = assert!(4 * FLOW_RETRIES_PER_SECOND_MAX <= NOTE_LANE_CAPACITY);
 const _: () = assert!(SEGMENTS_PER_TRAIN_MAX <= 64);
+const _: () = assert!(TRAIN_PADDING_MAX <= u8::MAX as usize);
 const _: () = assert!(SHARDS_MAX <= 32 * 32);
 const _: () = assert!(TRANSPORTS_PER_SHARD_MAX <= 1 << 20);

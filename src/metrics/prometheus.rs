@@ -60,12 +60,31 @@ fn shards(out: &mut Text, shards: &[ShardView]) {
         counters.map(|(name, value)| (format!("shard_{name}_total"), value)).collect()
     });
     out.table(&known, "gauge", gauges);
+    trains(out, &known);
     out.family("shard_discards_total", "counter");
     for (shard, report) in &known {
         for (reason, count) in report.discards.iter() {
             let labels = [("shard", shard.as_str()), ("reason", reason)];
             out.line("shard_discards_total", &labels, count);
         }
+    }
+}
+
+/// Datagrams per message: what segmentation by the kernel saves.
+fn trains(out: &mut Text, shards: &[(String, &Report)]) {
+    out.family("shard_train_segments", "histogram");
+    for (shard, report) in shards {
+        let (mut count, mut sum) = (0, 0);
+        for (segments, messages) in report.trains.iter() {
+            count += messages;
+            sum += segments as u64 * messages;
+            let labels = [("shard", shard.as_str()), ("le", &segments.to_string())];
+            out.line("shard_train_segments_bucket", &labels, count);
+        }
+        let shard = ("shard", shard.as_str());
+        out.line("shard_train_segments_bucket", &[shard, ("le", "+Inf")], count);
+        out.line("shard_train_segments_sum", &[shard], sum);
+        out.line("shard_train_segments_count", &[shard], count);
     }
 }
 

@@ -35,7 +35,7 @@ use self::tcp::{Belongs, TcpConnections, TcpSink};
 use crate::control::command::{CallId, Command, Event, FromShard};
 use crate::engine::io::{Path, Protocol, Received, TransmitBatch};
 use crate::engine::machine::Machine;
-use crate::engine::report::{Discard, IoCounters, Report};
+use crate::engine::report::{Discard, IoCounters, Report, TrainSizes};
 use crate::id::ShardId;
 use crate::lane::{LaneReceiver, LaneSender, Waker};
 use crate::limits::{
@@ -113,6 +113,7 @@ pub(crate) struct Shard<M> {
     ours: Vec<bool>,
     taken: Vec<Misdirected>,
     io: IoCounters,
+    trains: TrainSizes,
     events_lost: u64,
     events_untold: u64,
     on_glommio: bool,
@@ -188,6 +189,7 @@ impl<M: Machine> Shard<M> {
             ours: Vec::new(),
             taken: Vec::with_capacity(HANDOFF_BATCH),
             io: IoCounters::default(),
+            trains: TrainSizes::default(),
             events_lost: 0,
             events_untold: 0,
             on_glommio: false,
@@ -360,7 +362,9 @@ impl<M: Machine> Shard<M> {
         let sent = self.udp.send_batch(&self.batch, &mut self.send_slots);
         self.io.datagrams_out += sent.datagrams;
         self.io.messages_out += sent.messages;
+        self.io.trains_refused += sent.refused;
         self.io.send_failed += sent.failed;
+        self.trains += sent.trains;
         let trains = self.batch.trains().iter();
         for train in trains.filter(|train| train.path.protocol == Protocol::Tcp) {
             if self.tcp.send(&train.path, self.batch.bytes(train)) {
@@ -434,6 +438,7 @@ impl<M: Machine> Shard<M> {
             shard: self.id,
             counters,
             io: self.io,
+            trains: self.trains,
             discards,
             gauges,
             busy: (1.0 - waited / interval).clamp(0.0, 1.0),

@@ -21,6 +21,7 @@ use super::control_message::{
     write_ancillary, write_name,
 };
 use crate::engine::io::{Path, Protocol, Received, Train, TransmitBatch};
+use crate::engine::report::TrainSizes;
 use crate::limits::{
     RECEIVE_SLOTS_GRO, RECEIVE_SLOTS_PLAIN, SEND_WAIT_MAX, SOCKET_BUFFER_BYTES,
     TRAINS_PER_BATCH_MAX,
@@ -48,8 +49,20 @@ pub(crate) struct Sent {
     pub(crate) datagrams: u64,
     /// Messages it took them in.
     pub(crate) messages: u64,
+    /// Those messages by their number of segments.
+    pub(crate) trains: TrainSizes,
+    /// Trains that had to go datagram by datagram.
+    pub(crate) refused: u64,
     /// Datagrams it refused.
     pub(crate) failed: u64,
+}
+
+impl Sent {
+    fn note(&mut self, segments: usize) {
+        self.datagrams += segments as u64;
+        self.messages += 1;
+        self.trains.add(segments);
+    }
 }
 
 impl UdpSocket {
@@ -202,8 +215,7 @@ impl UdpSocket {
             let taken = match self.sendmmsg(slots, next) {
                 Ok(taken) => {
                     for train in slots.trains(next, taken) {
-                        sent.datagrams += train.segments() as u64;
-                        sent.messages += 1;
+                        sent.note(train.segments());
                     }
                     taken
                 }
@@ -246,13 +258,13 @@ impl UdpSocket {
             // About the device or its route, not about this receiver's MTU: do not try again.
             self.gso = false;
         }
+        sent.refused += 1;
         let mut one = slots.single.take().unwrap_or_else(|| Box::new(SendSlots::with_capacity(1)));
         for bytes in batch.bytes(&train).chunks(train.segment()) {
             one.used = 0;
             one.add_single(train.path, bytes, self.v6);
             if self.sendmmsg(&mut one, 0) == Ok(1) {
-                sent.datagrams += 1;
-                sent.messages += 1;
+                sent.note(1);
             } else {
                 sent.failed += 1;
             }
@@ -582,7 +594,10 @@ mod tests {
         sender.set_option(libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).unwrap();
         let datagrams: Vec<_> = [90, 90, 90, 30, 90].map(|len| (path("127.0.0.1", to), len)).into();
         let sent = sender.send_batch(&batch(8, &datagrams), &mut SendSlots::new());
-        assert_eq!(sent, Sent { datagrams: 5, messages: 5, failed: 0 });
+        assert_eq!((sent.datagrams, sent.messages, sent.failed), (5, 5, 0));
+        // The shorter one ended the first train; the last was a message of its own.
+        assert_eq!(sent.refused, 1);
+        assert_eq!(sent.trains.iter().next(), Some((1, 5)));
         let lens: Vec<_> = receive(&receiver, 5).iter().map(|r| r.1).collect();
         assert_eq!(lens, [90, 90, 90, 30, 90]);
     }

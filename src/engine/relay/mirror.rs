@@ -114,8 +114,9 @@ impl Engine {
             self.mirrored(from, packet.producer, packet.encoding).ok_or(Discard::RelayUnknown)?;
         let stream = self.streams.get_mut(key).ok_or(Discard::RelayUnknown)?;
         let relayed = stream.source.relayed_mut().ok_or(Discard::RelayUnknown)?;
-        if !relayed.wanted {
-            // It was under way when the demand ended.
+        let opens = packet.continuity != Continuity::Continues;
+        if !relayed.wanted || !(relayed.fed || opens) {
+            // It was under way when the demand ended, or is a rest of what was demanded before.
             return Ok(());
         }
         if stream.paused {
@@ -131,7 +132,7 @@ impl Engine {
         stream.highest = stream.highest.max(Some(packet.meta.seq));
         note_media(stream, now, payload.len(), packet.meta.info);
         self.counters.relayed_in += 1;
-        if packet.continuity != Continuity::Continues {
+        if opens {
             stream.floor = at;
             // It is here, or just behind.
             stream.key_frames.handle_key_frame();
@@ -322,6 +323,8 @@ impl Engine {
         let Some(producer) = self.producers.get_mut(key) else { return };
         let Some(mirrored) = producer.source.relayed_mut() else { return };
         mirrored.told = encodings;
+        // Without pulses what is known of the streams grows old.
+        mirrored.informed &= encodings.is_some();
         for (encoding, stream_key) in producer.streams.iter().enumerate() {
             let Some(stream) = self.streams.get_mut(*stream_key) else { continue };
             let Some(relayed) = stream.source.relayed_mut() else { continue };

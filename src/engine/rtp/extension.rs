@@ -343,6 +343,19 @@ impl Extensions {
         values
     }
 
+    /// Bytes that what a forwarder passes on takes in the one-byte form, before padding to words.
+    #[must_use]
+    pub fn carried_bytes(&self) -> usize {
+        let capture_time = self
+            .abs_capture_time
+            .map_or(0, |time| if time.clock_offset.is_some() { 17 } else { 9 });
+        usize::from(self.audio_level.is_some()) * 2
+            + usize::from(self.video_orientation.is_some()) * 2
+            + usize::from(self.toffset.is_some()) * 4
+            + usize::from(self.playout_delay.is_some()) * 4
+            + capture_time
+    }
+
     #[inline]
     fn set(&mut self, extension: Extension, element: Element<'_>) {
         let data = element.data;

@@ -16,10 +16,12 @@ const RTP_PADDING_BIT: u8 = 0x20;
 pub struct RtpBody<'a> {
     /// Bytes before the payload: RTX's original sequence number (RFC 4588 §4).
     pub prefix: &'a [u8],
-    /// The shared payload, without padding of its own.
+    /// The shared payload.
     pub payload: &'a [u8],
     /// Bytes of RTP padding to append, their count included (RFC 3550 §5.1).
     pub padding: u8,
+    /// The payload ends with padding already.
+    pub padded: bool,
 }
 
 impl RtpBody<'_> {
@@ -95,7 +97,7 @@ impl SrtpSealer {
         if index > PACKET_INDEX_MAX || (*seq_high, *seq_low) != (index_high, index_low) {
             return None;
         }
-        if body.padding > 0 {
+        if body.padding > 0 || body.padded {
             *first |= RTP_PADDING_BIT;
         }
         let id = (u32::from_be_bytes(*ssrc), index);

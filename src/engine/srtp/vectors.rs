@@ -143,7 +143,7 @@ fn what_is_sealed_opens_for_every_profile_body_and_header() {
                 out[0] = 0x90;
                 out.extend([0xbe, 0xde, 0, 1, 0x10, 7, 0, 0]);
                 let header = out.clone();
-                let body = RtpBody { prefix, payload: &payload, padding };
+                let body = RtpBody { prefix, payload: &payload, padding, padded: false };
                 let len = header.len() + body.len() + profile.rtp_overhead_bytes();
                 out.resize(len, 0xee);
                 assert_eq!(sealer.seal_rtp(index, 20, &body, &mut out), Some(len));

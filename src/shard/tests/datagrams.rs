@@ -108,5 +108,12 @@ fn a_train_arrives_as_separate_datagrams_in_order() {
     assert_eq!(report.io.datagrams_out, 51);
     // One answer and 50 datagrams in trains of at most 8; one by one where there is no GSO.
     assert!([8, 51].contains(&report.io.messages_out), "{:?}", report.io);
+    let trains: Vec<u64> = report.trains.iter().map(|(_, messages)| messages).collect();
+    let expected = if report.io.messages_out == 8 {
+        [1, 1, 0, 0, 0, 0, 0, 6]
+    } else {
+        [51, 0, 0, 0, 0, 0, 0, 0]
+    };
+    assert_eq!(trains, expected);
     rig.stop();
 }

@@ -15,7 +15,7 @@ use ringcast::control::command::{
 };
 use ringcast::control::guarded::Guarded;
 use ringcast::control::{Control, ControlConfig, LaneFull, ShardLink};
-use ringcast::engine::report::{Counters, DiscardCounts, Gauges, IoCounters, Report};
+use ringcast::engine::report::{Counters, DiscardCounts, Gauges, IoCounters, Report, TrainSizes};
 use ringcast::events::timestamp::WallAnchor;
 use ringcast::id::ShardId;
 use serde_json::{Value, json};
@@ -210,10 +210,14 @@ impl Node {
 
     pub(crate) fn reports(&self, shard: u16, busy: f64) {
         let counters = Counters { packets_in: 7, ..Counters::default() };
+        let mut trains = TrainSizes::default();
+        trains.add(1);
+        trains.add(5);
         let report = Report {
             shard: ShardId(shard),
             counters,
             io: IoCounters::default(),
+            trains,
             discards: DiscardCounts::default(),
             gauges: Gauges::default(),
             busy,

@@ -28,4 +28,5 @@ mod reports;
 mod review;
 mod sequence;
 mod simulcast;
+mod trains;
 mod wires;

@@ -3,7 +3,14 @@
 use std::time::Instant;
 
 use ringcast::control::command::Command;
+use ringcast::engine::layer::Activity;
+use ringcast::engine::machine::Machine;
+use ringcast::engine::relay::{Continuity, RelayItem, RelayPacket, RelayPulse};
+use ringcast::engine::report::Discard;
+use ringcast::engine::source_clock::{SenderClock, StreamClock};
 use ringcast::engine::srtp::SrtpProfile;
+use ringcast::id::{ProducerId, ShardId};
+use ringcast::ortc::types::MediaKind;
 
 use super::media::Codec;
 use super::network::Link;
@@ -252,6 +259,79 @@ fn only_what_is_watched_crosses_and_the_demand_moves_with_the_viewers() {
     assert!(
         heard.iter().any(|h| room.source(&feed, 1).sent.iter().any(|p| *p.payload == *h.payload))
     );
+}
+
+/// What is left on the way up crosses no more as soon as the next one plays.
+#[test]
+fn a_viewer_there_climbs_and_what_it_left_crosses_no_more() {
+    let layered = Camera { rids: vec!["q", "h", "f"], ..Camera::new(Codec::Vp8) };
+    let (mut room, _, _, feed, view) = call(327, &layered);
+    let begun = room.now;
+    room.run_for(secs(8));
+    let heard = room.heard(&view);
+    room.assert_numbers(&heard, &view);
+    let of = |encoding: usize| {
+        let sent = &room.source(&feed, encoding).sent;
+        let plays = |payload: &[u8]| sent.iter().any(|packet| *packet.payload == *payload);
+        heard.iter().find(|heard| plays(&heard.payload)).map(|heard| heard.at)
+    };
+    let (low, high) = (of(0).expect("begins low"), of(2).expect("climbs"));
+    assert!(low < high);
+    let crossed = room.shards.sent(THERE, Freight::Video, begun);
+    let late = crossed
+        .iter()
+        .filter(|sent| sent.at > high && matches!(sent.told, Told::Packet { encoding: 0, .. }));
+    assert_eq!(late.count(), 0);
+    assert!(heard.last().unwrap().at + ms(60) > room.now);
+}
+
+#[test]
+fn items_that_make_no_sense_change_nothing() {
+    let (mut room, _, _, feed, view) = call(328, &Camera::new(Codec::Vp8));
+    room.run_for(secs(1));
+    let now = room.now;
+    let nobody = ProducerId(uuid::Uuid::nil());
+    for (to, from, producer, encodings) in [
+        // Of nobody, of a mirror, from itself, from no shard, of no encoding.
+        (HERE, 1, nobody, [0, 255]),
+        (THERE, 0, nobody, [0, 255]),
+        (THERE, 1, feed.id, [0, 255]),
+        (HERE, 0, feed.id, [0, 255]),
+        (HERE, u16::MAX, feed.id, [0, 255]),
+        (THERE, 7, feed.id, [0, 255]),
+        (THERE, 0, feed.id, [1, 255]),
+    ] {
+        for encoding in encodings {
+            let mut packet = RelayPacket::empty(now);
+            (packet.producer, packet.encoding, packet.len) = (producer, encoding, u16::MAX);
+            packet.continuity = Continuity::Restarted;
+            let pulse = RelayPulse {
+                producer,
+                encoding,
+                activity: Activity::new(false),
+                clock: StreamClock::new(0),
+                sender: SenderClock::default(),
+            };
+            let media = RelayItem::Media(MediaKind::Video, packet);
+            let demands = [None, Some(0), Some(0xff)];
+            let demands = demands.map(|encodings| RelayItem::Demand { producer, encodings });
+            let others = [
+                media,
+                RelayItem::Pulse(Box::new(pulse)),
+                RelayItem::KeyFrame { producer, encoding },
+            ];
+            for item in demands.into_iter().chain(others) {
+                let is_media = matches!(item, RelayItem::Media(..));
+                let emptied = room.shards.engines[to].handle_relay(now, ShardId(from), item);
+                assert_eq!(emptied.is_some(), is_media, "a box comes back");
+            }
+        }
+    }
+    room.run_for(secs(2));
+    room.assert_all_arrived(&view, &feed);
+    assert_eq!(asked(&room, &feed, now), 0);
+    assert_eq!(room.counters_of(THERE).relayed_out, 0, "a mirror never relays on");
+    assert_eq!(room.shards.engines[THERE].report().1.count(Discard::RelayUnknown), 8);
 }
 
 #[test]

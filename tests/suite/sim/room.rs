@@ -97,6 +97,8 @@ pub(crate) struct Room {
     pub(crate) link: Link,
     network: Network,
     batch: TransmitBatch,
+    /// Segments of each train of media that left.
+    pub(crate) trains: Vec<usize>,
     named: u32,
 }
 
@@ -149,13 +151,9 @@ impl Room {
             link: Link::new(10),
             network: Network::default(),
             batch: TransmitBatch::new(256 * 1024, 64, 8),
+            trains: Vec::new(),
             named: 0,
         }
-    }
-
-    /// The first shard's.
-    pub(crate) fn engine(&mut self) -> &mut Engine {
-        &mut self.shards.engines[0]
     }
 
     fn name(&mut self) -> Uuid {
@@ -468,6 +466,9 @@ impl Room {
         let now = self.now;
         let more = self.shards.engines[shard].poll_transmit(now, &mut self.batch);
         for train in self.batch.trains() {
+            if self.batch.bytes(train).first().is_some_and(|first| *first >= 128) {
+                self.trains.push(train.segments());
+            }
             let Some(index) = self.seats.iter().position(|seat| seat.path() == train.path) else {
                 continue;
             };
@@ -486,7 +487,12 @@ impl Room {
 
     /// A datagram from nowhere in particular.
     pub(crate) fn inject(&mut self, path: ringcast::engine::io::Path, bytes: &[u8]) {
-        let mut batch = std::iter::once(Received { path, bytes });
+        self.inject_all(path, &[bytes.to_vec()]);
+    }
+
+    /// Datagrams of one sender that arrive in one batch.
+    pub(crate) fn inject_all(&mut self, path: ringcast::engine::io::Path, burst: &[Vec<u8>]) {
+        let mut batch = burst.iter().map(|bytes| Received { path, bytes });
         self.shards.engines[0].handle_datagrams(self.now, &mut batch);
         self.flush();
     }

@@ -54,7 +54,9 @@ pub(crate) struct Sent {
 /// A lane: from, to, what.
 type Way = (usize, usize, Freight);
 
-#[derive(Debug)]
+/// True for an item that a lane is not to take.
+pub(crate) type Refuse = Box<dyn FnMut(Instant, Freight) -> bool>;
+
 pub(crate) struct Lanes {
     /// How long an item is under way.
     pub(crate) delay: Duration,
@@ -62,6 +64,7 @@ pub(crate) struct Lanes {
     pub(crate) capacity: usize,
     /// Lanes that take nothing.
     pub(crate) blocked: HashSet<Way>,
+    pub(crate) refuse: Option<Refuse>,
     under_way: HashMap<Way, VecDeque<(Instant, RelayItem)>>,
     /// Everything that was taken.
     pub(crate) log: Vec<Sent>,
@@ -91,6 +94,9 @@ impl RelayLanes for LanesOf<'_> {
         let (from, to) = (self.from, usize::from(to.0));
         let freight = Freight::of(&item);
         let way = (from, to, freight);
+        if self.lanes.refuse.as_mut().is_some_and(|refuse| refuse(self.now, freight)) {
+            return Err(item);
+        }
         let lane = self.lanes.under_way.entry(way).or_default();
         if lane.len() >= self.lanes.capacity || self.lanes.blocked.contains(&way) {
             return Err(item);
@@ -133,6 +139,7 @@ impl Shards {
                 delay: Duration::from_micros(50),
                 capacity: 1024,
                 blocked: HashSet::new(),
+                refuse: None,
                 under_way: HashMap::new(),
                 log: Vec::new(),
                 empties: HashMap::new(),

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use ringcast::control::command::{Command, Inventory, Reply};
+use ringcast::engine::Engine;
 use ringcast::engine::machine::Machine;
 use ringcast::engine::report::{Counters, Discard, Gauges};
 
@@ -11,6 +12,11 @@ use super::media::Packet;
 use super::room::{Feed, Room, View};
 
 impl Room {
+    /// The first shard's engine.
+    pub(crate) fn engine(&mut self) -> &mut Engine {
+        &mut self.shards.engines[0]
+    }
+
     pub(crate) fn counters(&self) -> Counters {
         self.shards.engines[0].report().0
     }

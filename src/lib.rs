@@ -15,8 +15,8 @@
 //!                   ▼  (lanes: bounded, lock-free, eventfd wake)
 //!        ┌────── shard 0 ──────┐     ┌────── shard 1 ──────┐ … one per core, pinned
 //!        │ UDP + TCP sockets   │◄───►│ UDP + TCP sockets   │    the same port for all
-//!        │ Engine (sans-I/O)   │     │ Engine              │    ◄─► misdirected datagrams
-//!        └─────────────────────┘     └─────────────────────┘
+//!        │ Engine (sans-I/O)   │     │ Engine              │    ◄─► misdirected datagrams,
+//!        └─────────────────────┘     └─────────────────────┘        packets for mirrors
 //!             ▲ the kernel gives each datagram to its owner's socket ▲
 //! ```
 //!
@@ -29,9 +29,15 @@
 //! * An **engine** does no I/O: datagrams, commands and `now` go in; datagrams, events and the next
 //!   deadline come out ([`Machine`](engine::machine::Machine)). Production, simulation and benches
 //!   run the same one.
+//! * A **room** starts on one shard and uses more when it is big or they are busy
+//!   ([`placement`](control::placement)). A producer's packets then cross once to each shard that
+//!   watches it, in plaintext, to a *mirror* of it ([`relay`](engine::relay)); they are sealed where
+//!   the receiver lives.
 //! * The **control thread** decides everything that is not per packet and is never on a packet's way.
-//! * A **[lane]** full of commands refuses with 503; full of misdirected datagrams it drops and
-//!   counts; full of events it counts what is lost, and the control thread asks for an inventory.
+//! * A **[lane]** full of commands refuses with 503; full of misdirected datagrams or relayed packets
+//!   it drops and counts (video goes on with its next key frame); full of what shards tell each other
+//!   it is tried again; full of events it counts what is lost, and the control thread asks for an
+//!   inventory.
 //!
 //! ## The life of a packet
 //!
@@ -48,10 +54,18 @@
 //! [`TransmitBatch`](engine::io::TransmitBatch): the only copy of the payload → one `sendmmsg` whose
 //! messages are trains.
 //!
+//! Consumers on other shards: behind all input, [`poll_relay`](engine::machine::Machine::poll_relay)
+//! copies what their shards demand into boxes and
+//! [`RelayLanes::send`](engine::relay::RelayLanes::send)s them; over there
+//! [`handle_relay`](engine::machine::Machine::handle_relay) copies them into the mirror's ring, from
+//! where they go on as if they had just arrived, and the boxes go back. NACKs are answered from that
+//! ring; only demand and key-frame requests go the other way.
+//!
 //! ## The life of a command
 //!
 //! A handler of [`api`] parses into domain types and calls one method of
-//! [`Control`](control::Control) → [`placement`](control::placement) names the shard of a new room →
+//! [`Control`](control::Control) → [`placement`](control::placement) names the shard of a new room or
+//! transport (all else goes where its transport is) →
 //! [`Dispatcher::call`](control::dispatcher::Dispatcher::call) → lane → the shard's turn →
 //! [`handle_command`](engine::machine::Machine::handle_command) →
 //! [`Reply`](control::command::Reply) or [`Refusal`](control::command::Refusal) → status and body.

@@ -20,11 +20,15 @@ mod params;
 #[expect(dead_code, reason = "the simulator uses more of it")]
 mod raw;
 #[cfg(test)]
+#[path = "suite/sim/relay_stage.rs"]
+mod relay_stage;
+#[cfg(test)]
 #[path = "suite/sim/stage.rs"]
 #[expect(dead_code, reason = "the bench uses more of it")]
 mod stage;
 
 use counting::{Counting, allocations};
+use relay_stage::RelayStage;
 use stage::Stage;
 
 #[global_allocator]
@@ -51,6 +55,29 @@ fn forwarding_allocates_nothing_from_receive_to_send() {
         assert_eq!(forwarded, turns * burst * receivers, "everything was forwarded");
         assert_eq!(allocated, 0, "allocations in {forwarded} packets of {profile:?}");
     }
+}
+
+#[test]
+fn relaying_allocates_nothing_but_a_pulse_four_times_a_second() {
+    let receivers = 20;
+    let mut stage = RelayStage::new(SrtpProfile::AeadAes128Gcm, receivers);
+    let turns = 500;
+    let bursts = stage.prepare(2 * turns);
+    let mut pulsed = 0;
+    for datagrams in &bursts[..turns] {
+        pulsed = stage.forward(datagrams, Duration::from_millis(5)).1;
+    }
+    let before = allocations();
+    let (mut forwarded, mut pulses) = (0, 0);
+    for datagrams in &bursts[turns..] {
+        let (media, so_far) = stage.forward(datagrams, Duration::from_millis(5));
+        forwarded += media;
+        pulses = so_far - pulsed;
+    }
+    let allocated = allocations() - before;
+    assert_eq!(forwarded, turns * 5 * receivers, "everything was forwarded");
+    assert_eq!(pulses, 10, "four a second");
+    assert_eq!(allocated, pulses, "allocations in {forwarded} packets");
 }
 
 #[test]

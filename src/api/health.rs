@@ -120,12 +120,16 @@ pub(super) struct ShardStatus {
     /// The kernel steers datagrams to their shard; false: shards hand them to each other, because
     /// there is one, `--steer off` is set, or BPF is refused.
     steering: bool,
+    /// That started here.
     rooms: usize,
     transports: usize,
     transports_connected: usize,
+    /// Whose transports live here.
     producers: usize,
     /// Incoming RTP streams: one for each encoding of each producer.
     streams: usize,
+    /// Mirrors of producers of other shards.
+    mirrors: usize,
     consumers: usize,
     /// Addresses of clients that ICE has validated.
     tuples: usize,
@@ -152,6 +156,7 @@ impl ShardStatus {
             transports_connected: gauges.transports_connected,
             producers: gauges.producers,
             streams: gauges.streams,
+            mirrors: gauges.mirrors,
             consumers: gauges.consumers,
             tuples: gauges.tuples,
             ring_bytes: gauges.ring_bytes,

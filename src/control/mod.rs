@@ -1,5 +1,9 @@
 //! Rooms, peers and their objects, and the boundary to the shards.
 //!
+//! Each transport has its own shard; what it carries lives there. A consumer on another shard than
+//! its producer brings its shard a mirror of that producer, and whoever mirrors a producer is told
+//! when it pauses and closes.
+//!
 //! Owned by the control thread. The API calls [`Control`], one method per use case; nothing here is
 //! on the path of a packet. Invariants: the registry changes only under one lock that is never held
 //! across an await; what a shard must do is reserved first, asked for, then committed or rolled

@@ -17,12 +17,12 @@ use super::dispatcher::{Dispatcher, Pending, ShardLink};
 use super::error::ControlError;
 use super::guarded::Guarded;
 use super::journal;
-use super::placement::{self, Load};
-use super::registry::{Close, Effects, Registry};
+use super::placement::{self, Load, Presence};
+use super::registry::{Close, Effects, NewTransport, Registry};
 use crate::engine::report::Report;
 use crate::events::timestamp::WallAnchor;
 use crate::events::{RoomEvent, RoomLog};
-use crate::id::{RoomId, ShardId};
+use crate::id::{RoomId, ShardId, TransportId};
 use crate::limits::CLOSE_RETRY_DELAY;
 use crate::metrics::latency::LatencyHistory;
 use crate::ortc;
@@ -63,6 +63,54 @@ pub(super) struct State {
     pub(super) stopping: bool,
 }
 
+impl State {
+    /// How loaded each shard is, in order of their ids.
+    fn loads(&self) -> impl Iterator<Item = (ShardId, Load)> {
+        (0..=u16::MAX).map(ShardId).zip(&self.shards).map(|(id, shard)| {
+            let census = self.registry.census(id);
+            let load = Load {
+                rooms: census.rooms,
+                transports: census.transports,
+                busy: shard.report.as_ref().map_or(0.0, |(_, report)| report.busy),
+                rooms_since_report: shard.rooms_since_report,
+                transports_since_report: shard.transports_since_report,
+            };
+            (id, load)
+        })
+    }
+
+    /// The shard that a new room starts on.
+    pub(super) fn place_room(&mut self) -> Result<ShardId, ControlError> {
+        let loads: Vec<Load> = self.loads().map(|(_, load)| load).collect();
+        let shard = placement::least_loaded(&loads).ok_or(ControlError::Overloaded)?;
+        if let Some(chosen) = self.shards.get_mut(shard.index()) {
+            chosen.rooms_since_report += 1;
+        }
+        Ok(shard)
+    }
+
+    /// Reserves a peer's next transport on the shard that is best for it.
+    pub(super) fn place_transport(
+        &mut self,
+        id: TransportId,
+        new: NewTransport,
+    ) -> Result<ShardId, ControlError> {
+        let room = self.registry.room(&new.room)?;
+        let presence = |shard| Presence {
+            transports: room.transports_on(shard),
+            is_home: shard == room.shard,
+        };
+        let shards: Vec<(Load, Presence)> =
+            self.loads().map(|(id, load)| (load, presence(id))).collect();
+        let shard = placement::shard_for(&shards).ok_or(ControlError::Overloaded)?;
+        self.registry.reserve_transport(id, new, shard)?;
+        if let Some(chosen) = self.shards.get_mut(shard.index()) {
+            chosen.transports_since_report += 1;
+        }
+        Ok(shard)
+    }
+}
+
 /// What a shard last said about itself.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ShardState {
@@ -70,6 +118,7 @@ pub(super) struct ShardState {
     /// Of what it forwarded, in all its reports.
     pub(super) latency: LatencyHistory,
     pub(super) rooms_since_report: usize,
+    pub(super) transports_since_report: usize,
     /// It told of lost events and could not be asked what is alive; that is tried again.
     pub(super) inventory_due: bool,
 }
@@ -126,29 +175,6 @@ impl Control {
     #[must_use]
     pub fn uptime(&self) -> Duration {
         now().saturating_duration_since(self.inner.started)
-    }
-
-    /// The least loaded shard.
-    pub(super) fn place_room(state: &mut State) -> Result<ShardId, ControlError> {
-        let loads: Vec<Load> = state
-            .shards
-            .iter()
-            .zip(0_u16..)
-            .map(|(shard, index)| {
-                let census = state.registry.census(ShardId(index));
-                Load {
-                    rooms: census.rooms,
-                    transports: census.transports,
-                    busy: shard.report.as_ref().map_or(0.0, |(_, report)| report.busy),
-                    rooms_since_report: shard.rooms_since_report,
-                }
-            })
-            .collect();
-        let shard = placement::least_loaded(&loads).ok_or(ControlError::Overloaded)?;
-        if let Some(chosen) = state.shards.get_mut(shard.index()) {
-            chosen.rooms_since_report += 1;
-        }
-        Ok(shard)
     }
 
     /// Logs what happened and puts the closes into their lanes, all before anything else can

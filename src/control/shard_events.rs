@@ -23,6 +23,7 @@ impl Control {
                     shard.latency.add(now(), latency);
                     shard.report = Some((now(), report));
                     shard.rooms_since_report = 0;
+                    shard.transports_since_report = 0;
                 }
             }),
         }
@@ -41,8 +42,8 @@ impl Control {
                 Event::TransportClosed { transport, reason } => {
                     let closed = state.registry.close_transport(transport, reason.label(), now());
                     let mut effects = closed.unwrap_or_default();
-                    // The shard knows.
-                    effects.closes.clear();
+                    // The shard knows; those that mirror its producers do not.
+                    effects.closes.retain(|(told, _)| *told != shard);
                     effects
                 }
                 Event::ProducerStarted { producer } => {

@@ -64,6 +64,9 @@ pub struct TransportView {
     pub ice_state: &'static str,
     /// `new`, `connecting`, `connected`, `failed` or `closed`.
     pub dtls_state: &'static str,
+    /// Where it lives.
+    #[schema(value_type = u16)]
+    pub shard: ShardId,
 }
 
 /// A peer in a room's view.
@@ -84,7 +87,7 @@ pub struct RoomView {
     /// Its name.
     #[schema(value_type = String)]
     pub room_id: RoomId,
-    /// Where it lives.
+    /// Where it started; its transports tell where they live.
     #[schema(value_type = u16)]
     pub shard: ShardId,
     /// When it was made, ISO 8601.
@@ -137,6 +140,7 @@ impl TransportView {
             direction: transport.direction,
             ice_state: transport.ice.label(),
             dtls_state: transport.dtls.label(),
+            shard: transport.shard,
         })
     }
 }
@@ -148,7 +152,7 @@ pub struct RoomSummary {
     /// Its name.
     #[schema(value_type = String)]
     pub room_id: RoomId,
-    /// Where it lives.
+    /// Where it started; its transports tell where they live.
     #[schema(value_type = u16)]
     pub shard: ShardId,
     /// When it was made, ISO 8601.

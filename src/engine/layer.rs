@@ -204,6 +204,29 @@ mod tests {
     }
 
     #[test]
+    fn a_mirror_takes_over_what_its_origin_tells_and_counts_its_own_packets_on() {
+        let start = origin();
+        let mut told = Activity::new(false);
+        let mut mirror = Activity::mirrored(false);
+        mirror.adopt(&told);
+        assert!(!mirror.is_active(start));
+        told.handle_packet(start);
+        told.handle_packet(start + ms(1_000));
+        mirror.adopt(&told);
+        assert_eq!(mirror.active_for(start + ms(1_100)), ms(1_100));
+        // A quarter of a second may pass until the next telling.
+        assert!(mirror.is_active(start + ms(2_749)));
+        assert!(!mirror.is_active(start + ms(2_750)));
+        mirror.handle_packet(start + ms(2_000));
+        mirror.adopt(&told);
+        assert_eq!(mirror.active_for(start + ms(3_000)), ms(3_000));
+        told.reset();
+        told.handle_packet(start + ms(3_100));
+        mirror.adopt(&told);
+        assert_eq!(mirror.active_for(start + ms(3_200)), ms(100));
+    }
+
+    #[test]
     fn the_next_deadline_is_the_end_of_youth_and_then_silence() {
         let start = origin();
         let mut activity = Activity::new(false);

@@ -106,6 +106,10 @@ counters! {
         taken_over,
         /// Hand-offs that found the owner's lane full.
         handoff_dropped,
+        /// Demands, key-frame requests and pulses for other shards that found the lane full.
+        relay_refused,
+        /// Boxes for relayed packets made because none had come back.
+        relay_boxes,
         /// Nanoseconds of CPU time of the shard's thread.
         cpu_ns,
     }

@@ -248,3 +248,44 @@ impl Stream {
         [nack, self.key_frames.next_deadline()].into_iter().flatten().min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::codec::PayloadInfo;
+    use crate::engine::ingress::push_copy;
+    use crate::engine::{TransportKey, test_instant};
+
+    #[test]
+    fn nobody_begins_before_a_hole() {
+        let now = test_instant();
+        let mut stream = Stream::new(StreamSetup {
+            now,
+            producer: ProducerKey::default(),
+            source: Source::Local(TransportKey::default()),
+            encoding: 0,
+            codecs: &CodecTable::default(),
+            kind: MediaKind::Video,
+            dtx: false,
+            key_frame_request_delay: Duration::ZERO,
+            paused: false,
+        });
+        for (seq, key_frame) in [(10, true), (11, false), (14, false), (13, false), (12, true)] {
+            let info = PayloadInfo { key_frame, ..PayloadInfo::default() };
+            let meta = PacketMeta { seq, info, ..PacketMeta::default() };
+            push_copy(&mut stream, meta, now, &[]).unwrap();
+        }
+        let at = PacketIndex::new;
+        // (floor, the newest key frame, where the one with number 12 begins)
+        for (floor, recent, first) in
+            [(0, Some(4), 2), (3, Some(4), 3), (4, Some(4), 4), (5, None, 4)]
+        {
+            stream.floor = at(floor);
+            assert_eq!(stream.recent_key_frame(now), recent.map(at), "{floor}");
+            assert_eq!(stream.first_of_key_frame(at(4), 12), at(first), "{floor}");
+        }
+        stream.floor = at(0);
+        let later = now + KEY_FRAME_AGE_MAX + Duration::from_millis(1);
+        assert_eq!(stream.recent_key_frame(later), None);
+    }
+}

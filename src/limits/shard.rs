@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::TUPLES_PER_TRANSPORT_MAX;
+use super::{RELAY_PACKETS_PER_TURN_MAX, TUPLES_PER_TRANSPORT_MAX};
 
 /// Shards: two base-32 characters of the ufrag name the shard (32 × 32).
 pub const SHARDS_MAX: usize = 1024;
@@ -58,6 +58,33 @@ pub const HANDOFF_PATHS_MAX: usize = 4 * TRANSPORTS_PER_SHARD_MAX;
 
 /// A remembered path without a datagram for this long is forgotten: twice the consent time-out.
 pub const HANDOFF_PATH_IDLE: Duration = Duration::from_secs(60);
+
+/// Video packets of other shards waiting for one shard: 160 ms of a hundred publishers' (250
+/// packets/s each), longer than any turn. Beyond it a packet is dropped and its stream goes on with
+/// its next key frame. Slots are pointers; the packets themselves may take 6 MB.
+pub const RELAY_VIDEO_LANE_CAPACITY: usize = 4096;
+
+/// Audio packets of other shards waiting for one shard: 200 ms of two hundred publishers' (50
+/// packets/s each); beyond it a packet is lost, which a decoder conceals.
+pub const RELAY_AUDIO_LANE_CAPACITY: usize = 2048;
+
+/// Demands, key-frame requests and pulses of other shards waiting for one shard. Beyond it a demand
+/// and a request are tried again, and a pulse is made good by the next one.
+pub const RELAY_SIGNAL_LANE_CAPACITY: usize = 2048;
+
+/// Emptied boxes waiting to be filled again by one shard: all that one turn of it may fill; more are
+/// freed. 3 MB, and freed within 2 s of the last packet.
+pub const RELAY_BOXES_RETURNED_MAX: usize = RELAY_PACKETS_PER_TURN_MAX;
+
+/// Relayed video packets one turn takes, at some 200 ns each: what a hundred publishers send in
+/// 20 ms.
+pub const RELAY_VIDEO_PER_TURN_MAX: usize = 512;
+
+/// Relayed audio packets one turn takes.
+pub const RELAY_AUDIO_PER_TURN_MAX: usize = 512;
+
+/// Signals of other shards one turn takes.
+pub const RELAY_SIGNALS_PER_TURN_MAX: usize = 256;
 
 /// Commands one turn carries out, so that a flood of them does not hold up media.
 pub const COMMANDS_PER_TURN_MAX: usize = 64;

@@ -1,4 +1,5 @@
-//! A shard: one thread that gives an engine time, datagrams and commands, and sends what it makes.
+//! A shard: one thread that gives an engine time, datagrams, commands and what other shards relay,
+//! and sends what it makes.
 //!
 //! Built inside its thread from a `ShardSetup` (it is `!Send`), run until the node stops it.
 //! Invariants: it waits for nothing but its descriptors and its machine's deadline; `now` is read
@@ -11,6 +12,7 @@
 mod bpf;
 mod control_message;
 pub(crate) mod handoff;
+pub(crate) mod relay;
 pub(crate) mod run;
 pub(crate) mod socket;
 pub(crate) mod steer;
@@ -26,6 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use self::handoff::{Adoption, Handoff, Misdirected, Note, ShardPeer, StunOwner};
+use self::relay::{Relay, RelayEnds, RelayPeer};
 use self::socket::{ReceiveSlots, SendSlots, UdpSocket};
 use self::steer::{FlowMap, Flows};
 use self::tcp::{Belongs, TcpConnections, TcpSink};
@@ -79,6 +82,10 @@ pub(crate) struct ShardSetup {
     pub(crate) notes: LaneReceiver<Note>,
     /// How long it waits for more datagrams when some woke it.
     pub(crate) coalesce: Duration,
+    /// Over which machines relay into every shard, in order of their ids.
+    pub(crate) relay_peers: Vec<RelayPeer>,
+    /// Over which the other shards' machines relay.
+    pub(crate) relay: RelayEnds,
     /// Reads a STUN request's owner.
     pub(crate) stun_owner: StunOwner,
     /// Where the kernel steers by; `None` when it does not.
@@ -94,6 +101,7 @@ pub(crate) struct Shard<M> {
     udp: UdpSocket,
     tcp: TcpConnections,
     handoff: Handoff,
+    relay: Relay,
     flows: Option<Flows>,
     waker: Waker,
     commands: LaneReceiver<ShardMessage>,
@@ -171,6 +179,7 @@ impl<M: Machine> Shard<M> {
             machine,
             tcp: TcpConnections::new(setup.tcp)?,
             handoff: Handoff::new(setup.id, setup.peers, setup.stun_owner),
+            relay: Relay::new(setup.id, setup.relay_peers, setup.relay, now),
             flows: setup.flows.map(|map| Flows::new(map, setup.id)),
             waker: setup.waker,
             commands: setup.commands,
@@ -207,12 +216,15 @@ impl<M: Machine> Shard<M> {
         more |= self.take_handoffs(now);
         more |= self.receive(now);
         more |= self.with_tcp(now, |tcp, inside| tcp.handle_ready(now, inside));
+        more |= self.take_relayed(now);
         if self.machine.poll_timeout().is_some_and(|due| due <= now) {
             self.machine.handle_timeout(now);
             more |= self.machine.poll_timeout().is_some_and(|due| due <= now);
         }
+        more |= self.relay(now);
         more |= self.follow_paths();
         self.handoff.wake_peers();
+        self.relay.wake_peers();
         more |= self.flush(now);
         self.tell_events();
         if now.saturating_duration_since(self.last_report) >= REPORT_INTERVAL {
@@ -427,6 +439,7 @@ impl<M: Machine> Shard<M> {
             }
             self.handoff.wake_peers();
         }
+        self.relay.sweep();
         if !self.tcp.is_empty() {
             self.with_tcp(now, |tcp, inside| tcp.sweep(now, inside));
         }
@@ -447,6 +460,8 @@ impl<M: Machine> Shard<M> {
         }
         self.io.handed_off = self.handoff.handed_off;
         self.io.handoff_dropped = self.handoff.dropped;
+        self.io.relay_refused = self.relay.refused;
+        self.io.relay_boxes = self.relay.boxes;
         self.io.cpu_ns = run::thread_cpu_ns();
         let (mut counters, discards, gauges) = self.machine.report();
         counters.events_lost += self.events_lost;
@@ -473,6 +488,7 @@ impl<M: Machine> Shard<M> {
     /// True when a lane holds something, or the node wants the shard to end.
     fn is_wanted(&self) -> bool {
         let commands = !self.commands.is_empty() && self.control.room() > 0;
-        commands || !self.notes.is_empty() || !self.datagrams.is_empty() || self.is_stopping()
+        let peers = !self.notes.is_empty() || !self.datagrams.is_empty() || !self.relay.is_empty();
+        commands || peers || self.is_stopping()
     }
 }

@@ -4,8 +4,8 @@
 //! arguments, and what a change entails comes out as [`Effects`]. Invariants: a peer is in its
 //! room, a transport's peer exists, a producer's and a consumer's transport exists, a consumer's
 //! producer exists; closing one closes what hangs on it; an object is invisible to requests until
-//! it is ready (its shard has made it), but is closed with the rest. It does no I/O and no
-//! negotiation.
+//! it is ready (its shard has made it), but is closed with the rest; every shard that was told to
+//! mirror a producer is told that it closes. It does no I/O and no negotiation.
 
 mod consumer;
 mod peer;
@@ -24,14 +24,14 @@ pub use consumer::{Consumer, NewConsumer};
 pub use peer::Peer;
 pub use producer::{NewProducer, Producer};
 pub use room::Room;
-pub use transport::{Direction, Transport};
+pub use transport::{Direction, NewTransport, Transport};
 
 /// Something that happened in a room.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Happening {
     /// Which room.
     pub room: RoomId,
-    /// Where the room lives.
+    /// Where it happened.
     pub shard: ShardId,
     /// What happened.
     pub event: RoomEvent,
@@ -96,9 +96,9 @@ pub struct Registry {
 /// How much lives on one shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Rooms.
+    /// Rooms that started there.
     pub rooms: usize,
-    /// Transports, also those still being made.
+    /// Transports of any room, also those still being made.
     pub transports: usize,
 }
 

@@ -1,12 +1,13 @@
 //! Producers: one media source of a peer, named by kind and source.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::{Close, Effects, Happening, Registry};
 use crate::control::ControlError;
+use crate::control::command::{CreateProducer, Mirror};
 use crate::events::RoomEvent;
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
 use crate::limits::PRODUCERS_PER_TRANSPORT_MAX;
@@ -15,18 +16,10 @@ use crate::ortc::types::{MediaKind, ProducerType, RtpParameters};
 /// A producer to reserve.
 #[derive(Debug)]
 pub struct NewProducer {
-    /// Where it arrives.
-    pub transport: TransportId,
-    /// Audio or video.
-    pub kind: MediaKind,
+    /// As its shard is told.
+    pub made_of: Arc<CreateProducer>,
     /// Camera, screen …: the client's word.
     pub source: String,
-    /// How its encodings relate.
-    pub producer_type: ProducerType,
-    /// The room's view of it.
-    pub consumable: Arc<RtpParameters>,
-    /// Starts paused.
-    pub paused: bool,
     /// The client's own data.
     pub app_data: Value,
 }
@@ -48,16 +41,54 @@ pub struct Producer {
     pub source: String,
     /// How its encodings relate.
     pub producer_type: ProducerType,
-    /// The room's view of it.
-    pub consumable: Arc<RtpParameters>,
+    /// As its shard was told; whether it is paused may have changed since.
+    pub made_of: Arc<CreateProducer>,
     /// Paused.
     pub paused: bool,
     /// The client's own data.
     pub app_data: Value,
     /// Its shard has made it.
     pub ready: bool,
+    /// Other shards that were told to mirror it, until it closes; true while one could not be told
+    /// that it is paused or not, and that is tried again.
+    pub(super) mirrors: BTreeMap<ShardId, bool>,
     pub(super) order: u64,
     pub(super) consumers: BTreeSet<ConsumerId>,
+}
+
+impl Producer {
+    /// The room's view of it.
+    #[must_use]
+    pub fn consumable(&self) -> &RtpParameters {
+        &self.made_of.consumable
+    }
+
+    /// Other shards that were told to mirror it.
+    pub fn mirrors(&self) -> impl Iterator<Item = ShardId> {
+        self.mirrors.keys().copied()
+    }
+
+    /// Notes whether a mirror has still to be told that it is paused or not; what was noted before.
+    pub fn note_pause_due(&mut self, shard: ShardId, due: bool) -> bool {
+        self.mirrors.get_mut(&shard).is_some_and(|noted| std::mem::replace(noted, due))
+    }
+
+    /// What a consumer on `shard` needs besides the producer, which is noted to be mirrored there;
+    /// nothing where it lives itself. The mirror stays until the producer closes, also when the
+    /// consumer is refused.
+    pub fn mirror_on(&mut self, shard: ShardId) -> Option<Mirror> {
+        if shard == self.shard {
+            return None;
+        }
+        self.mirrors.entry(shard).or_default();
+        let source = Arc::clone(&self.made_of);
+        Some(Mirror { origin: self.shard, source, paused: self.paused })
+    }
+
+    /// Closes it wherever it is mirrored.
+    pub(super) fn mirror_closes(&self, id: ProducerId) -> impl Iterator<Item = (ShardId, Close)> {
+        self.mirrors().map(move |shard| (shard, Close::Producer(id)))
+    }
 }
 
 impl Registry {
@@ -91,8 +122,9 @@ impl Registry {
         id: ProducerId,
         new: NewProducer,
     ) -> Result<(), ControlError> {
+        let NewProducer { made_of, source, app_data } = new;
         let transport =
-            self.transports.get_mut(&new.transport).ok_or(ControlError::TransportNotFound)?;
+            self.transports.get_mut(&made_of.transport).ok_or(ControlError::TransportNotFound)?;
         if transport.producers.len() >= PRODUCERS_PER_TRANSPORT_MAX {
             return Err(ControlError::LimitReached("producers of a transport"));
         }
@@ -104,14 +136,15 @@ impl Registry {
             room: transport.room.clone(),
             peer: transport.peer.clone(),
             shard: transport.shard,
-            transport: new.transport,
-            kind: new.kind,
-            source: new.source,
-            producer_type: new.producer_type,
-            consumable: new.consumable,
-            paused: new.paused,
-            app_data: new.app_data,
+            transport: made_of.transport,
+            kind: made_of.kind,
+            source,
+            producer_type: made_of.producer_type,
+            paused: made_of.paused,
+            made_of,
+            app_data,
             ready: false,
+            mirrors: BTreeMap::new(),
             order,
             consumers: BTreeSet::new(),
         };
@@ -138,7 +171,7 @@ impl Registry {
         Ok(Effects::event(&producer.room, producer.shard, event))
     }
 
-    /// Closes a producer and with it its consumers, and tells its shard. A reservation is taken
+    /// Closes a producer and with it its consumers, and tells all its shards. A reservation is taken
     /// back in the same way; the room hears only of producers that were ready.
     ///
     /// # Errors
@@ -168,12 +201,18 @@ impl Registry {
             room.producers.remove(&producer.order);
         }
         effects.closes.push((producer.shard, Close::Producer(id)));
+        effects.closes.extend(producer.mirror_closes(id));
         if producer.ready {
             let Producer { room, shard, peer, kind, source, .. } = producer;
             let event = RoomEvent::ProducerClosed { producer: id, peer, kind, source, reason };
             effects.events.push(Happening { room, shard, event });
         }
         effects
+    }
+
+    /// A producer to change, made or still being made.
+    pub fn producer_mut(&mut self, id: ProducerId) -> Option<&mut Producer> {
+        self.producers.get_mut(&id)
     }
 
     /// Notes that a producer is paused or not; tells the room when that is new.

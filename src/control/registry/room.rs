@@ -12,12 +12,14 @@ use crate::limits::{ROOM_GRACE, ROOMS_MAX};
 /// A call.
 #[derive(Debug)]
 pub struct Room {
-    /// Where its transports live.
+    /// Where it started; its transports may live elsewhere.
     pub shard: ShardId,
     /// When it was made.
     pub created: Instant,
     /// Its peers, by name; some may still be waiting for their first transport.
     pub peers: BTreeMap<PeerId, Peer>,
+    /// Its transports on each shard, also those still being made.
+    pub(super) transports: BTreeMap<ShardId, usize>,
     /// Its producers in order of their making, also those still being made.
     pub(super) producers: BTreeMap<u64, ProducerId>,
     /// Since when nobody is in it.
@@ -28,6 +30,12 @@ impl Room {
     /// Its producers in order of their making, also those still being made.
     pub fn producers(&self) -> impl Iterator<Item = ProducerId> {
         self.producers.values().copied()
+    }
+
+    /// How many of its transports live on a shard, also those still being made.
+    #[must_use]
+    pub fn transports_on(&self, shard: ShardId) -> usize {
+        self.transports.get(&shard).copied().unwrap_or_default()
     }
 }
 
@@ -50,6 +58,7 @@ impl Registry {
             shard,
             created: now,
             peers: BTreeMap::new(),
+            transports: BTreeMap::new(),
             producers: BTreeMap::new(),
             empty_since: Some(now),
         };
@@ -81,7 +90,9 @@ impl Registry {
         self.census_mut(room.shard).rooms -= 1;
         let mut effects = Effects::event(id, room.shard, RoomEvent::RoomClosed { reason });
         for producer in room.producers() {
-            self.producers.remove(&producer);
+            if let Some(gone) = self.producers.remove(&producer) {
+                effects.closes.extend(gone.mirror_closes(producer));
+            }
         }
         for peer in room.peers.into_values() {
             self.peers -= 1;

@@ -10,6 +10,10 @@ fn peer() -> PeerId {
     PeerId::try_from("alice").unwrap()
 }
 
+fn new(direction: Direction) -> NewTransport {
+    NewTransport { room: room(), peer: peer(), direction }
+}
+
 fn start() -> (Registry, Instant) {
     let now = tokio::time::Instant::now().into_std();
     let mut registry = Registry::default();
@@ -19,8 +23,7 @@ fn start() -> (Registry, Instant) {
 
 fn join(registry: &mut Registry) -> (TransportId, Effects) {
     let id = TransportId::random();
-    let shard = registry.reserve_transport(id, &room(), &peer(), Direction::Send).unwrap();
-    assert_eq!(shard, ShardId(3));
+    registry.reserve_transport(id, new(Direction::Send), ShardId(3)).unwrap();
     (id, registry.commit_transport(id).unwrap())
 }
 
@@ -40,7 +43,7 @@ fn a_peer_joins_once_with_its_first_transport() {
 fn a_reserved_transport_is_invisible_until_its_shard_has_made_it() {
     let (mut registry, now) = start();
     let id = TransportId::random();
-    registry.reserve_transport(id, &room(), &peer(), Direction::Recv).unwrap();
+    registry.reserve_transport(id, new(Direction::Recv), ShardId(3)).unwrap();
     assert_eq!(registry.transport(id).unwrap_err(), ControlError::TransportNotFound);
     registry.abandon_transport(id, now);
     assert_eq!(registry.totals(), Totals { rooms: 1, ..Totals::default() });

@@ -24,6 +24,17 @@ pub enum Direction {
     Recv,
 }
 
+/// A transport to reserve.
+#[derive(Debug, Clone)]
+pub struct NewTransport {
+    /// Where.
+    pub room: RoomId,
+    /// For whom; joins the room if it is new there.
+    pub peer: PeerId,
+    /// What the client means to do with it.
+    pub direction: Direction,
+}
+
 /// Mids are decimal numbers of at most 8 digits: the header extension has 8 bytes.
 const MID_MAX: u32 = 99_999_999;
 
@@ -70,36 +81,36 @@ impl Transport {
 }
 
 impl Registry {
-    /// Reserves a transport's place, and its peer's if it has none yet; answers with the shard.
+    /// Reserves a transport's place on a shard, and its peer's in the room if it has none yet.
     ///
     /// # Errors
     /// [`ControlError::RoomNotFound`], [`ControlError::LimitReached`].
     pub fn reserve_transport(
         &mut self,
         id: TransportId,
-        room_id: &RoomId,
-        peer_id: &PeerId,
-        direction: Direction,
-    ) -> Result<ShardId, ControlError> {
-        let room = self.rooms.get_mut(room_id).ok_or(ControlError::RoomNotFound)?;
-        if !room.peers.contains_key(peer_id) {
+        new: NewTransport,
+        shard: ShardId,
+    ) -> Result<(), ControlError> {
+        let room = self.rooms.get_mut(&new.room).ok_or(ControlError::RoomNotFound)?;
+        if !room.peers.contains_key(&new.peer) {
             if room.peers.len() >= PEERS_PER_ROOM_MAX {
                 return Err(ControlError::LimitReached("peers of a room"));
             }
-            room.peers.insert(peer_id.clone(), Peer::default());
+            room.peers.insert(new.peer.clone(), Peer::default());
             self.peers += 1;
         }
-        let peer = room.peers.get_mut(peer_id).ok_or(ControlError::PeerNotFound)?;
+        let peer = room.peers.get_mut(&new.peer).ok_or(ControlError::PeerNotFound)?;
         if peer.transports.len() >= TRANSPORTS_PER_PEER_MAX {
             return Err(ControlError::LimitReached("transports of a peer"));
         }
         peer.transports.insert(id);
         peer.idle_since = None;
         room.empty_since = None;
-        let shard = room.shard;
+        *room.transports.entry(shard).or_default() += 1;
+        let NewTransport { room, peer, direction } = new;
         let transport = Transport {
-            room: room_id.clone(),
-            peer: peer_id.clone(),
+            room,
+            peer,
             shard,
             direction,
             ready: false,
@@ -114,7 +125,7 @@ impl Registry {
         };
         self.transports.insert(id, transport);
         self.census_mut(shard).transports += 1;
-        Ok(shard)
+        Ok(())
     }
 
     /// The shard has made it: the peer joins with its first one.
@@ -141,7 +152,7 @@ impl Registry {
         let Some(transport) = self.transports.remove(&id) else {
             return;
         };
-        self.census_mut(transport.shard).transports -= 1;
+        self.count_out(&transport.room, transport.shard);
         self.detach_from_peer(&transport.room, &transport.peer, id, now);
         let Some(room) = self.rooms.get_mut(&transport.room) else {
             return;
@@ -180,7 +191,7 @@ impl Registry {
         let Some(transport) = self.transports.remove(&id) else {
             return Effects::default();
         };
-        self.census_mut(transport.shard).transports -= 1;
+        self.count_out(&transport.room, transport.shard);
         let mut effects = Effects::default();
         for consumer in &transport.consumers {
             self.forget_consumer(*consumer);
@@ -188,8 +199,8 @@ impl Registry {
         for producer in &transport.producers {
             effects.append(self.drop_producer(*producer, "transport_closed"));
         }
-        // Closing a transport closes what it carries on the shard, so only it is told.
-        effects.closes.clear();
+        // Closing a transport closes what it carries on its shard; mirrors are elsewhere.
+        effects.closes.retain(|(shard, _)| *shard != transport.shard);
         effects.closes.push((transport.shard, Close::Transport(id)));
         if transport.ready {
             let Transport { room, peer, shard, .. } = transport;
@@ -197,6 +208,18 @@ impl Registry {
             effects.events.push(Happening { room, shard, event });
         }
         effects
+    }
+
+    /// Counts one transport less on a shard, of its room too if that is still there.
+    fn count_out(&mut self, room: &RoomId, shard: ShardId) {
+        self.census_mut(shard).transports -= 1;
+        let Some(room) = self.rooms.get_mut(room) else {
+            return;
+        };
+        if let Some(count) = room.transports.get_mut(&shard) {
+            *count -= 1;
+        }
+        room.transports.retain(|_, count| *count > 0);
     }
 
     fn detach_from_peer(&mut self, room: &RoomId, peer: &PeerId, id: TransportId, now: Instant) {

@@ -124,11 +124,13 @@ impl Control {
             state.registry.commit_consumer(reply.id)?;
             let producer = state.registry.producer(request.producer)?;
             reply.producer_paused = producer.paused;
+            let shard = state.registry.transport(request.transport)?.shard;
             tracing::info!(
                 room.id = %request.room, peer.id = %request.peer,
-                transport.id = %request.transport, shard.id = %producer.shard,
+                transport.id = %request.transport, shard.id = %shard,
                 consumer.id = %reply.id, producer.id = %reply.producer_id,
-                producer.peer.id = %producer.peer, kind = reply.kind.label(), "peer consumes"
+                producer.peer.id = %producer.peer, producer.shard.id = %producer.shard,
+                kind = reply.kind.label(), "peer consumes"
             );
             Ok(reply)
         })
@@ -145,13 +147,13 @@ impl Control {
         if source.room != *room {
             return Err(ControlError::ProducerNotFound);
         }
-        if !ortc::can_consume(&source.consumable, capabilities) {
+        if !ortc::can_consume(source.consumable(), capabilities) {
             let what = "rtpCapabilities cannot decode any codec of this producer".to_owned();
             return Err(ControlError::Unsupported(what));
         }
         let (shard, ssrc) = (transport.shard, negotiation::free_ssrc(transport)?);
         let mut rtp = ortc::consumer_parameters(ortc::ConsumerRequest {
-            consumable: &source.consumable,
+            consumable: source.consumable(),
             remote: capabilities,
             kind: source.kind,
             enable_rtx: request.enable_rtx,
@@ -162,7 +164,7 @@ impl Control {
         let id = ConsumerId::random();
         let layers =
             negotiation::preferred_layers(source.producer_type, &rtp, request.preferred_layers);
-        let scores = vec![SCORE_MAX; source.consumable.encodings.len()];
+        let scores = vec![SCORE_MAX; source.consumable().encodings.len()];
         let mut reply = ConsumerReply {
             id,
             producer_id: *producer,
@@ -191,11 +193,12 @@ impl Control {
         rtp.mid =
             state.registry.transport_mut(*on).map(super::super::registry::Transport::take_mid);
         reply.rtp_parameters.mid.clone_from(&rtp.mid);
+        let mirror = state.registry.producer_mut(*producer).and_then(|made| made.mirror_on(shard));
         let command = CreateConsumer {
             transport: *on,
             consumer: id,
             producer: *producer,
-            mirror: None,
+            mirror,
             rtp,
             paused: request.paused,
             preferred_layers: layers.map(|(spatial, temporal)| (spatial, Some(temporal))),

@@ -10,8 +10,9 @@ use crate::control::dispatcher::Pending;
 use crate::control::error::ControlError;
 use crate::control::negotiation;
 use crate::control::registry::{Effects, NewProducer};
-use crate::control::service::{Control, State, whole};
-use crate::id::{PeerId, ProducerId, RoomId, TransportId};
+use crate::control::service::{Control, Inner, State, whole};
+use crate::id::{PeerId, ProducerId, RoomId, ShardId, TransportId};
+use crate::limits::CLOSE_RETRY_DELAY;
 use crate::ortc::types::{MediaKind, RtpParameters};
 
 /// A producer to make.
@@ -114,20 +115,7 @@ impl Control {
         let produced = negotiation::produce(kind, rtp, &self.inner.capabilities, transport)?;
         let shard = transport.shard;
         let id = ProducerId::random();
-        let new = NewProducer {
-            transport: on,
-            kind,
-            source,
-            producer_type: produced.producer_type,
-            consumable: Arc::new(produced.consumable.clone()),
-            paused,
-            app_data: request.app_data,
-        };
-        state.registry.reserve_producer(id, new)?;
-        if let Some(transport) = state.registry.transport_mut(on) {
-            transport.cname = Some(produced.cname);
-        }
-        let command = CreateProducer {
+        let create = CreateProducer {
             transport: on,
             producer: id,
             kind,
@@ -138,8 +126,15 @@ impl Control {
             paused,
             key_frame_request_delay: request.key_frame_request_delay,
         };
+        // Kept for the shards that will mirror it.
+        let made_of = Arc::new(create.clone());
+        let new = NewProducer { made_of, source, app_data: request.app_data };
+        state.registry.reserve_producer(id, new)?;
+        if let Some(transport) = state.registry.transport_mut(on) {
+            transport.cname = Some(produced.cname);
+        }
         let pending =
-            self.inner.dispatcher.submit(shard, Command::CreateProducer(Box::new(command)));
+            self.inner.dispatcher.submit(shard, Command::CreateProducer(Box::new(create)));
         Ok(Plan::New { id, pending, replaced: existing.map(|(old, _)| old) })
     }
 
@@ -155,13 +150,17 @@ impl Control {
                 let command = Command::PauseProducer(id, paused);
                 Ok::<_, ControlError>(control.inner.dispatcher.submit(shard, command))
             })?;
-            pending.answer().await.map_err(Refusal::into).and_then(|_| {
-                control.inner.state.with(|state| {
-                    let effects = state.registry.pause_producer(id, paused)?;
-                    control.settle(state, effects).finish_later();
-                    Ok(())
-                })
-            })
+            pending.answer().await.map_err(ControlError::from)?;
+            let mirrors: Vec<ShardId> = control.inner.state.with(|state| {
+                let effects = state.registry.pause_producer(id, paused)?;
+                control.settle(state, effects).finish_later();
+                Ok::<_, ControlError>(state.registry.producer(id)?.mirrors().collect())
+            })?;
+            for shard in mirrors {
+                let telling = Arc::clone(&control.inner);
+                tokio::spawn(async move { pause_mirror(&telling, shard, id).await });
+            }
+            Ok(())
         })
         .await
     }
@@ -182,5 +181,38 @@ impl Control {
             Ok(())
         })
         .await
+    }
+}
+
+/// Tells a shard with a mirror whether the producer is paused, as it is when the lane takes it:
+/// whatever was tried before, what is told last is true. A mirror made later is made so. However
+/// often that changes, one task per mirror waits for a lane with room.
+async fn pause_mirror(inner: &Inner, shard: ShardId, id: ProducerId) {
+    let mut waited = false;
+    loop {
+        let told = inner.state.with(|state| {
+            let producer = state.registry.producer_mut(id)?;
+            if producer.note_pause_due(shard, false) && !waited {
+                // Another task waits, and will tell.
+                producer.note_pause_due(shard, true);
+                return None;
+            }
+            let command = Command::PauseProducer(id, producer.paused);
+            Some(inner.dispatcher.submit(shard, command))
+        });
+        // Closed in between: the mirror closes too.
+        let Some(told) = told else { return };
+        if !matches!(told.answer().await, Err(Refusal::Overloaded)) {
+            return;
+        }
+        let others_wait = inner.state.with(|state| {
+            let producer = state.registry.producer_mut(id)?;
+            Some(producer.note_pause_due(shard, true))
+        });
+        if others_wait != Some(false) || inner.dispatcher.is_closed() {
+            return;
+        }
+        tokio::time::sleep(CLOSE_RETRY_DELAY).await;
+        waited = true;
     }
 }

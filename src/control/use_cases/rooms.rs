@@ -39,7 +39,7 @@ impl Control {
                 return Err(ControlError::Overloaded);
             }
             if !state.registry.renew_room(room, now()) {
-                let shard = Self::place_room(state)?;
+                let shard = state.place_room()?;
                 let effects = state.registry.add_room(room, shard, initiator, now())?;
                 self.settle(state, effects).finish_later();
             }

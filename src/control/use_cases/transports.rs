@@ -8,7 +8,7 @@ use crate::control::command::{
     Command, ConnectTransport, CreateTransport, Refusal, Reply, TransportCreated,
 };
 use crate::control::error::ControlError;
-use crate::control::registry::Direction;
+use crate::control::registry::{Direction, NewTransport};
 use crate::control::service::{Control, now, whole};
 use crate::id::{PeerId, RoomId, TransportId};
 
@@ -98,7 +98,8 @@ impl Control {
         let TransportRequest { room, peer, direction } = request;
         let id = TransportId::random();
         let pending = self.inner.state.with(|state| {
-            let shard = state.registry.reserve_transport(id, &room, &peer, direction)?;
+            let new = NewTransport { room: room.clone(), peer: peer.clone(), direction };
+            let shard = state.place_transport(id, new)?;
             let create = CreateTransport { transport: id, room: room.clone(), peer: peer.clone() };
             Ok::<_, ControlError>(
                 self.inner.dispatcher.submit(shard, Command::CreateTransport(create)),

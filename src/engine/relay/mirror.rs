@@ -295,7 +295,7 @@ impl Engine {
         let Some(mirrored) = producer.source.relayed_mut() else { return true };
         // What is not wanted any more needs no key frame.
         mirrored.asks &= encodings.unwrap_or(0);
-        for encoding in 0..u8::BITS as u8 {
+        for encoding in 0..8_u8 {
             let bit = bit(usize::from(encoding));
             if mirrored.asks & bit == 0 {
                 continue;

@@ -403,3 +403,228 @@ impl Relay {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::TransportKey;
+    use crate::engine::codec::PayloadInfo;
+    use crate::engine::codec_table::CodecTable;
+    use crate::engine::ingress::push_copy;
+    use crate::engine::packet::PacketMeta;
+    use crate::engine::stream::StreamSetup;
+
+    /// A lane that refuses the packets with certain numbers, and what it took.
+    #[derive(Default)]
+    struct Lane {
+        refused: Vec<u64>,
+        took: Vec<(u64, Continuity)>,
+    }
+
+    impl RelayLanes for Lane {
+        fn empty(&mut self, _to: ShardId) -> Box<RelayPacket> {
+            RelayPacket::empty(crate::engine::test_instant())
+        }
+
+        fn send(&mut self, _to: ShardId, item: RelayItem) -> Result<(), RelayItem> {
+            let RelayItem::Media(_, packet) = &item else { return Ok(()) };
+            assert_eq!(packet.payload(), packet.meta.seq.to_be_bytes());
+            if self.refused.contains(&packet.meta.seq) {
+                return Err(item);
+            }
+            self.took.push((packet.meta.seq, packet.continuity));
+            Ok(())
+        }
+    }
+
+    fn stream(now: Instant, kind: MediaKind) -> Stream {
+        Stream::new(StreamSetup {
+            now,
+            producer: ProducerKey::default(),
+            source: Source::Local(TransportKey::default()),
+            encoding: 0,
+            codecs: &CodecTable::default(),
+            kind,
+            dtx: false,
+            key_frame_request_delay: Duration::ZERO,
+            paused: false,
+        })
+    }
+
+    /// Adds packets: number, timestamp, whether a key frame begins with it.
+    fn bring(now: Instant, stream: &mut Stream, packets: &[(u64, u32, bool)]) {
+        for (seq, timestamp, key_frame) in packets.iter().copied() {
+            let info = PayloadInfo { key_frame, ..PayloadInfo::default() };
+            let meta = PacketMeta { seq, timestamp, info, ..PacketMeta::default() };
+            push_copy(stream, meta, now, &seq.to_be_bytes()).unwrap();
+        }
+    }
+
+    struct Rig {
+        tap: Tap,
+        kind: MediaKind,
+        lane: Lane,
+        spare: Option<Box<RelayPacket>>,
+        counters: Counters,
+    }
+
+    impl Rig {
+        fn new(kind: MediaKind, base: Option<u64>) -> Self {
+            let (lane, spare) = (Lane::default(), None);
+            Self {
+                tap: Tap::new(ShardId(1), base),
+                kind,
+                lane,
+                spare,
+                counters: Counters::default(),
+            }
+        }
+
+        /// Feeds with room for so many packets; true while more is waiting.
+        fn feed(&mut self, now: Instant, stream: &mut Stream, mut left: usize) -> bool {
+            let mut way = Way {
+                now,
+                producer: ProducerId(uuid::Uuid::nil()),
+                encoding: 0,
+                kind: self.kind,
+                lanes: &mut self.lane,
+                spare: &mut self.spare,
+                counters: &mut self.counters,
+                left: &mut left,
+            };
+            self.tap.feed(stream, &mut way)
+        }
+
+        fn took(&mut self) -> Vec<(u64, Continuity)> {
+            std::mem::take(&mut self.lane.took)
+        }
+    }
+
+    use Continuity::{Continues, Cut, Restarted};
+
+    #[test]
+    fn video_waits_for_a_key_frame_and_takes_what_of_it_came_too_early() {
+        let now = crate::engine::test_instant();
+        let mut stream = stream(now, MediaKind::Video);
+        let mut rig = Rig::new(MediaKind::Video, None);
+        rig.tap.begin(now, MediaKind::Video, &mut stream);
+        assert!(stream.key_frames.poll(now), "one is asked for");
+        bring(now, &mut stream, &[(7, 1, false), (9, 2, false), (8, 2, true), (10, 2, false)]);
+        assert!(!rig.feed(now, &mut stream, 100));
+        assert_eq!(rig.took(), [(9, Cut { from: 8 }), (8, Continues), (10, Continues)]);
+    }
+
+    #[test]
+    fn a_key_frame_that_came_just_now_will_do_and_a_paused_stream_is_asked_nothing() {
+        let now = crate::engine::test_instant();
+        let mut stream = stream(now, MediaKind::Video);
+        bring(now, &mut stream, &[(1, 1, true), (2, 1, false)]);
+        let mut rig = Rig::new(MediaKind::Video, None);
+        rig.tap.begin(now, MediaKind::Video, &mut stream);
+        assert_eq!(stream.key_frames.next_deadline(), None);
+        rig.feed(now, &mut stream, 100);
+        assert_eq!(rig.took(), [(1, Cut { from: 1 }), (2, Continues)]);
+        stream.ring.clear();
+        stream.paused = true;
+        rig.tap.begin(now, MediaKind::Video, &mut stream);
+        assert_eq!(stream.key_frames.next_deadline(), None);
+    }
+
+    #[test]
+    fn what_a_full_lane_tore_is_no_beginning() {
+        let now = crate::engine::test_instant();
+        // Parameter sets and slices of one key frame may both say that it begins there.
+        let frames = [
+            (1, 1, true),
+            (2, 2, true),
+            (3, 2, true),
+            (4, 2, false),
+            (5, 3, false),
+            (6, 4, true),
+            (7, 4, false),
+        ];
+        for refused in 2..=4 {
+            let mut stream = stream(now, MediaKind::Video);
+            let mut rig = Rig::new(MediaKind::Video, None);
+            rig.tap.begin(now, MediaKind::Video, &mut stream);
+            stream.key_frames.cancel();
+            rig.lane.refused = vec![refused];
+            bring(now, &mut stream, &frames);
+            rig.feed(now, &mut stream, 100);
+            let mut expected = vec![(1, Cut { from: 1 })];
+            expected.extend((2..refused).map(|seq| (seq, Continues)));
+            expected.extend([(6, Cut { from: 6 }), (7, Continues)]);
+            assert_eq!(rig.took(), expected, "{refused}");
+            let counted = (rig.counters.relay_dropped, rig.counters.relay_cuts);
+            assert_eq!(counted, (1, 1));
+            assert_eq!(rig.counters.relayed_out, refused + 1);
+            assert!(stream.key_frames.poll(now), "and one is asked for");
+        }
+    }
+
+    #[test]
+    fn audio_loses_what_the_lane_refuses_and_goes_on() {
+        let now = crate::engine::test_instant();
+        let mut stream = stream(now, MediaKind::Audio);
+        bring(now, &mut stream, &[(1, 1, true)]);
+        let mut rig = Rig::new(MediaKind::Audio, None);
+        rig.tap.begin(now, MediaKind::Audio, &mut stream);
+        rig.lane.refused = vec![2, 4];
+        bring(now, &mut stream, &[(2, 2, true), (3, 3, true), (4, 4, true), (5, 5, true)]);
+        rig.feed(now, &mut stream, 100);
+        assert_eq!(rig.took(), [(3, Cut { from: 3 }), (5, Continues)]);
+        assert_eq!((rig.counters.relay_dropped, rig.counters.relay_cuts), (2, 0));
+        assert_eq!(stream.key_frames.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_sender_that_began_anew_since_the_last_packet_is_told_of() {
+        let now = crate::engine::test_instant();
+        let mut stream = stream(now, MediaKind::Audio);
+        for (base, expected) in
+            [(None, Cut { from: 1 }), (Some(0), Cut { from: 1 }), (Some(5), Restarted)]
+        {
+            let mut rig = Rig::new(MediaKind::Audio, base);
+            rig.tap.begin(now, MediaKind::Audio, &mut stream);
+            bring(now, &mut stream, &[(1, 1, true), (2, 2, true)]);
+            rig.feed(now, &mut stream, 100);
+            assert_eq!(rig.took(), [(1, expected), (2, Continues)]);
+            assert_eq!(rig.tap.base, Some(0));
+        }
+    }
+
+    #[test]
+    fn a_turn_stops_where_it_has_done_enough_and_the_next_goes_on_there() {
+        let now = crate::engine::test_instant();
+        let mut stream = stream(now, MediaKind::Video);
+        let mut rig = Rig::new(MediaKind::Video, None);
+        rig.tap.begin(now, MediaKind::Video, &mut stream);
+        bring(now, &mut stream, &[(1, 1, true), (2, 1, false), (3, 2, false)]);
+        assert!(rig.feed(now, &mut stream, 2));
+        assert!(rig.feed(now, &mut stream, 0));
+        assert!(!rig.feed(now, &mut stream, 2));
+        let took: Vec<u64> = rig.took().into_iter().map(|(seq, _)| seq).collect();
+        assert_eq!(took, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_ring_that_went_round_is_a_cut() {
+        let now = crate::engine::test_instant();
+        let mut stream = stream(now, MediaKind::Video);
+        let mut rig = Rig::new(MediaKind::Video, None);
+        rig.tap.begin(now, MediaKind::Video, &mut stream);
+        bring(now, &mut stream, &[(1, 1, true)]);
+        rig.feed(now, &mut stream, 100);
+        stream.key_frames.cancel();
+        let many: Vec<_> = (2..=1_100).map(|seq| (seq, 2, false)).collect();
+        bring(now, &mut stream, &many);
+        bring(now, &mut stream, &[(1_101, 3, true), (1_102, 3, false)]);
+        rig.feed(now, &mut stream, 5_000);
+        let expected = [(1, Cut { from: 1 }), (1_101, Cut { from: 1_101 }), (1_102, Continues)];
+        assert_eq!(rig.took(), expected);
+        assert_eq!((rig.counters.relay_cuts, rig.counters.relay_dropped), (1, 0));
+        assert!(rig.counters.ring_overruns > 0);
+    }
+}

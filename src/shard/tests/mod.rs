@@ -3,6 +3,7 @@
 mod connections;
 mod datagrams;
 mod nodes;
+mod relays;
 mod turns;
 
 use std::collections::{HashSet, VecDeque};
@@ -25,6 +26,7 @@ use crate::engine::transport::stun::{RequestOptions, request};
 use crate::id::{ConsumerId, ProducerId, ShardId, TransportId};
 use crate::limits::{EVENT_LANE_CAPACITY, TCP_WRITE_BYTES_MAX};
 use crate::node::{Node, NodeError, NodeSetup, Runtime, ShardLinks, ShardMessage};
+use crate::ortc::types::MediaKind;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -35,6 +37,7 @@ const LATER: u8 = 130;
 const EVENTS: u8 = 131;
 const PANIC: u8 = 132;
 const FLOOD: u8 = 133;
+const RELAY: u8 = 134;
 
 /// "STUN" validates its path; the rest is answered only from validated paths. Answers begin with
 /// the shard.
@@ -49,6 +52,9 @@ struct Echo {
     /// Who is sent without end.
     flooded: Option<Path>,
     events: usize,
+    /// Video packets to relay to each shard.
+    relays: Vec<(ShardId, u16)>,
+    counters: Counters,
     discards: DiscardCounts,
 }
 
@@ -62,6 +68,8 @@ fn echo(shard: ShardId) -> Echo {
         changes: VecDeque::new(),
         flooded: None,
         events: 0,
+        relays: Vec::new(),
+        counters: Counters::default(),
         discards: DiscardCounts::default(),
     }
 }
@@ -114,6 +122,10 @@ impl Echo {
             [FLOOD, ..] => self.flooded = Some(path),
             [PANIC, ..] => panic!("as asked"),
             [LATER, ..] => self.later = Some((now + Duration::from_millis(20), path)),
+            [RELAY, to, high, low, ..] => {
+                let count = u16::from_be_bytes([*high, *low]);
+                self.relays.push((ShardId(u16::from(*to)), count));
+            }
             [EVENTS, high, low, ..] => {
                 self.events = usize::from(u16::from_be_bytes([*high, *low]));
                 self.out.push_back((path, vec![shard, EVENTS]));
@@ -158,11 +170,24 @@ impl Machine for Echo {
         item: RelayItem,
     ) -> Option<Box<RelayPacket>> {
         match item {
-            RelayItem::Media(_, packet) => Some(packet),
+            RelayItem::Media(_, packet) => {
+                self.counters.relayed_in += 1;
+                self.events += 1;
+                Some(packet)
+            }
             _ => None,
         }
     }
-    fn poll_relay(&mut self, _now: Instant, _lanes: &mut dyn RelayLanes) -> bool {
+    fn poll_relay(&mut self, _now: Instant, lanes: &mut dyn RelayLanes) -> bool {
+        for (to, count) in self.relays.drain(..) {
+            for _ in 0..count {
+                let packet = lanes.empty(to);
+                match lanes.send(to, RelayItem::Media(MediaKind::Video, packet)) {
+                    Ok(()) => self.counters.relayed_out += 1,
+                    Err(_) => self.counters.relay_dropped += 1,
+                }
+            }
+        }
         false
     }
     fn poll_transmit(&mut self, _now: Instant, batch: &mut TransmitBatch) -> bool {
@@ -197,7 +222,7 @@ impl Machine for Echo {
         self.changes.pop_front()
     }
     fn report(&self) -> (Counters, DiscardCounts, Gauges) {
-        (Counters::default(), self.discards.clone(), Gauges::default())
+        (self.counters, self.discards.clone(), Gauges::default())
     }
     fn discard(&mut self, reason: Discard) {
         self.discards.add(reason);

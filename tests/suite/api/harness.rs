@@ -202,7 +202,11 @@ impl Node {
     }
 
     pub(crate) fn happens(&self, event: Event) {
-        self.control.handle_from_shard(ShardId(0), FromShard::Event(event));
+        self.happens_on(0, event);
+    }
+
+    pub(crate) fn happens_on(&self, shard: u16, event: Event) {
+        self.control.handle_from_shard(ShardId(shard), FromShard::Event(event));
     }
 
     pub(crate) fn reports(&self, shard: u16, busy: f64) {

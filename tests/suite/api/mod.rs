@@ -6,3 +6,4 @@ mod harness;
 mod operators;
 mod races;
 mod room_events;
+mod shards;

@@ -68,6 +68,14 @@ impl Api {
         Answer { status, text: body.to_owned() }
     }
 
+    /// A metric of one shard; not a number while there is none.
+    pub(crate) fn metric_of(self, name: &str, shard: usize) -> f64 {
+        let line = format!("ringcast_{name}{{shard=\"{shard}\"}} ");
+        let text = self.get("/metrics").text;
+        let value = text.lines().find_map(|found| found.strip_prefix(&line));
+        value.map_or(f64::NAN, |value| value.parse().unwrap())
+    }
+
     /// A metric, summed over its labels; not a number while there is none, so that no comparison
     /// with it holds.
     pub(crate) fn metric(self, name: &str) -> f64 {

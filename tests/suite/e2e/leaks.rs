@@ -10,7 +10,7 @@ use super::servers::{PATIENCE, Process, clock};
 const GROWTH_KIB: u64 = 1024;
 
 /// Gauges that must be what they were.
-const GAUGES: [&str; 11] = [
+const GAUGES: [&str; 12] = [
     "rooms",
     "peers",
     "transports",
@@ -18,6 +18,7 @@ const GAUGES: [&str; 11] = [
     "consumers",
     "shard_transports",
     "shard_producers",
+    "shard_mirrors",
     "shard_streams",
     "shard_consumers",
     "shard_tuples",
@@ -34,7 +35,7 @@ fn live(api: Api, n: usize) {
 }
 
 /// Waits for reports in which nothing is alive, and for the end of the API's connections.
-fn rest(api: Api, process: &Process, descriptors: usize) {
+pub(crate) fn rest(api: Api, process: &Process, descriptors: usize) {
     let deadline = clock() + PATIENCE;
     loop {
         let gauges: Vec<f64> = GAUGES.iter().map(|name| api.metric(name)).collect();

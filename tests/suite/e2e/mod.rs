@@ -16,3 +16,4 @@ mod logs;
 mod paths;
 mod process;
 mod refusals;
+mod shards;

@@ -103,6 +103,20 @@ pub(crate) struct Stock {
     /// SSRC of the source and number of each packet as an application gets it.
     pub(crate) heard: Vec<(u32, u64)>,
     pub(crate) said: VecDeque<Vec<u8>>,
+    /// Every so many media datagrams, one is lost on its way here.
+    pub(crate) loses_in: Option<usize>,
+    /// Every so many media datagrams, one is lost on its way to the server.
+    pub(crate) loses_out: Option<usize>,
+    media_in: usize,
+    media_out: usize,
+}
+
+/// True for the n-th media datagram of a wire that loses every so many; others never are.
+fn is_lost(bytes: &[u8], loses: Option<usize>, count: &mut usize) -> bool {
+    // RTP and no RTCP (RFC 5761).
+    let is_media = matches!(bytes, [128..=191, kind, ..] if !(64..=95).contains(&(kind & 0x7f)));
+    *count += usize::from(is_media);
+    is_media && loses.is_some_and(|every| count.is_multiple_of(every))
 }
 
 impl Stock {
@@ -149,6 +163,10 @@ impl Stock {
             sources: Vec::new(),
             heard: Vec::new(),
             said: VecDeque::new(),
+            loses_in: None,
+            loses_out: None,
+            media_in: 0,
+            media_out: 0,
         }
     }
 
@@ -212,6 +230,9 @@ impl Stock {
     /// Reads all there is, sends what is due.
     pub(crate) fn turn(&mut self) {
         while let Some(bytes) = self.wire.read() {
+            if is_lost(&bytes, self.loses_in, &mut self.media_in) {
+                continue;
+            }
             let Ok(contents) = DatagramRecv::try_from(bytes.as_slice()) else { continue };
             let proto = if self.net == Net::Tcp4 { Protocol::Tcp } else { Protocol::Udp };
             let receive = Receive { proto, source: self.server, destination: self.home, contents };
@@ -263,7 +284,11 @@ impl Stock {
                     self.timeout = at;
                     return;
                 }
-                Ok(Output::Transmit(out)) => self.say(&out.contents),
+                Ok(Output::Transmit(out)) => {
+                    if !is_lost(&out.contents, self.loses_out, &mut self.media_out) {
+                        self.say(&out.contents);
+                    }
+                }
                 Ok(Output::Event(event)) => self.handle_event(event),
                 Err(_) => {
                     self.closed = true;

@@ -69,7 +69,7 @@ pub(crate) struct Lanes {
     /// Everything that was taken.
     pub(crate) log: Vec<Sent>,
     /// Boxes that came back, by the shard that fills them.
-    empties: HashMap<usize, Vec<Box<RelayPacket>>>,
+    empties: HashMap<usize, VecDeque<Box<RelayPacket>>>,
     /// Boxes made.
     pub(crate) made: usize,
 }
@@ -84,7 +84,7 @@ struct LanesOf<'a> {
 impl RelayLanes for LanesOf<'_> {
     fn empty(&mut self, _to: ShardId) -> Box<RelayPacket> {
         let empties = self.lanes.empties.entry(self.from).or_default();
-        empties.pop().unwrap_or_else(|| {
+        empties.pop_front().unwrap_or_else(|| {
             self.lanes.made += 1;
             RelayPacket::empty(self.now)
         })

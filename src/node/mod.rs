@@ -1,4 +1,4 @@
-//! Builds threads and lanes, starts and stops them; the only file naming both runtimes.
+//! Builds threads and lanes, starts and stops them; the only module naming both runtimes.
 //!
 //! Called by `main` and by tests, on the thread that will hold the [`Node`]. It binds one UDP
 //! socket and one TCP listener per shard to the one media port, pins each shard's thread to a
@@ -7,8 +7,11 @@
 //! thread is logged and ends the process: half a node must not look alive. It knows no room and no
 //! packet.
 
+mod lanes;
+mod ports;
+
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -16,31 +19,17 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use glommio::{LocalExecutorBuilder, Placement};
-use rustix::event::Timespec;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::control::command::FromShard;
 use crate::engine::machine::Machine;
 use crate::id::ShardId;
-use crate::lane::{LaneReceiver, LaneSender, Waker, lane};
-use crate::limits::{
-    BIND_PATIENCE, BIND_RETRY, COMMAND_LANE_CAPACITY, EVENT_LANE_CAPACITY, HANDOFF_LANE_CAPACITY,
-    NOTE_LANE_CAPACITY, SHARDS_MAX, START_TIMEOUT, STOP_TIMEOUT,
-};
+use crate::lane::{LaneReceiver, LaneSender, Waker};
+use crate::limits::{SHARDS_MAX, START_TIMEOUT, STOP_TIMEOUT};
 pub use crate::shard::ShardMessage;
-use crate::shard::handoff::ShardPeer;
 pub use crate::shard::handoff::StunOwner;
 use crate::shard::run::clock;
-use crate::shard::socket::UdpSocket;
-use crate::shard::steer::{self, FlowMap};
 use crate::shard::{Shard, ShardSetup};
-
-/// Ports tried when any will do: one may be free for UDP and taken for TCP.
-const EPHEMERAL_ATTEMPTS: usize = 16;
-
-/// Waiting connections of one listener.
-const TCP_BACKLOG: i32 = 256;
 
 /// Bytes of a glommio executor's buffers and entries of its rings: a shard only parks in it (the
 /// defaults would take 10 MiB of locked memory).
@@ -159,11 +148,11 @@ impl Node {
             return Err(NodeError::Shards(setup.shards));
         }
         let ids = (0..=u16::MAX).map(ShardId).take(setup.shards);
-        let (address, sockets) = bind_group(&setup)?;
+        let (address, sockets) = ports::bind_group(&setup)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let flows = steer(&setup, &sockets);
+        let flows = ports::steer(&setup, &sockets);
         let steering = flows.is_some();
-        let (links, setups) = connect(&setup, sockets, flows.as_ref(), &stop)
+        let (links, setups) = lanes::connect(&setup, sockets, flows.as_ref(), &stop)
             .map_err(|error| NodeError::Start { shard: ShardId(0), error })?;
         let mut node = Self { address, stop, threads: Vec::new(), on_glommio: true, steering };
         let cores = if setup.pin { usable_cores() } else { Vec::new() };
@@ -354,143 +343,4 @@ pub fn usable_cores() -> Vec<usize> {
 fn cores_for(cores: &[usize]) -> impl Iterator<Item = Option<usize>> {
     let pinned = cores.iter().copied().map(Some).cycle();
     pinned.chain(std::iter::repeat(None))
-}
-
-type Sockets = Vec<(UdpSocket, Option<TcpListener>)>;
-
-/// Has the kernel steer datagrams to the shards' sockets, if it may.
-fn steer<F>(setup: &NodeSetup<F>, sockets: &Sockets) -> Option<FlowMap> {
-    if !setup.steer {
-        return None;
-    }
-    let group: Vec<&UdpSocket> = sockets.iter().map(|(udp, _)| udp).collect();
-    match steer::attach(&group) {
-        Ok(flows) => Some(flows),
-        Err(reason) => {
-            tracing::info!(%reason, "datagrams are not steered by the kernel");
-            None
-        }
-    }
-}
-
-/// Makes all lanes, and of them each shard's setup and the control thread's links.
-fn connect<F>(
-    setup: &NodeSetup<F>,
-    sockets: Sockets,
-    flows: Option<&FlowMap>,
-    stop: &Arc<AtomicBool>,
-) -> io::Result<(ShardLinks, Vec<ShardSetup>)> {
-    let control_waker = Waker::new()?;
-    let mut wakers = Vec::new();
-    let (mut peers, mut ends) = (Vec::new(), Vec::new());
-    for _ in 0..sockets.len() {
-        let waker = Waker::new()?;
-        let (datagrams, datagrams_end) = lane(HANDOFF_LANE_CAPACITY, &waker);
-        let (notes, notes_end) = lane(NOTE_LANE_CAPACITY, &waker);
-        peers.push(ShardPeer { datagrams, notes });
-        ends.push((datagrams_end, notes_end));
-        wakers.push(waker);
-    }
-    let (mut senders, mut from_shards, mut setups) = (Vec::new(), Vec::new(), Vec::new());
-    let ids = (0..=u16::MAX).map(ShardId);
-    for (((id, (udp, tcp)), (datagrams, notes)), waker) in ids.zip(sockets).zip(ends).zip(wakers) {
-        let (sender, commands) = lane(COMMAND_LANE_CAPACITY, &waker);
-        let (control, from_shard) = lane(EVENT_LANE_CAPACITY, &control_waker);
-        senders.push(sender);
-        from_shards.push(from_shard);
-        setups.push(ShardSetup {
-            id,
-            udp,
-            tcp,
-            waker,
-            commands,
-            control,
-            peers: peers.clone(),
-            datagrams,
-            notes,
-            coalesce: setup.coalesce,
-            stun_owner: setup.stun_owner,
-            flows: flows.cloned(),
-            stop: Arc::clone(stop),
-        });
-    }
-    Ok((ShardLinks { senders, from_shards, waker: control_waker }, setups))
-}
-
-/// Binds every shard's sockets, in order of their ids, to one port.
-fn bind_group<F>(setup: &NodeSetup<F>) -> Result<(SocketAddr, Sockets), NodeError> {
-    let any = setup.listen.is_none();
-    let mut ip = setup.listen.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    let deadline = clock() + BIND_PATIENCE;
-    let mut attempts = EPHEMERAL_ATTEMPTS;
-    loop {
-        let address = SocketAddr::new(ip, setup.media_port);
-        let error = match try_bind_group(address, setup) {
-            Ok(group) => return Ok(group),
-            Err(error) => error,
-        };
-        let in_use = error.kind() == ErrorKind::AddrInUse;
-        if any && ip.is_ipv6() && is_without_ipv6(&error) {
-            ip = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        } else if in_use && setup.media_port == 0 && attempts > 0 {
-            attempts -= 1;
-        } else if in_use && setup.media_port != 0 && clock() < deadline {
-            pause();
-        } else {
-            return Err(NodeError::Bind { address, error });
-        }
-    }
-}
-
-fn is_without_ipv6(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EAFNOSUPPORT) || error.kind() == ErrorKind::AddrNotAvailable
-}
-
-fn pause() {
-    let nanoseconds = i64::from(BIND_RETRY.subsec_nanos());
-    // A signal shortens it; the deadline is checked by the caller.
-    let _ = rustix::event::poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: nanoseconds }));
-}
-
-fn try_bind_group<F>(
-    mut address: SocketAddr,
-    setup: &NodeSetup<F>,
-) -> io::Result<(SocketAddr, Sockets)> {
-    // First alone: in a `SO_REUSEPORT` group, a second node of the same user on the same port would
-    // silently get half of the first one's datagrams.
-    address.set_port(UdpSocket::bind(address, true)?.local_addr()?.port());
-    if setup.tcp {
-        drop(bind_tcp(address, true)?);
-    }
-    let sockets = (0..setup.shards)
-        .map(|_| {
-            let udp = UdpSocket::bind(address, false)?;
-            let tcp = if setup.tcp { Some(bind_tcp(address, false)?) } else { None };
-            Ok((udp, tcp))
-        })
-        .collect::<io::Result<Sockets>>()?;
-    for sysctl in sockets.first().map(|(udp, _)| udp.grow_buffers()).unwrap_or_default() {
-        tracing::warn!(sysctl, "UDP buffers are smaller than asked: raise this sysctl to 8388608");
-    }
-    for (udp, _) in sockets.iter().skip(1) {
-        udp.grow_buffers();
-    }
-    Ok((address, sockets))
-}
-
-fn bind_tcp(address: SocketAddr, exclusive: bool) -> io::Result<TcpListener> {
-    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-    if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&fd, !address.ip().is_unspecified())?;
-    }
-    // Connections of a predecessor that linger must not keep the port.
-    sockopt::set_socket_reuseaddr(&fd, true)?;
-    if !exclusive {
-        sockopt::set_socket_reuseport(&fd, true)?;
-    }
-    rustix::net::bind(&fd, &address)?;
-    rustix::net::listen(&fd, TCP_BACKLOG)?;
-    Ok(TcpListener::from(fd))
 }

@@ -14,6 +14,7 @@ mod control_message;
 pub(crate) mod handoff;
 pub(crate) mod relay;
 pub(crate) mod run;
+mod slots;
 pub(crate) mod socket;
 pub(crate) mod steer;
 pub(crate) mod tcp;
@@ -29,7 +30,8 @@ use std::time::{Duration, Instant};
 
 use self::handoff::{Adoption, Handoff, Misdirected, Note, ShardPeer, StunOwner};
 use self::relay::{Relay, RelayEnds, RelayPeer};
-use self::socket::{ReceiveSlots, SendSlots, UdpSocket};
+use self::slots::{ReceiveSlots, SendSlots};
+use self::socket::UdpSocket;
 use self::steer::{FlowMap, Flows};
 use self::tcp::{Belongs, TcpConnections, TcpSink};
 use crate::control::command::{CallId, Command, Event, FromShard};

@@ -354,7 +354,8 @@ mod tests {
 
     use super::*;
     use crate::engine::demux::{Ufrag, stun_owner};
-    use crate::shard::socket::{ReceiveSlots, UdpSocket};
+    use crate::shard::slots::ReceiveSlots;
+    use crate::shard::socket::UdpSocket;
     use crate::shard::tests::may_steer;
 
     const SHARDS: u16 = 5;

@@ -8,6 +8,7 @@ mod clients;
 mod media;
 mod network;
 mod params;
+mod passage;
 mod raw;
 mod room;
 mod shards;

@@ -24,6 +24,8 @@
 //! Invariants:
 //! * A tap sends packets in the order of its ring, and says at the first one behind a hole it made
 //!   that there is one ([`Continuity`]). Video goes on with a key frame.
+//! * Behind a hole a consumer's numbers go on without a gap. Only a packet that was overtaken on its
+//!   way to the origin, and then met the full lane, stays missing, as if it had been lost there.
 //! * Demand is a state that is told anew until it was taken, so a full lane loses none of it.
 //! * A mirror never relays on: nothing that arrives makes a tap on one.
 //! * Nothing is allocated for a packet besides what [`RelayLanes::empty`] does; it is copied once

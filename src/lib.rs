@@ -52,7 +52,8 @@
 //! [`EgressHeader::write`](engine::rtp::EgressHeader::write) →
 //! [`SrtpSealer::seal_rtp`](engine::srtp::SrtpSealer::seal_rtp) from the ring into the
 //! [`TransmitBatch`](engine::io::TransmitBatch): the only copy of the payload → one `sendmmsg` whose
-//! messages are trains.
+//! messages are trains. How long that took since the kernel received the packet goes into the shard's
+//! [`LatencyRecorder`](metrics::latency::LatencyRecorder).
 //!
 //! Consumers on other shards: behind all input, [`poll_relay`](engine::machine::Machine::poll_relay)
 //! copies what their shards demand into boxes and
@@ -82,6 +83,8 @@
 //!    have no gap but for packets lost on their way to us.
 //! 5. Nothing is allocated between receiving and sending a media packet.
 //! 6. Everything that grows has a bound in [`limits`].
+//! 7. Each part of a turn is bounded. What waits too long for its turn is left out, of all rooms
+//!    alike and without a gap in its numbers (`engine::shed`).
 //!
 //! ## Where this differs from the first design
 //!

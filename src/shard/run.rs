@@ -56,9 +56,11 @@ impl ClockPair {
     }
 
     /// When the kernel stamped what was read just before. A stamp that lies ahead or more than
-    /// [`RECEIVE_AGE_MAX`] back is of a clock that was set since, and means now.
-    pub(super) fn instant_of(&self, stamp: Duration) -> Instant {
-        let age = self.wall.checked_sub(stamp).filter(|age| *age <= RECEIVE_AGE_MAX);
+    /// [`RECEIVE_AGE_MAX`] back is of a clock that was set since; then, and without a stamp, now is
+    /// the best that is known.
+    pub(super) fn instant_of(&self, stamp: Option<Duration>) -> Instant {
+        let age = stamp.and_then(|stamp| self.wall.checked_sub(stamp));
+        let age = age.filter(|age| *age <= RECEIVE_AGE_MAX);
         age.and_then(|age| self.now.checked_sub(age)).unwrap_or(self.now)
     }
 }
@@ -226,12 +228,13 @@ mod tests {
     #[test]
     fn a_stamp_is_believed_unless_the_clock_was_set() {
         let pair = ClockPair { now: clock(), wall: Duration::from_secs(1_700_000_000) };
-        let back = |age| pair.instant_of(pair.wall - age);
+        let back = |age| pair.instant_of(Some(pair.wall - age));
         assert_eq!(back(Duration::ZERO), pair.now);
         assert_eq!(back(Duration::from_micros(70)), pair.now - Duration::from_micros(70));
         assert_eq!(back(RECEIVE_AGE_MAX), pair.now - RECEIVE_AGE_MAX);
         assert_eq!(back(RECEIVE_AGE_MAX + Duration::from_nanos(1)), pair.now, "too old");
-        assert_eq!(pair.instant_of(pair.wall + Duration::from_nanos(1)), pair.now, "ahead");
-        assert_eq!(pair.instant_of(Duration::ZERO), pair.now);
+        assert_eq!(pair.instant_of(Some(pair.wall + Duration::from_nanos(1))), pair.now, "ahead");
+        assert_eq!(pair.instant_of(Some(Duration::ZERO)), pair.now);
+        assert_eq!(pair.instant_of(None), pair.now);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 use std::ptr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::control_message::{
     NAME_BYTES, RECEIVE_CONTROL_BYTES, SEND_CONTROL_BYTES, read_ancillary, read_name,
@@ -56,8 +56,7 @@ impl ReceiveSlot {
             let local = ancillary.local.unwrap_or(unknown);
             Path { protocol: Protocol::Udp, remote, local }
         });
-        // Without a stamp, the time it was read is the best that is known.
-        self.arrival = Some(clocks.instant_of(ancillary.stamp.unwrap_or(Duration::MAX)));
+        self.arrival = Some(clocks.instant_of(ancillary.stamp));
         self.len = header.msg_len as usize;
         self.segment = ancillary.segment.unwrap_or(self.len).max(1);
         self.dropped = ancillary.dropped;

@@ -91,9 +91,13 @@ impl Shard {
 
     /// Waits until it got the command of that name.
     pub(crate) async fn hears(&self, name: &str) {
-        while self.count(name) == 0 {
-            self.heard.notified().await;
-        }
+        let heard = async {
+            while self.count(name) == 0 {
+                self.heard.notified().await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(30), heard).await;
+        assert!(in_time.is_ok(), "no {name} among {:?}", self.told());
     }
 
     /// How often it got the command of that name.

@@ -313,6 +313,7 @@ pub(super) fn headers(count: usize) -> Box<[libc::mmsghdr]> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
 
     use super::super::slots::SLOT_BYTES_PLAIN;
     use super::*;

@@ -172,6 +172,10 @@ pub const TCP_STRANGERS_PER_SHARD_MAX: usize = 256;
 /// Connections accepted per turn.
 pub const TCP_ACCEPTS_PER_TURN_MAX: usize = 32;
 
+/// Turns without a wait between them after which TCP is looked at: each look is a system call, and a
+/// busy shard's turns are milliseconds.
+pub const TCP_TURNS: u64 = 8;
+
 /// Connections served per turn.
 pub const TCP_EVENTS_PER_TURN_MAX: usize = 64;
 

@@ -12,6 +12,7 @@
 mod bpf;
 mod control_message;
 pub(crate) mod handoff;
+mod inside;
 pub(crate) mod relay;
 pub(crate) mod run;
 mod slots;
@@ -28,14 +29,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use self::handoff::{Adoption, Handoff, Misdirected, Note, ShardPeer, StunOwner};
+use self::handoff::{Handoff, Misdirected, Note, ShardPeer, StunOwner};
+use self::inside::Inside;
 use self::relay::{Relay, RelayEnds, RelayPeer};
+use self::run::Ready;
 use self::slots::{ReceiveSlots, SendSlots};
 use self::socket::UdpSocket;
 use self::steer::{FlowMap, Flows};
-use self::tcp::{Belongs, TcpConnections, TcpSink};
+use self::tcp::TcpConnections;
 use crate::control::command::{CallId, Command, Event, FromShard};
-use crate::engine::io::{Path, Protocol, Received, Train, TransmitBatch};
+use crate::engine::io::{Protocol, Train, TransmitBatch};
 use crate::engine::machine::Machine;
 use crate::engine::report::{Discard, IoCounters, Report, TrainSizes};
 use crate::id::ShardId;
@@ -43,7 +46,7 @@ use crate::lane::{LaneReceiver, LaneSender, Waker};
 use crate::limits::{
     COMMANDS_PER_TURN_MAX, DATAGRAMS_SENT_PER_TURN_MAX, HANDOFF_PATH_IDLE, HANDOFFS_PER_TURN_MAX,
     NOTES_PER_TURN_MAX, PATH_CHANGES_PER_TURN_MAX, RECEIVE_BATCHES_PER_TURN_MAX,
-    SEGMENTS_PER_TRAIN_MAX, TRAINS_PER_BATCH_MAX, TRANSMIT_BATCH_BYTES,
+    SEGMENTS_PER_TRAIN_MAX, TCP_TURNS, TRAINS_PER_BATCH_MAX, TRANSMIT_BATCH_BYTES,
 };
 use crate::metrics::latency::LatencyRecorder;
 
@@ -127,46 +130,8 @@ pub(crate) struct Shard<M> {
     last_report: Instant,
     last_expiry: Instant,
     waited: Duration,
+    ready: Ready,
     _not_send: PhantomData<*const ()>,
-}
-
-/// What a TCP connection may reach of its shard.
-struct Inside<'a, M> {
-    now: Instant,
-    machine: &'a mut M,
-    handoff: &'a mut Handoff,
-    io: &'a mut IoCounters,
-    id: ShardId,
-}
-
-impl<M: Machine> TcpSink for Inside<'_, M> {
-    fn belongs(&self, first_frame: &[u8]) -> Belongs {
-        match self.handoff.named_by(first_frame) {
-            Some(owner) if owner == self.id => Belongs::Here,
-            Some(owner) => Belongs::To(owner),
-            None => Belongs::Nowhere,
-        }
-    }
-
-    fn owns(&self, path: &Path) -> bool {
-        self.machine.owns(path)
-    }
-
-    fn frames<'b>(&mut self, frames: &mut dyn Iterator<Item = Received<'b>>) {
-        let mut count = 0;
-        self.machine.handle_datagrams(self.now, &mut frames.inspect(|_| count += 1));
-        self.io.datagrams_in += count;
-    }
-
-    fn passed_on(&mut self, owner: ShardId, adoption: Box<Adoption>) {
-        if self.handoff.send_note(owner, Note::Connection(adoption)).is_err() {
-            self.handoff.dropped += 1;
-        }
-    }
-
-    fn closed(&mut self, path: Path) {
-        self.machine.handle_path_closed(self.now, path);
-    }
 }
 
 impl<M: Machine> Shard<M> {
@@ -205,6 +170,7 @@ impl<M: Machine> Shard<M> {
             last_report: now,
             last_expiry: now,
             waited: Duration::ZERO,
+            ready: Ready::ALL,
             _not_send: PhantomData,
         })
     }
@@ -216,8 +182,14 @@ impl<M: Machine> Shard<M> {
         let mut more = self.take_commands(now);
         more |= self.take_notes(now);
         more |= self.take_handoffs(now);
-        more |= self.receive(now);
-        more |= self.with_tcp(now, |tcp, inside| tcp.handle_ready(now, inside));
+        let ready = std::mem::replace(&mut self.ready, Ready::BUSY);
+        if ready.udp {
+            more |= self.receive(now);
+        }
+        if ready.tcp || self.io.turns.is_multiple_of(TCP_TURNS) {
+            self.ready.tcp = self.with_tcp(now, |tcp, inside| tcp.handle_ready(now, inside));
+            more |= self.ready.tcp;
+        }
         more |= self.take_relayed(now);
         if self.machine.poll_timeout().is_some_and(|due| due <= now) {
             self.machine.handle_timeout(now);

@@ -86,6 +86,10 @@ pub const RELAY_AUDIO_PER_TURN_MAX: usize = 512;
 /// Signals of other shards one turn takes.
 pub const RELAY_SIGNALS_PER_TURN_MAX: usize = 256;
 
+/// How long an event may lie in its lane before the control thread is woken for it: a client that
+/// connects makes four within some milliseconds, and each wake costs two threads 20 µs.
+pub const EVENT_WAKE_DELAY: Duration = Duration::from_millis(5);
+
 /// Commands one turn carries out, so that a flood of them does not hold up media.
 pub const COMMANDS_PER_TURN_MAX: usize = 64;
 

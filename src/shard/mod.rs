@@ -44,9 +44,10 @@ use crate::engine::report::{Discard, IoCounters, Report, TrainSizes};
 use crate::id::ShardId;
 use crate::lane::{LaneReceiver, LaneSender, Waker};
 use crate::limits::{
-    COMMANDS_PER_TURN_MAX, DATAGRAMS_SENT_PER_TURN_MAX, HANDOFF_PATH_IDLE, HANDOFFS_PER_TURN_MAX,
-    NOTES_PER_TURN_MAX, PATH_CHANGES_PER_TURN_MAX, RECEIVE_BATCHES_PER_TURN_MAX,
-    SEGMENTS_PER_TRAIN_MAX, TCP_TURNS, TRAINS_PER_BATCH_MAX, TRANSMIT_BATCH_BYTES,
+    COMMANDS_PER_TURN_MAX, DATAGRAMS_SENT_PER_TURN_MAX, EVENT_LANE_CAPACITY, EVENT_WAKE_DELAY,
+    HANDOFF_PATH_IDLE, HANDOFFS_PER_TURN_MAX, NOTES_PER_TURN_MAX, PATH_CHANGES_PER_TURN_MAX,
+    RECEIVE_BATCHES_PER_TURN_MAX, SEGMENTS_PER_TRAIN_MAX, TCP_TURNS, TRAINS_PER_BATCH_MAX,
+    TRANSMIT_BATCH_BYTES,
 };
 use crate::metrics::latency::LatencyRecorder;
 
@@ -126,6 +127,8 @@ pub(crate) struct Shard<M> {
     trains: TrainSizes,
     events_lost: u64,
     events_untold: u64,
+    /// When the control thread is woken for events that it was not told of yet.
+    wake_control_at: Option<Instant>,
     on_glommio: bool,
     last_report: Instant,
     last_expiry: Instant,
@@ -166,6 +169,7 @@ impl<M: Machine> Shard<M> {
             trains: TrainSizes::default(),
             events_lost: 0,
             events_untold: 0,
+            wake_control_at: None,
             on_glommio: false,
             last_report: now,
             last_expiry: now,
@@ -200,7 +204,7 @@ impl<M: Machine> Shard<M> {
         self.handoff.wake_peers();
         self.relay.wake_peers();
         more |= self.flush(now);
-        self.tell_events();
+        self.tell_events(now);
         if now.saturating_duration_since(self.last_report) >= REPORT_INTERVAL {
             self.sweep(now);
             self.report(now);
@@ -211,7 +215,8 @@ impl<M: Machine> Shard<M> {
     /// When the next turn is due without any input.
     pub(crate) fn deadline(&self) -> Instant {
         let report = self.last_report + REPORT_INTERVAL;
-        self.machine.poll_timeout().map_or(report, |due| due.min(report))
+        let wanted = [self.machine.poll_timeout(), self.wake_control_at];
+        wanted.into_iter().flatten().fold(report, Instant::min)
     }
 
     fn take_commands(&mut self, now: Instant) -> bool {
@@ -223,6 +228,7 @@ impl<M: Machine> Shard<M> {
             let Some(message) = self.commands.try_recv() else { return false };
             let answer = self.machine.handle_command(now, message.command);
             let told = self.control.try_send(FromShard::Answer(message.call, answer));
+            self.wake_control_at = None;
             // Without a control thread there is nobody to answer: the node is stopping.
             debug_assert!(told.is_ok() || self.control.room() > 0, "room was checked");
         }
@@ -381,16 +387,22 @@ impl<M: Machine> Shard<M> {
         }
     }
 
-    fn tell_events(&mut self) {
+    /// Tells what happened. Events of one client come in pairs and triples, some milliseconds apart:
+    /// the control thread is woken for the first after [`EVENT_WAKE_DELAY`], or with an answer.
+    fn tell_events(&mut self, now: Instant) {
         while let Some(event) = self.machine.poll_event() {
             if self.tell_lost() && self.control.push(FromShard::Event(event)).is_ok() {
-                self.control.wake();
+                self.wake_control_at.get_or_insert(now + EVENT_WAKE_DELAY);
             } else {
                 self.events_untold += 1;
                 self.events_lost += 1;
             }
         }
         self.tell_lost();
+        let crowded = self.control.room() < EVENT_LANE_CAPACITY / 2;
+        if self.wake_control_at.take_if(|at| crowded || *at <= now).is_some() {
+            self.control.wake();
+        }
     }
 
     /// Tells how many events were lost, if any; false while there is no room even for that.

@@ -214,6 +214,7 @@ impl Consumer {
                 return Ok(());
             }
             cursor.next = stream.ring.oldest();
+            self.playing = Some(cursor);
             self.closes_up = true;
         }
         if self.repairable {

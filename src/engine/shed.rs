@@ -39,7 +39,8 @@ impl Consumer {
         let Some(stream) = streams.get_mut(cursor.stream) else { return false };
         let due_since = self.due_since;
         let is_late = |index: PacketIndex, stream: &Stream| {
-            let arrival = stream.ring.arrival(index);
+            // What the ring no longer has came before the rest.
+            let arrival = stream.ring.arrival(index.max(stream.ring.oldest()));
             let since = arrival.map(|arrival| due_since.map_or(arrival, |due| due.max(arrival)));
             since.is_some_and(|since| now.saturating_duration_since(since) > FORWARD_AGE_MAX)
         };
@@ -47,7 +48,7 @@ impl Consumer {
             return false;
         }
         let (from, head) = (cursor.next, stream.ring.head());
-        let mut next = from;
+        let mut next = from.max(stream.ring.oldest());
         while next < head && is_late(next, stream) {
             next = next.next();
         }

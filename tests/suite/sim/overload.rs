@@ -261,6 +261,29 @@ fn a_key_frame_for_a_late_viewer_is_asked_for_though_its_stream_rests() {
 }
 
 #[test]
+fn sound_that_waited_until_its_ring_went_round_is_shed_with_what_the_ring_still_has() {
+    let mut room = Room::new(7);
+    let call = call(&mut room, 2);
+    room.run_for(secs(2));
+    room.capacity = Some(Capacity::new(0.0));
+    room.run_for(secs(3));
+    room.capacity = None;
+    let since = room.now;
+    room.run_for(secs(1));
+    let sent = &room.source(&call.feeds[1], 0).sent;
+    for view in &call.sounds {
+        let heard = places(&room, view, &call.feeds[1]);
+        let heard: Vec<_> = heard.into_iter().filter(|(_, at)| *at > since).collect();
+        assert!(heard.len() >= 50, "the last second is heard");
+        for (place, at) in heard {
+            let late = at - sent[place].at;
+            assert!(late < ms(300), "heard {late:?} after it was said");
+        }
+    }
+    assert_continuous(&room, &call);
+}
+
+#[test]
 fn timers_beyond_a_turns_part_are_left_for_the_next() {
     let mut room = Room::new(4);
     let count = 600;

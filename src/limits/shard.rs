@@ -151,8 +151,9 @@ pub const SEND_WAIT_MAX: Duration = Duration::from_millis(1);
 /// Send and receive buffer asked of the kernel for each UDP socket: 100 ms at 600 Mbit/s.
 pub const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 
-/// A shard that waited this long without traffic parks in its runtime.
-pub const IDLE_BEFORE_PARK: Duration = Duration::from_millis(5);
+/// A shard that waited this long without traffic parks in its runtime: longer than the gaps of any
+/// call's media, because parking costs three times what waiting does.
+pub const IDLE_BEFORE_PARK: Duration = Duration::from_millis(200);
 
 /// The longest that a shard which was woken by media may wait for more of it: what that adds to
 /// every packet stays below what calls notice.

@@ -116,7 +116,8 @@ impl<M: Machine> Shard<M> {
             let now = clock();
             if !self.turn(now) {
                 let deadline = self.deadline();
-                let idle = now + IDLE_BEFORE_PARK;
+                // From the end of the turn: a long one is no sign of idleness.
+                let idle = clock() + IDLE_BEFORE_PARK;
                 if !self.wait(deadline.min(idle)) && idle < deadline {
                     self.park(&bed, &park, deadline).await;
                 }

@@ -337,6 +337,9 @@ impl Engine {
                 relayed.fed = false;
                 if relayed.wanted {
                     relayed.left = Some(now);
+                    // Kept for repeats only. Wanted again, the origin chooses where to begin, maybe
+                    // with the very key frame that is here: it must not be sent before that, too.
+                    stream.floor = stream.ring.head();
                     let deadline = now + REPAIR_AGE_VIDEO_MAX;
                     self.timers.arm(TimerKey::Stream(*stream_key), deadline);
                 }

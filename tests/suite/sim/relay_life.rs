@@ -154,3 +154,26 @@ fn inventories_name_each_producer_once() {
     let there = room.inventory();
     assert_eq!((there.producers.len(), there.consumers), (0, vec![view.id]));
 }
+
+/// The origin begins again with a key frame that the mirror still holds: it must not go out twice.
+#[test]
+fn a_viewer_that_pauses_and_comes_back_at_once_goes_on_in_time() {
+    for (before, away) in [(30, 1), (30, 20), (70, 20), (130, 60)] {
+        let (mut room, _, _, feed, view) = call(344, &Camera::new(Codec::Vp8));
+        room.run_for(ms(before));
+        room.command(Command::PauseConsumer(view.id, true));
+        room.run_for(ms(away));
+        let resumed = room.now;
+        room.command(Command::PauseConsumer(view.id, false));
+        room.run_for(secs(2));
+        let mut heard = room.heard(&view);
+        room.assert_numbers(&heard, &view);
+        for pair in heard.windows(2) {
+            let ahead = pair[1].timestamp.wrapping_sub(pair[0].timestamp).cast_signed();
+            assert!(ahead >= 0, "{away} ms away after {before}: back by {ahead} ticks");
+        }
+        heard.retain(|heard| heard.at >= resumed + ms(10));
+        assert!(heard.len() > 80);
+        assert_same(&heard, &room.source(&feed, 0).sent);
+    }
+}

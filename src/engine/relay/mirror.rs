@@ -119,10 +119,11 @@ impl Engine {
             // It was under way when the demand ended, or is a rest of what was demanded before.
             return Ok(());
         }
+        // Also of what is let go: the origin goes on behind it, and tells no second beginning.
+        relayed.fed = true;
         if stream.paused {
             return Err(Discard::Paused);
         }
-        relayed.fed = true;
         let payload = packet.payload();
         if packet.continuity == Continuity::Restarted {
             stream.ring.clear();

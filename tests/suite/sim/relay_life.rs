@@ -1,6 +1,7 @@
 //! What comes and goes while a room uses several shards.
 
 use ringcast::control::command::Command;
+use ringcast::engine::machine::Machine;
 
 use super::media::Codec;
 use super::relay::{HERE, THERE, asked, call, joined, relayed, wishes};
@@ -175,5 +176,33 @@ fn a_viewer_that_pauses_and_comes_back_at_once_goes_on_in_time() {
         heard.retain(|heard| heard.at >= resumed + ms(10));
         assert!(heard.len() > 80);
         assert_same(&heard, &room.source(&feed, 0).sent);
+    }
+}
+
+/// What begins the stream comes while the mirror is paused, and its demand cannot be told anew.
+#[test]
+fn a_mirror_that_missed_the_beginning_while_paused_goes_on() {
+    for codec in [Codec::Vp8, Codec::Opus] {
+        let mut room = Room::with_shards(345, 2);
+        let alice = room.publisher();
+        let bob = joined(&mut room, THERE);
+        let feed = room.produce(alice, &Camera::new(codec));
+        let view = room.consume(bob, &feed);
+        room.run_for(ms(10));
+        let now = room.now;
+        room.shards.lanes.blocked.insert((THERE, HERE, Freight::Wish));
+        let pause = |paused| Command::PauseProducer(feed.id, paused);
+        room.shards.engines[THERE].handle_command(now, pause(true)).unwrap();
+        room.start(&feed);
+        room.run_for(secs(1));
+        assert!(room.heard(&view).is_empty());
+        let now = room.now;
+        room.shards.engines[THERE].handle_command(now, pause(false)).unwrap();
+        room.shards.lanes.blocked.clear();
+        room.run_for(secs(3));
+        let heard = room.heard(&view);
+        assert!(heard.len() > 100, "{codec:?}: {}", heard.len());
+        assert_same(&heard, &room.source(&feed, 0).sent);
+        room.assert_numbers(&heard, &view);
     }
 }

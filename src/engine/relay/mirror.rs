@@ -130,6 +130,7 @@ impl Engine {
         }
         let awoke = !payload.is_empty() && !stream.activity.is_active(now);
         let at = push_copy(stream, packet.meta, packet.arrival, payload)?;
+        let known = stream.highest;
         stream.highest = stream.highest.max(Some(packet.meta.seq));
         note_media(stream, now, payload.len(), packet.meta.info);
         self.counters.relayed_in += 1;
@@ -141,6 +142,9 @@ impl Engine {
         let mut restarted = false;
         match packet.continuity {
             Continuity::Continues => {}
+            // It was demanded twice in a moment, and began twice with one key frame: who plays has
+            // no hole to close, and what comes again is known by its number.
+            Continuity::Cut { from } if known.is_some_and(|known| from <= known) => {}
             Continuity::Cut { from } => self.resume_consumers(producer, key, from, at),
             Continuity::Restarted => {
                 restarted = true;

@@ -206,3 +206,29 @@ fn a_mirror_that_missed_the_beginning_while_paused_goes_on() {
         room.assert_numbers(&heard, &view);
     }
 }
+
+/// Demand that goes and comes faster than the lane brings packets: the first beginning is still under
+/// way when the origin hears of the second, and makes it with the same key frame.
+#[test]
+fn a_stream_demanded_twice_in_a_moment_is_played_once() {
+    let mut room = Room::with_shards(346, 2);
+    let alice = room.publisher();
+    let bob = joined(&mut room, THERE);
+    let feed = room.produce(alice, &Camera::new(Codec::Vp8));
+    let capabilities = room.capabilities.clone();
+    let view = room.consume_as(bob, &feed, &capabilities, true);
+    room.shards.lanes.delay = ms(30);
+    room.start(&feed);
+    room.run_for(ms(60));
+    for paused in [false, true, false] {
+        room.command(Command::PauseConsumer(view.id, paused));
+        room.run_for(ms(20));
+    }
+    room.run_for(secs(2));
+    let crossed = relayed(&room, THERE, Freight::Video, room.start);
+    assert_eq!(crossed.iter().filter(|packet| **packet == crossed[0]).count(), 2);
+    let heard = room.heard(&view);
+    room.assert_numbers(&heard, &view);
+    assert!(heard.len() > 80);
+    assert_same(&heard, &room.source(&feed, 0).sent);
+}

@@ -50,7 +50,20 @@ impl Engine {
         for consumer in consumers {
             if self.consumers.get(consumer).is_some_and(|c| c.takes(stream)) {
                 self.start_consumer(now, consumer);
+                self.begin_with_oldest(consumer);
             }
+        }
+    }
+
+    /// The ring was cleared when the sender began anew: all that is in it is the new one's, also the
+    /// packet that told of it. Audio goes on with that one, as video does if it is a key frame.
+    fn begin_with_oldest(&mut self, key: ConsumerKey) {
+        if let Some(consumer) = self.consumers.get_mut(key)
+            && let Some(playing) = &mut consumer.playing
+            && let Some(stream) = self.streams.get(playing.stream)
+        {
+            playing.next = stream.ring.oldest();
+            consumer.live_from = playing.next;
         }
     }
 

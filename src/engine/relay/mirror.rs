@@ -119,16 +119,18 @@ impl Engine {
             // It was under way when the demand ended, or is a rest of what was demanded before.
             return Ok(());
         }
+        // Also of what is let go: the origin goes on behind it, and tells no second beginning.
+        relayed.fed = true;
         if stream.paused {
             return Err(Discard::Paused);
         }
-        relayed.fed = true;
         let payload = packet.payload();
         if packet.continuity == Continuity::Restarted {
             stream.ring.clear();
         }
         let awoke = !payload.is_empty() && !stream.activity.is_active(now);
         let at = push_copy(stream, packet.meta, packet.arrival, payload)?;
+        let known = stream.highest;
         stream.highest = stream.highest.max(Some(packet.meta.seq));
         note_media(stream, now, payload.len(), packet.meta.info);
         self.counters.relayed_in += 1;
@@ -140,6 +142,9 @@ impl Engine {
         let mut restarted = false;
         match packet.continuity {
             Continuity::Continues => {}
+            // It was demanded twice in a moment, and began twice with one key frame: who plays has
+            // no hole to close, and what comes again is known by its number.
+            Continuity::Cut { from } if known.is_some_and(|known| from <= known) => {}
             Continuity::Cut { from } => self.resume_consumers(producer, key, from, at),
             Continuity::Restarted => {
                 restarted = true;
@@ -334,6 +339,9 @@ impl Engine {
                 relayed.fed = false;
                 if relayed.wanted {
                     relayed.left = Some(now);
+                    // Kept for repeats only. Wanted again, the origin chooses where to begin, maybe
+                    // with the very key frame that is here: it must not be sent before that, too.
+                    stream.floor = stream.ring.head();
                     let deadline = now + REPAIR_AGE_VIDEO_MAX;
                     self.timers.arm(TimerKey::Stream(*stream_key), deadline);
                 }

@@ -61,7 +61,8 @@ pub enum Continuity {
     Continues,
     /// Packets between were not relayed. The stream goes on with the extended sequence number
     /// `from`, of a key frame if it is video; no packet before that number follows, but this one
-    /// may lie behind it (packets of one frame may have arrived in another order).
+    /// may lie behind it (packets of one frame may have arrived in another order). Of a stream that
+    /// was demanded anew at once, the same may have been relayed before.
     Cut {
         /// The first extended sequence number of what follows.
         from: u64,

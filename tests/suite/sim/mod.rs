@@ -24,6 +24,7 @@ mod oddities;
 mod overload;
 mod pause;
 mod relay;
+mod relay_chaos;
 mod relay_lanes;
 mod relay_life;
 mod reports;

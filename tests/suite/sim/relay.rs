@@ -356,13 +356,15 @@ fn frame(codec: Codec, key: bool, step: u8) -> Vec<u8> {
 }
 
 #[test]
-fn a_publisher_that_begins_anew_is_followed_there() {
+fn a_publisher_that_begins_anew_is_followed_here_and_there() {
     for (codec, payload_type) in [(Codec::Vp8, 96), (Codec::Opus, 111)] {
         let mut room = Room::with_shards(317, 2);
         let alice = room.raw_peer(SrtpProfile::AeadAes128Gcm);
-        let bob = joined(&mut room, THERE);
         let feed = room.produce(alice, &Camera { by_mid: true, ..Camera::new(codec) });
-        let view = room.consume(bob, &feed);
+        let views = [HERE, THERE].map(|shard| {
+            let bob = joined(&mut room, shard);
+            room.consume(bob, &feed)
+        });
         for step in 1..=200_u8 {
             let second = step > 100;
             let payload = frame(codec, step % 100 == 1, step);
@@ -382,14 +384,16 @@ fn a_publisher_that_begins_anew_is_followed_there() {
             room.run_for(ms(20));
         }
         room.run_for(secs(1));
-        let heard = room.heard(&view);
-        room.assert_numbers(&heard, &view);
-        let steps: Vec<u8> =
-            heard.iter().map(|heard| heard.payload[heard.payload.len() - 1]).collect();
-        assert_eq!(steps, (1..=200).collect::<Vec<u8>>(), "{codec:?}");
-        for pair in heard.windows(2) {
-            let ahead = pair[1].timestamp.wrapping_sub(pair[0].timestamp).cast_signed();
-            assert!(ahead > 0 && ahead < 10_000, "{codec:?}: {ahead} ticks");
+        for view in &views {
+            let heard = room.heard(view);
+            room.assert_numbers(&heard, view);
+            let steps: Vec<u8> =
+                heard.iter().map(|heard| heard.payload[heard.payload.len() - 1]).collect();
+            assert_eq!(steps, (1..=200).collect::<Vec<u8>>(), "{codec:?}");
+            for pair in heard.windows(2) {
+                let ahead = pair[1].timestamp.wrapping_sub(pair[0].timestamp).cast_signed();
+                assert!(ahead > 0 && ahead < 10_000, "{codec:?}: {ahead} ticks");
+            }
         }
         // Nobody is asked for the key frame that begins it.
         assert!(!wishes(&room, HERE, room.start).contains(&Told::KeyFrame { encoding: 0 }));

@@ -180,7 +180,7 @@ fn lanes_that_refuse_at_random_never_cost_a_gap() {
 
 /// Every hole in what was heard of a feed ends with a key frame, no number is missing or comes
 /// twice, and the newest packets came.
-fn assert_whole_runs(room: &Room, view: &View, feed: &Feed, seed: u64) {
+pub(super) fn assert_whole_runs(room: &Room, view: &View, feed: &Feed, seed: u64) {
     let mut places = HashMap::new();
     for encoding in 0..feed.sources.len() {
         for (place, packet) in room.source(feed, encoding).sent.iter().enumerate() {

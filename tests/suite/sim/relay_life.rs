@@ -1,6 +1,7 @@
 //! What comes and goes while a room uses several shards.
 
 use ringcast::control::command::Command;
+use ringcast::engine::machine::Machine;
 
 use super::media::Codec;
 use super::relay::{HERE, THERE, asked, call, joined, relayed, wishes};
@@ -153,4 +154,81 @@ fn inventories_name_each_producer_once() {
     room.shard = THERE;
     let there = room.inventory();
     assert_eq!((there.producers.len(), there.consumers), (0, vec![view.id]));
+}
+
+/// The origin begins again with a key frame that the mirror still holds: it must not go out twice.
+#[test]
+fn a_viewer_that_pauses_and_comes_back_at_once_goes_on_in_time() {
+    for (before, away) in [(30, 1), (30, 20), (70, 20), (130, 60)] {
+        let (mut room, _, _, feed, view) = call(344, &Camera::new(Codec::Vp8));
+        room.run_for(ms(before));
+        room.command(Command::PauseConsumer(view.id, true));
+        room.run_for(ms(away));
+        let resumed = room.now;
+        room.command(Command::PauseConsumer(view.id, false));
+        room.run_for(secs(2));
+        let mut heard = room.heard(&view);
+        room.assert_numbers(&heard, &view);
+        for pair in heard.windows(2) {
+            let ahead = pair[1].timestamp.wrapping_sub(pair[0].timestamp).cast_signed();
+            assert!(ahead >= 0, "{away} ms away after {before}: back by {ahead} ticks");
+        }
+        heard.retain(|heard| heard.at >= resumed + ms(10));
+        assert!(heard.len() > 80);
+        assert_same(&heard, &room.source(&feed, 0).sent);
+    }
+}
+
+/// What begins the stream comes while the mirror is paused, and its demand cannot be told anew.
+#[test]
+fn a_mirror_that_missed_the_beginning_while_paused_goes_on() {
+    for codec in [Codec::Vp8, Codec::Opus] {
+        let mut room = Room::with_shards(345, 2);
+        let alice = room.publisher();
+        let bob = joined(&mut room, THERE);
+        let feed = room.produce(alice, &Camera::new(codec));
+        let view = room.consume(bob, &feed);
+        room.run_for(ms(10));
+        let now = room.now;
+        room.shards.lanes.blocked.insert((THERE, HERE, Freight::Wish));
+        let pause = |paused| Command::PauseProducer(feed.id, paused);
+        room.shards.engines[THERE].handle_command(now, pause(true)).unwrap();
+        room.start(&feed);
+        room.run_for(secs(1));
+        assert!(room.heard(&view).is_empty());
+        let now = room.now;
+        room.shards.engines[THERE].handle_command(now, pause(false)).unwrap();
+        room.shards.lanes.blocked.clear();
+        room.run_for(secs(3));
+        let heard = room.heard(&view);
+        assert!(heard.len() > 100, "{codec:?}: {}", heard.len());
+        assert_same(&heard, &room.source(&feed, 0).sent);
+        room.assert_numbers(&heard, &view);
+    }
+}
+
+/// Demand that goes and comes faster than the lane brings packets: the first beginning is still under
+/// way when the origin hears of the second, and makes it with the same key frame.
+#[test]
+fn a_stream_demanded_twice_in_a_moment_is_played_once() {
+    let mut room = Room::with_shards(346, 2);
+    let alice = room.publisher();
+    let bob = joined(&mut room, THERE);
+    let feed = room.produce(alice, &Camera::new(Codec::Vp8));
+    let capabilities = room.capabilities.clone();
+    let view = room.consume_as(bob, &feed, &capabilities, true);
+    room.shards.lanes.delay = ms(30);
+    room.start(&feed);
+    room.run_for(ms(60));
+    for paused in [false, true, false] {
+        room.command(Command::PauseConsumer(view.id, paused));
+        room.run_for(ms(20));
+    }
+    room.run_for(secs(2));
+    let crossed = relayed(&room, THERE, Freight::Video, room.start);
+    assert_eq!(crossed.iter().filter(|packet| **packet == crossed[0]).count(), 2);
+    let heard = room.heard(&view);
+    room.assert_numbers(&heard, &view);
+    assert!(heard.len() > 80);
+    assert_same(&heard, &room.source(&feed, 0).sent);
 }

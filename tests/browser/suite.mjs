@@ -10,5 +10,6 @@ import './calls/layers.mjs';
 import './calls/network.mjs';
 import './calls/quality.mjs';
 import './calls/life.mjs';
+import './calls/shards.mjs';
 import './calls/firefox.mjs';
 import './calls/stop.mjs';

@@ -1,9 +1,8 @@
 // How soon a picture is there: for one who comes late, and after a pause.
 
 import assert from 'node:assert/strict';
+import { PICTURE_MS, pausesAndResumes } from '../harness/prompt.mjs';
 import { pause, scenario } from '../harness/stage.mjs';
-
-const PICTURE_MS = 1_000;
 
 /** Alice is on the air; bob sees her. */
 async function watching(call) {
@@ -14,20 +13,6 @@ async function watching(call) {
   await bob.follow();
   await bob.seesMotionOf(alice, { seconds: 1 });
   return { alice, bob };
-}
-
-/** Pauses by one route, sees that the picture stands, resumes by the other, and sees it move within a second. */
-async function pausesAndResumes(call, { bob, alice, of, id }) {
-  await bob.ask('request', 'POST', `/media/${of}/${id}/pause`, {});
-  await pause(400);
-  const still = await bob.watch(alice, 0.8);
-  assert.equal(still.pictures, 0, `nothing moves while the ${of} is paused`);
-  const since = await bob.page.call('now');
-  await bob.ask('request', 'POST', `/media/${of}/${id}/resume`, {});
-  const { afterMs } = await bob.sees(alice, { since });
-  call.note(`picture ${afterMs} ms after the ${of} resumed`);
-  assert.ok(afterMs <= PICTURE_MS, `a picture ${afterMs} ms after resume`);
-  await bob.seesMotionOf(alice, { seconds: 1 });
 }
 
 scenario('who comes late sees a picture within a second of consuming', async (call) => {

@@ -47,11 +47,13 @@ async function freePort() {
 }
 
 export class Server {
-  static async start() {
+  /** `more` flags come after the usual ones. */
+  static async start(more = []) {
     if (!existsSync(BINARY)) throw new Error(`no server at ${BINARY}: build it, or set RINGCAST_BIN`);
     const [apiPort, mediaPort] = [await freePort(), await freePort()];
     const flags = [
       '--api-listen', `127.0.0.1:${apiPort}`, '--media-port', String(mediaPort), '--announce', '127.0.0.1', '--shards', '2',
+      ...more,
     ];
     const server = new Server(spawn(BINARY, flags, { stdio: ['ignore', 'pipe', 'pipe'], env: cleanEnvironment() }));
     server.mediaPort = mediaPort;

@@ -1,5 +1,6 @@
 // The words the tests are written in: a scenario has rooms, a room has peers, a peer publishes, follows, sees and hears.
-// One server and one process of each browser serve all scenarios; every scenario has rooms and pages of its own.
+// One server for each set of flags and one process of each browser serve all scenarios; every scenario has rooms and
+// pages of its own.
 
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
@@ -14,20 +15,23 @@ const LOG_LINES_SHOWN = 120;
 const CALL_STANDS_MS = 10_000;
 
 const shared = {};
+const servers = new Map();
 const BROWSERS = { chromium: Chromium, firefox: Firefox };
 
 async function browser(name) {
-  const started = await shared[name]?.catch(() => undefined);
-  if (!started?.running) shared[name] = undefined;
-  shared[name] ??= BROWSERS[name].start();
+  const last = shared[name];
+  const started = await last?.catch(() => undefined);
+  // Whoever asked at the same time may have started it meanwhile.
+  if (!started?.running && shared[name] === last) shared[name] = BROWSERS[name].start();
   return shared[name];
 }
 
-async function server() {
-  const started = await shared.server?.catch(() => undefined);
-  if (!started?.running) shared.server = undefined;
-  shared.server ??= Server.start();
-  return shared.server;
+async function server(flags) {
+  const key = flags.join(' ');
+  const last = servers.get(key);
+  const started = await last?.catch(() => undefined);
+  if (!started?.running && servers.get(key) === last) servers.set(key, Server.start(flags));
+  return servers.get(key);
 }
 
 async function site() {
@@ -38,8 +42,8 @@ async function site() {
 after(async () => {
   const started = await Promise.allSettled([shared.chromium, shared.firefox, shared.site]);
   await Promise.allSettled(started.map(({ value }) => value?.close()));
-  const running = await shared.server?.catch(() => undefined);
-  await running?.stop();
+  const running = await Promise.allSettled(servers.values());
+  await Promise.allSettled(running.map(({ value }) => value?.stop()));
 });
 
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -60,19 +64,22 @@ export function median(numbers) {
   return [...numbers].sort((one, other) => one - other)[Math.floor(numbers.length / 2)];
 }
 
-/** One test. On failure the server's log of its time is printed; in any case its pages and proxies are closed. */
-export function scenario(name, body) {
-  return performed(name, body, true);
+/**
+ * One test, with a server of some flags. On failure the server's log of its time is printed; in any case its pages and
+ * proxies are closed.
+ */
+export function scenario(name, body, flags = []) {
+  return performed(name, body, { goesOn: true, flags });
 }
 
 /** A scenario at whose end the server has ended. */
 export function scenarioOfTheEnd(name, body) {
-  return performed(name, body, false);
+  return performed(name, body, { goesOn: false, flags: [] });
 }
 
-function performed(name, body, goesOn) {
+function performed(name, body, { goesOn, flags }) {
   test(name, { timeout: SCENARIO_MS }, async (context) => {
-    const running = await server();
+    const running = await server(flags);
     const from = running.log.length;
     const call = new Scenario(running, context);
     try {
@@ -132,6 +139,21 @@ class Scenario {
     const headers = { 'content-type': 'application/json' };
     const answer = await fetch(`${this.server.api}${route}`, { method, headers, body: body && JSON.stringify(body) });
     return { status: answer.status, ...(await answer.json()) };
+  }
+
+  /** What each shard says of itself, in order of their ids; told anew every second. */
+  async shards() {
+    return (await this.request('GET', '/admin/status')).data.shards;
+  }
+
+  /** A counter or gauge of each shard, in order of their ids. */
+  async metric(name) {
+    const text = await (await fetch(`${this.server.api}/metrics`)).text();
+    const line = new RegExp(`^ringcast_shard_${name}\\{shard="(\\d+)"\\} (\\S+)$`, 'gm');
+    const values = [];
+    for (const [, shard, value] of text.matchAll(line)) values[shard] = Number(value);
+    assert.ok(values.length > 0, `there is a metric ringcast_shard_${name}`);
+    return values;
   }
 
   async close() {

@@ -30,6 +30,9 @@ window.stage = {
   async join(key, options) {
     peers.set(key, await Peer.join(options));
   },
+  async open(key, direction) {
+    await peer(key).transport(direction);
+  },
   publishVideo: (key, options) => peer(key).publishVideo(options),
   publishAudio: (key, options) => peer(key).publishAudio(options),
   producers: (key) => peer(key).producers(),

@@ -305,8 +305,8 @@ mod tests {
             assert_eq!(usize::from(transport), 7 + packets.len());
             let mut old = packets[1].clone();
             let header = Header::read(&old).unwrap();
-            let (ssrc, sequence) = (header.ssrc, header.sequence);
-            let (head, body) = old.split_at_mut(header.bytes);
+            let (ssrc, sequence, bytes) = (header.ssrc, header.sequence, header.bytes);
+            let (head, body) = old.split_at_mut(bytes);
             let payload = them.open_rtp(ssrc, sequence.into(), head, body).unwrap().to_vec();
             let mut again = Vec::new();
             stream.write_repair(sequence, &us, 99, &mut again).unwrap();

@@ -158,7 +158,7 @@ mod tests {
         let mut missing = Missing::default();
         assert_eq!(missing.note(10, 13, 0), 0);
         assert_eq!(asked(&mut missing, 0), [10, 11, 12]);
-        assert_eq!(asked(&mut missing, ASK_EVERY - 1), []);
+        assert!(asked(&mut missing, ASK_EVERY - 1).is_empty());
         assert_eq!(missing.fill(11), Some((0, true)));
         assert_eq!(missing.fill(11), None);
         assert_eq!(missing.oldest(), Some(10));

@@ -591,7 +591,7 @@ mod tests {
                     }
                 }
             } else {
-                assert_eq!(asked, []);
+                assert!(asked.is_empty());
             }
         }
         let tally = path.finish();
@@ -608,7 +608,7 @@ mod tests {
         let mut packets: Vec<_> = (0..10).flat_map(|burst| path.burst(burst)).collect();
         packets.swap(21, 22);
         packets.into_iter().for_each(|packet| path.arrive(packet));
-        assert_eq!(path.asked(), []);
+        assert!(path.asked().is_empty());
         let counts = path.finish().counts;
         assert_eq!((counts.delivered, counts.reordered, counts.repaired), (50, 1, 0));
     }

@@ -120,7 +120,7 @@ impl Endpoint {
             keeper: Keeper::Agent(Box::new(agent)),
             remote,
             state: State::Checking { since: now },
-            media: Media::new((cname, times), &around.conduct, now, &mut around.rng),
+            media: Media::new((cname, join_due.is_some()), &around.conduct, now, &mut around.rng),
             join_due,
             times,
         })

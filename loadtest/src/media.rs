@@ -43,6 +43,8 @@ pub(crate) struct Wire<'a> {
 #[derive(Debug)]
 pub(crate) struct Media {
     cname: String,
+    transient: bool,
+    /// The wait for first packets is recorded.
     times: bool,
     repair: bool,
     outgoing: Vec<Outgoing>,
@@ -60,10 +62,10 @@ pub(crate) struct Media {
 }
 
 impl Media {
-    /// The media of a peer, by its canonical name, that does not send or receive yet; with whether
-    /// the wait for first packets is recorded.
+    /// The media of a peer, by its canonical name, that does not send or receive yet; `transient`
+    /// when it joins during the run.
     pub(crate) fn new(
-        (cname, times): (String, bool),
+        (cname, transient): (String, bool),
         conduct: &Conduct,
         now: u64,
         rng: &mut Rng,
@@ -74,7 +76,8 @@ impl Media {
         let (up, down) = (shim(conduct.up), shim(conduct.down));
         Self {
             cname,
-            times,
+            transient,
+            times: transient || !conduct.churns,
             repair: conduct.repair,
             outgoing: Vec::new(),
             incoming: Vec::new(),
@@ -284,8 +287,8 @@ impl Media {
         if !self.incoming.get(self.last_hit).is_some_and(hit) {
             let Some(place) = self.incoming.iter().position(|one| hit(one) || is_repair(one))
             else {
-                // Before the window it is a server that was faster than its own answer.
-                let counts = around.window.contains(&arrival);
+                // Before the window, or its stay, it is a server faster than its own answer.
+                let counts = around.window.contains(&arrival) && !self.transient;
                 around.tally.counts.unknown_streams += u64::from(counts);
                 return 0;
             };

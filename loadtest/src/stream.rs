@@ -358,7 +358,7 @@ impl Incoming {
         }
         let oldest = self.missing.as_ref().and_then(Missing::oldest);
         let shown = self.frames.complete(oldest, now);
-        if context.window.contains(&now) {
+        if context.window.contains(&now) && !self.subscription.transient {
             let counts = &mut context.tally.counts;
             counts.frames += shown.frames;
             counts.freezes += shown.freezes;

@@ -206,8 +206,9 @@ impl Findings {
             }
         }
         if let Some(idle) = &self.idle {
-            let number =
-                |value: Option<f64>| value.map_or("?".into(), |value| format!("{value:.1}"));
+            let number = |value: Option<f64>| {
+                value.map_or_else(|| "?".into(), |value| format!("{value:.1}"))
+            };
             writeln!(
                 text,
                 "idle        {:>12} transports, {} % of a core, {} KiB each",

@@ -157,7 +157,7 @@ impl Shape {
             Scenario::Soak => (4, 0, BOTH, true),
             Scenario::Idle => {
                 let transports = args.behaviour.transports;
-                let rooms = args.rooms.unwrap_or(transports.div_ceil(IDLE_IN_ROOM));
+                let rooms = args.rooms.unwrap_or_else(|| transports.div_ceil(IDLE_IN_ROOM));
                 let subscribers = transports.div_ceil(rooms);
                 return Self { rooms, publishers: 0, subscribers, kinds: &[], meets: false };
             }
@@ -240,7 +240,7 @@ fn conduct(args: &Args) -> Conduct {
         _ => (0.0, 0.0),
     };
     let up = behaviour.loss_up.unwrap_or(Percent(loss));
-    let down = behaviour.loss_down.unwrap_or(behaviour.loss_up.unwrap_or(Percent(loss)));
+    let down = behaviour.loss_down.unwrap_or(up);
     let conditions = |loss: Percent| Conditions {
         loss: loss.share(),
         burst: behaviour.loss_burst,

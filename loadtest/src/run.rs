@@ -18,7 +18,7 @@ use crate::dtls::Identity;
 use crate::findings::Seen;
 use crate::growth::{Growth, Size};
 use crate::homes::Homes;
-use crate::join::{Joiner, leave, wait_until};
+use crate::join::{Joined, Joiner, leave, wait_until};
 use crate::marks::Marks;
 use crate::outcome::{Observed, Outcome};
 use crate::plan::Plan;
@@ -52,14 +52,7 @@ pub(crate) fn run(args: Args) -> Result<Outcome, String> {
     let host = Host::look(args.server_pid);
     // Rooms of other runs on the same server must not be met.
     let plan = Plan::new(&args, &format!("{began_unix}-{}", std::process::id()));
-    let descriptors = usize::try_from(raise_descriptors()).unwrap_or(usize::MAX);
-    if plan.transports() + DESCRIPTORS_SPARE > descriptors {
-        // A server tells transports by their addresses, so they cannot share a socket.
-        return Err(format!(
-            "{} transports need as many sockets, and `ulimit -Hn` allows {descriptors}",
-            plan.transports(),
-        ));
-    }
+    check_descriptors(&plan)?;
     let empty = match args.server_pid {
         Some(pid) => Some(Usage::of(pid).ok_or_else(|| format!("--server-pid: no process {pid}"))?),
         None => None,
@@ -83,29 +76,9 @@ pub(crate) fn run(args: Args) -> Result<Outcome, String> {
     let mut tally = Tally { stages: std::mem::take(&mut joiner.stages), ..Tally::default() };
     await_begin(&clock, &plan, &progress, &failed)?;
     let base_cores = settle(&clock, &args);
-
-    let churn = plan.churn.filter(|_| !joined.is_empty());
-    let lead = churn.map_or(0, |churn| nanoseconds(churn.stay).min(CHURN_LEAD_MAX));
-    let window = Marks::default();
-    let churner = churn.map(|churn| Churner {
-        api: &api,
-        clock,
-        homes: &homes,
-        fingerprint: &fingerprint,
-        rooms: &joined,
-        window: &window,
-        starts: clock.now(),
-        joins_per_s: churn.joins_per_s.into(),
-        stay: nanoseconds(churn.stay),
-        threads: args.behaviour.joiners.into(),
-        seed: args.seed,
-    });
-    let measured = std::thread::scope(|scope| {
-        let churning = churner.as_ref().map(|churner| Churning::start(scope, churner));
-        wait_until(&clock, clock.now() + lead);
-        let measured = measure(&args, &clock, &workers, &window);
-        churning.map_or(Ok(()), |churning| churning.end(&mut tally)).map(|()| measured)
-    })?;
+    let ground = Ground { args: &args, clock, api: &api, homes: &homes, workers: &workers };
+    let measured = play(&ground, &plan, &joined, &fingerprint)?;
+    tally.add(&measured.joins);
     for worker in workers {
         tally.add(&worker.finish()?);
     }
@@ -114,28 +87,81 @@ pub(crate) fn run(args: Args) -> Result<Outcome, String> {
     if args.server_pid.is_some() && measured.server.is_none() {
         failures.push("the server's process ended".into());
     }
-    let seen = Seen {
-        window: measured.window,
-        subscriptions: plan.subscriptions(),
-        transports: plan.transports(),
-        server: measured.server,
-        empty,
-        base_cores,
-        growth: measured.growth,
-        own_growth: measured.own_growth,
-    };
+    let (window, server, subscriptions) = (measured.window, measured.server, plan.subscriptions());
+    let (growth, own_growth) = (measured.growth, measured.own_growth);
+    let transports = plan.transports();
+    let seen =
+        Seen { window, subscriptions, transports, server, empty, base_cores, growth, own_growth };
+    let repairs = plan.conduct.repair;
     let observed = Observed {
         began_unix,
-        window: measured.window,
-        subscriptions: plan.subscriptions(),
+        window,
+        subscriptions,
         threads,
         tally,
-        server: measured.server,
-        repairs: plan.conduct.repair,
+        server,
+        repairs,
         seen,
         failures,
     };
     Ok(Outcome::new(args, host, &observed))
+}
+
+/// Makes room for the plan's sockets, or says what is in the way.
+fn check_descriptors(plan: &Plan) -> Result<(), String> {
+    let descriptors = usize::try_from(raise_descriptors()).unwrap_or(usize::MAX);
+    let transports = plan.transports();
+    if transports + DESCRIPTORS_SPARE <= descriptors {
+        return Ok(());
+    }
+    // A server tells transports by their addresses, so they cannot share a socket.
+    Err(format!(
+        "{transports} transports need as many sockets, and `ulimit -Hn` allows {descriptors}"
+    ))
+}
+
+/// What a window is played on.
+struct Ground<'a> {
+    args: &'a Args,
+    clock: Clock,
+    api: &'a Api,
+    homes: &'a Homes<'a>,
+    workers: &'a [Worker],
+}
+
+/// Plays the window, with joins if the plan has any.
+fn play(
+    ground: &Ground<'_>,
+    plan: &Plan,
+    joined: &[Joined],
+    fingerprint: &str,
+) -> Result<Measured, String> {
+    let Ground { args, clock, api, homes, .. } = *ground;
+    let churn = plan.churn.filter(|_| !joined.is_empty());
+    let lead = churn.map_or(0, |churn| nanoseconds(churn.stay).min(CHURN_LEAD_MAX));
+    let window = Marks::default();
+    let churner = churn.map(|churn| Churner {
+        api,
+        clock,
+        homes,
+        fingerprint,
+        rooms: joined,
+        window: &window,
+        starts: clock.now(),
+        joins_per_s: churn.joins_per_s.into(),
+        stay: nanoseconds(churn.stay),
+        threads: args.behaviour.joiners.into(),
+        seed: args.seed,
+    });
+    std::thread::scope(|scope| {
+        let churning = churner.as_ref().map(|churner| Churning::start(scope, churner));
+        wait_until(&clock, clock.now() + lead);
+        let mut measured = measure(ground, &window);
+        if let Some(churning) = churning {
+            measured.joins = churning.end()?;
+        }
+        Ok(measured)
+    })
 }
 
 fn settings(args: &Args, plan: &Plan, clock: Clock, identity: Identity) -> Settings {
@@ -166,15 +192,17 @@ struct Measured {
     server: Option<Usage>,
     growth: Growth,
     own_growth: Growth,
+    joins: Tally,
 }
 
 /// Measures the window.
-fn measure(args: &Args, clock: &Clock, workers: &[Worker], window: &Marks) -> Measured {
+fn measure(ground: &Ground<'_>, window: &Marks) -> Measured {
+    let Ground { args, clock, workers, .. } = ground;
     let from = clock.now() + NOTICE;
     let until = from + nanoseconds(args.duration).max(SECOND);
     window.begin(from);
     window.end(until);
-    for worker in workers {
+    for worker in *workers {
         worker.order(Order::Measure { from, until });
     }
     let usage = |at| {
@@ -199,7 +227,8 @@ fn measure(args: &Args, clock: &Clock, workers: &[Worker], window: &Marks) -> Me
     let after = usage(until);
     let server = before.zip(after).map(|(before, after)| after.since(&before));
     wait_until(clock, until + GRACE);
-    Measured { window: until - from, server, growth, own_growth }
+    let joins = Tally::default();
+    Measured { window: until - from, server, growth, own_growth, joins }
 }
 
 /// The threads of joins during the run.
@@ -220,12 +249,14 @@ impl<'scope> Churning<'scope> {
         Self { stop, threads }
     }
 
-    fn end(self, tally: &mut Tally) -> Result<(), String> {
+    /// Ends them; what they counted.
+    fn end(self) -> Result<Tally, String> {
         drop(self.stop);
+        let mut tally = Tally::default();
         for thread in self.threads {
             tally.add(&thread.join().map_err(|_| "a joining thread panicked")?);
         }
-        Ok(())
+        Ok(tally)
     }
 }
 

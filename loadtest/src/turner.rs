@@ -30,6 +30,10 @@ use crate::worker::{Order, Progress, Settings};
 const ORDERS_EVERY: u64 = 2 * MILLISECOND;
 const ORDERS_EVERY_IN_WINDOW: u64 = 20 * MILLISECOND;
 
+/// Reports and feedback of transports that have joined are sent at multiples of this: each client's
+/// own moment would cost a wake of its own, eleven a second.
+const TIMER_GRID: u64 = 5 * MILLISECOND;
+
 /// Timers that are due within this time are handled together.
 const TIMER_GRAIN: u64 = MILLISECOND / 2;
 
@@ -283,7 +287,10 @@ impl Turner {
         let clock = self.around.clock;
         let Some(slot) = self.places.get_mut(place) else { return };
         let Some(endpoint) = &slot.endpoint else { return };
-        let at = endpoint.poll_timeout(&clock).max(not_before);
+        let mut at = endpoint.poll_timeout(&clock).max(not_before);
+        if self.settings.gather > 0 && !slot.joining && !self.settings.conduct.repair {
+            at = at.checked_next_multiple_of(TIMER_GRID).unwrap_or(at);
+        }
         if at < slot.timer {
             slot.timer = at;
             self.timers.push(Reverse((at, place)));

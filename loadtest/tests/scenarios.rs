@@ -85,7 +85,7 @@ mod scenarios {
         let outcome: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
         assert_eq!(outcome["scenario"]["name"], arguments.split(' ').next().unwrap());
         assert!(outcome["scenario"]["version"].as_u64().unwrap() > 0);
-        for fault in ["undecryptable", "unstamped", "renumbered", "unknown_streams", "duplicates"] {
+        for fault in ["undecryptable", "unstamped", "renumbered", "unknown_streams"] {
             assert_eq!(count(&outcome, fault), 0, "{fault}: {told}");
         }
         outcome
@@ -101,6 +101,7 @@ mod scenarios {
         let outcome = play("livestream", line);
         assert_eq!(count(&outcome, "expected"), 5 * count(&outcome, "offered"));
         assert_eq!(count(&outcome, "delivered"), count(&outcome, "expected"));
+        assert_eq!((count(&outcome, "duplicates"), count(&outcome, "reordered")), (0, 0));
         assert_eq!(outcome["jitter_us"]["count"], 5);
         assert!(count(&outcome, "frames") > 0 && outcome["picture"]["layers_percent"].is_null());
     }
@@ -128,6 +129,7 @@ mod scenarios {
         let line = "lossy --subscribers 3 --pps 500 --loss-up 3% --loss-down 5% --loss-burst 2";
         let outcome = play("lossy", line);
         let [up, down] = ["lost_up", "lost_down"].map(|name| count(&outcome, name));
+        // A packet held back for long enough arrives behind its own repair: duplicates are right.
         assert!(up > 0 && down > 0);
         assert!(count(&outcome, "nacked") > 0 && count(&outcome, "resent") > 0);
         assert!(count(&outcome, "asked") > 0 && count(&outcome, "repaired") > 0);

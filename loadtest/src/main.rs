@@ -1,21 +1,31 @@
 //! Black-box load test: speaks the REST contract and real ICE/DTLS/SRTP; never links the server.
 //!
 //! It drives any server with the seven routes. `main` joins peers over HTTP ([`join`]) and hands their
-//! transports to generator threads ([`worker`]); each transport ([`endpoint`]) is one connected UDP
-//! socket, one ICE/DTLS agent ([`agent`]) and our own SRTP ([`srtp`]).
+//! transports to generator threads ([`turner`]); each transport ([`endpoint`]) is one connected UDP
+//! socket, one ICE/DTLS agent ([`agent`]), our own SRTP ([`srtp`]) and its streams ([`media`]).
+//! Scenarios are made in [`plan`]; joins during a run have threads of their own ([`churn`]).
 //!
 //! # How the numbers are taken
 //!
-//! * **Open loop.** Each packet has a due time that no answer of the server can move ([`schedule`]).
+//! * **Open loop.** Each frame has a due time that no answer of the server can move ([`schedule`]).
 //!   It travels inside the encrypted payload ([`payload`]). *Latency* is arrival minus due time, on one
-//!   monotonic clock, so a stalled server or generator shows up in it. It contains the publisher's send,
-//!   the server, and the wait in the receiver's socket until its thread reads (`--kernel-stamps` takes
-//!   the kernel's receive time instead). A random one of `--sample` packets is opened for it.
-//! * **Loss** is exact: every packet counts, by its readable sequence number, against the schedule of
-//!   its publication ([`stream`]). Nothing is asked for again. Only packets due within the measured
-//!   window count; those that take longer than half a second after its end count as lost.
+//!   monotonic clock, so a stalled server or generator shows up in it. Arrival is the kernel's receive
+//!   time: latency contains the publisher's send, the server, and the kernel's way to the receiver's
+//!   socket, but not the wait until a thread of ours reads it (`--reader-stamps` includes that, and
+//!   then nothing is left to gather). A random one of `--sample` packets is opened for it.
+//! * **Loss** is exact: every packet counts, by its readable sequence number, against what its
+//!   publisher sent in the window ([`marks`], [`stream`]). Only packets due within the measured
+//!   window count; those that take longer than half a second after its end count as lost. Streams of
+//!   several encodings, and those that come and go, are counted by the gaps in their numbers.
+//! * **Repair** is off but where the scenario is about it ([`repair`]): then lost packets are asked for
+//!   and sent again as libwebrtc does it, and loss is told before and after.
 //! * **Server CPU** is user and system time of all its threads between the two ends of the window,
 //!   divided by the packets delivered from that window. It includes everything the server does.
+//! * **Joins** per second of server CPU: `loadtest churn --subscribers 0 --pps 50 --burst 1 --size 200
+//!   --joins-per-s 100 --stay 1 --server-pid PID` keeps the server busy with joins and little else; a
+//!   join is one receiving transport from its due time to its first packet.
+//! * **Idle** transports: `loadtest idle --transports 10000 --server-pid PID`, against a server that
+//!   was just started, since memory once used may not be given back.
 //! * A run is **INVALID** when the generator fell short: p99 lateness over 2 ms, a packet not sent, a
 //!   datagram dropped in its own sockets, its CPU used up, a transport lost.
 //!
@@ -38,26 +48,40 @@
 mod agent;
 mod api;
 mod args;
+mod behaviour;
+mod churn;
 mod clock;
+mod consent;
 mod dtls;
 mod endpoint;
+mod findings;
+mod frames;
+mod growth;
+mod homes;
 mod join;
+mod marks;
+mod media;
 mod outcome;
+mod outgoing;
 mod parameters;
 mod payload;
+mod picture;
 mod plan;
 mod probe;
+mod repair;
 mod report;
 mod rng;
 mod rtcp;
 mod rtp;
 mod run;
 mod schedule;
+mod shim;
 mod slo;
 mod socket;
 mod srtp;
 mod stream;
 mod tally;
+mod turner;
 mod worker;
 
 use std::process::ExitCode;

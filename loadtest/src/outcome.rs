@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::args::Args;
 use crate::clock::SECOND;
+use crate::findings::{Findings, Seen};
 use crate::probe::{Host, Usage};
 use crate::slo::Figure;
 use crate::tally::{Counts, Stage, Tally, Times};
@@ -146,6 +147,9 @@ pub(crate) struct Outcome {
     pub(crate) server: Option<Server>,
     /// This program.
     pub(crate) generator: Generator,
+    /// What else there is to say.
+    #[serde(flatten)]
+    pub(crate) findings: Findings,
 }
 
 /// What a run left to be judged.
@@ -163,6 +167,10 @@ pub(crate) struct Observed {
     pub(crate) tally: Tally,
     /// What the server used.
     pub(crate) server: Option<Usage>,
+    /// Lost packets were asked for.
+    pub(crate) repairs: bool,
+    /// What [`Findings`] need besides.
+    pub(crate) seen: Seen,
     /// What failed while it ran.
     pub(crate) failures: Vec<String>,
 }
@@ -212,6 +220,7 @@ impl Outcome {
             protection: tally.profiles.clone(),
             server,
             generator,
+            findings: Findings::new(arguments.scenario, observed.repairs, tally, &observed.seen),
             arguments,
             host,
         };
@@ -235,7 +244,8 @@ impl Outcome {
             }),
             (generator.cores > GENERATOR_BUSY_MAX * cpus)
                 .then(|| format!("the generator used {:.2} of {cpus} cores", generator.cores)),
-            (counts.expected == 0).then(|| "nothing was expected".to_owned()),
+            (counts.expected == 0 && counts.joins_begun == 0 && self.findings.idle.is_none())
+                .then(|| "nothing was expected".to_owned()),
             gro_refused.then(|| "the kernel refused UDP_GRO (see --no-gro)".to_owned()),
         ];
         self.invalid_because.extend(reasons.into_iter().flatten());
@@ -300,8 +310,18 @@ mod tests {
         let server = Some(Usage { user_ns: 9_990_000, system_ns: 9_990_000, ..Usage::default() });
         let (threads, subscriptions, failures) = (1, 10, vec![]);
         let (began_unix, window) = (0, 10 * SECOND);
-        let mut observed =
-            Observed { began_unix, window, subscriptions, threads, tally, server, failures };
+        let (repairs, seen) = (false, Seen::default());
+        let mut observed = Observed {
+            began_unix,
+            window,
+            subscriptions,
+            threads,
+            tally,
+            server,
+            repairs,
+            seen,
+            failures,
+        };
         change(&mut observed);
         let args = Args::parse_from(["loadtest", "livestream", "--slo", slo]);
         Outcome::new(args, Host::look(None), &observed)

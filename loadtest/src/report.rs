@@ -43,16 +43,25 @@ fn write(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
         ("without stamp", counts.unstamped),
         ("renumbered", counts.renumbered),
         ("unknown streams", counts.unknown_streams),
-        ("asked for again", counts.nacked),
+        ("asked of publishers again", counts.nacked),
+        ("sent again by publishers", counts.resent),
+        ("lost on the way up", counts.lost_up),
+        ("lost on the way down", counts.lost_down),
+        ("asked for again", counts.asked),
+        ("repairs received", counts.repairs),
+        ("delivered by repair", counts.repaired),
+        ("given up", counts.given_up),
     ] {
         if count > 0 {
             writeln!(text, "            {count:>12} packets {name}")?;
         }
     }
+    outcome.findings.write(text)?;
     writeln!(text)?;
     writeln!(text, "µs               p50       p90       p99     p99.9       max     count")?;
     row(text, "latency", &outcome.latency_us)?;
     row(text, "lateness", &generator.lateness_us)?;
+    row(text, "jitter", &outcome.findings.jitter_us)?;
     for stage in &outcome.join {
         row(text, stage.stage, &stage.us)?;
     }

@@ -1,9 +1,9 @@
 //! When each packet of a publication is meant to be sent: a pure function of its counter.
 //!
 //! The load is an open loop: packet `n` is due at a time that does not depend on when packet
-//! `n - 1` left. Publisher and subscribers hold the same [`Schedule`], so both know, without a word
-//! between them, which counters belong to the measured window.
+//! `n - 1` left.
 
+#[cfg(test)]
 use std::ops::Range;
 
 use crate::clock::SECOND;
@@ -43,6 +43,7 @@ impl Schedule {
     }
 
     /// The counters that are due in `[from, until)`.
+    #[cfg(test)]
     pub(crate) fn counters(&self, from: u64, until: u64) -> Range<u64> {
         self.burst_from(from) * self.burst..self.burst_from(until) * self.burst
     }

@@ -63,11 +63,13 @@ pub(crate) enum Stage {
     Dtls,
     /// From the consumer's reply to its first packet; includes the wait for a key frame.
     FirstPacket,
+    /// Joins during the run, from the time each was due to its transport's first packet.
+    Join,
 }
 
 impl Stage {
     /// All stages in their order.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Transport,
         Self::Connect,
         Self::Produce,
@@ -75,6 +77,7 @@ impl Stage {
         Self::Ice,
         Self::Dtls,
         Self::FirstPacket,
+        Self::Join,
     ];
 
     /// Its name in results.
@@ -87,6 +90,7 @@ impl Stage {
             Self::Ice => "ice",
             Self::Dtls => "dtls",
             Self::FirstPacket => "first_packet",
+            Self::Join => "join",
         }
     }
 }
@@ -172,8 +176,44 @@ counts! {
     receive_drops,
     /// Whole run: key-frame requests that publishers answered.
     key_frame_requests,
-    /// Whole run: packets that the server asked publishers for again (not answered).
+    /// Whole run: packets that the server asked publishers for again.
     nacked,
+    /// Whole run: of these, sent again.
+    resent,
+    /// RTP that the lossy way to the server lost, repairs included.
+    lost_up,
+    /// RTP that the lossy way from the server lost, repairs included.
+    lost_down,
+    /// Packets that receivers asked for again, each time counted.
+    asked,
+    /// Repairs that arrived, whether still of use or not.
+    repairs,
+    /// Of the packets delivered, those that only a repair brought.
+    repaired,
+    /// Packets that receivers no longer ask for.
+    given_up,
+    /// Frames of video whose last packet arrived, and all before it with `--repair`.
+    frames,
+    /// Times that a picture stood still, and for how long, ns.
+    freezes,
+    /// See `freezes`.
+    frozen_ns,
+    /// Times that a received stream went over to another encoding.
+    switches,
+    /// Packets of the smallest, middle and largest of several encodings.
+    layer_0,
+    /// See `layer_0`.
+    layer_1,
+    /// See `layer_0`.
+    layer_2,
+    /// Transports that were due to join within the window.
+    joins_begun,
+    /// Of these, those that received a packet.
+    joins_done,
+    /// Of these, those that the API refused or that left without a packet.
+    joins_failed,
+    /// Transports that left within the window.
+    leaves,
 }
 
 /// Everything one worker counted.
@@ -185,6 +225,10 @@ pub(crate) struct Tally {
     pub(crate) latency: Times,
     /// How late each burst in the window was handed to the kernel.
     pub(crate) lateness: Times,
+    /// Since a packet was missed until a repair brought it.
+    pub(crate) repair: Times,
+    /// Interarrival jitter of each received stream at its end.
+    pub(crate) jitter: Times,
     /// Join stages.
     pub(crate) stages: Stages,
     /// CPU of the worker's thread during the window, ns.
@@ -201,6 +245,8 @@ impl Tally {
         self.counts.add(&other.counts);
         self.latency.add(&other.latency);
         self.lateness.add(&other.lateness);
+        self.repair.add(&other.repair);
+        self.jitter.add(&other.jitter);
         self.stages.add(&other.stages);
         self.cpu += other.cpu;
         self.profiles.extend(&other.profiles);

@@ -23,8 +23,11 @@ pub(crate) enum Scenario {
 
 /// Black-box load test for a WebRTC SFU with the seven routes of the call service.
 ///
-/// Exit status: 0 the run is valid and keeps its --slo; 1 it breaks it; 3 it could not be run;
-/// 4 it is INVALID because the generator, not the server, fell short.
+/// Exit status: 0 the run is valid and keeps its --slo; 1 it breaks it, or no rate keeps the --limit,
+/// or compare found a regression; 2 the command line is wrong; 3 it could not be run; 4 it is INVALID
+/// because the generator, not the server, fell short.
+///
+/// `loadtest compare --help` tells how results are compared.
 #[derive(Debug, Clone, Parser, Serialize)]
 #[command(name = "loadtest", version)]
 pub(crate) struct Args {
@@ -86,13 +89,38 @@ pub(crate) struct Args {
     /// Take arrival times from the kernel instead of the reading thread's clock.
     #[arg(long)]
     pub(crate) kernel_stamps: bool,
+    /// Search the highest rate that keeps the --limit: ramp, then bisection, in the same rooms.
+    ///
+    /// Only the rate of video changes (of audio where there is no video), from the scenario's own;
+    /// sizes and bursts stay. --duration and --settle are those of one step.
+    #[arg(long, conflicts_with = "slo")]
+    pub(crate) find_limit: bool,
+    /// What a rate must keep to count, with --find-limit.
+    #[arg(long, default_value = "loss<=0.1%,p99<=20ms", requires = "find_limit")]
+    pub(crate) limit: Slo,
     /// Write the results to a file as JSON.
     #[arg(long)]
     #[serde(skip)]
     pub(crate) json: Option<PathBuf>,
-    /// What the run must keep, such as `loss<=0.1%,p99<=5ms`.
+    /// Write the results to a file as one self-contained page with plots.
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) html: Option<PathBuf>,
+    /// What the run must keep, such as `loss<=0.1%,p99<=5ms,rss<=200MiB,delivered>=49000pps`.
+    ///
+    /// Figures: loss; p50, p90, p99, p99.9, max (latency); cpu, user, system (per packet); cores,
+    /// rss, switches (server); delivered, bits; reordered, duplicates, silent (streams); and the
+    /// 99th percentiles of joining: transport, connect, produce, consume, ice, dtls, first_packet.
     #[arg(long)]
     pub(crate) slo: Option<Slo>,
+    /// Show progress line by line where stderr is no terminal.
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) progress: bool,
+    /// Show no progress on a terminal.
+    #[arg(long, conflicts_with = "progress")]
+    #[serde(skip)]
+    pub(crate) no_progress: bool,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -13,6 +13,7 @@ use crate::plan::Publication;
 use crate::rng::Rng;
 use crate::rtcp::{self, Arrivals, Item};
 use crate::rtp::{Header, is_media, is_rtcp};
+use crate::schedule::Pace;
 use crate::socket::{Message, Socket, SocketOptions};
 use crate::srtp::Srtp;
 use crate::stream::{Context, Incoming, Outgoing, Subscription};
@@ -84,6 +85,7 @@ pub(crate) struct Endpoint {
     feedback_at: u64,
     report_at: u64,
     report_ssrc: u32,
+    drops_told: u32,
 }
 
 impl Endpoint {
@@ -114,6 +116,7 @@ impl Endpoint {
             feedback_at: now + around.rng.below(FEEDBACK_EVERY),
             report_at: now + around.rng.below(REPORT_EVERY),
             report_ssrc: around.rng.next_u32() | 1,
+            drops_told: 0,
         })
     }
 
@@ -149,10 +152,18 @@ impl Endpoint {
         self.incoming.iter_mut().for_each(|stream| stream.measure(from, until, tally));
     }
 
-    /// Closes the books.
-    pub(crate) fn finish(&self, tally: &mut Tally) {
+    /// Changes the rate of its streams.
+    pub(crate) fn pace(&mut self, pace: Pace) {
+        self.outgoing.iter_mut().for_each(|stream| stream.pace(pace));
+        self.incoming.iter_mut().for_each(|stream| stream.pace(pace));
+    }
+
+    /// Closes the books of a window.
+    pub(crate) fn finish(&mut self, tally: &mut Tally) {
         self.incoming.iter().for_each(|stream| stream.finish(tally));
-        tally.counts.receive_drops += u64::from(self.socket.drops());
+        let drops = self.socket.drops();
+        tally.counts.receive_drops += u64::from(drops.wrapping_sub(self.drops_told));
+        self.drops_told = drops;
         if let State::Connected(srtp) = &self.state {
             tally.profiles.push(srtp.profile().name());
         }

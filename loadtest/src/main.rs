@@ -39,9 +39,12 @@ mod agent;
 mod api;
 mod args;
 mod clock;
+mod display;
 mod dtls;
 mod endpoint;
+mod host;
 mod join;
+mod limit;
 mod outcome;
 mod parameters;
 mod payload;
@@ -53,6 +56,10 @@ mod rtcp;
 mod rtp;
 mod run;
 mod schedule;
+mod scrape;
+mod search;
+mod series;
+mod session;
 mod slo;
 mod socket;
 mod srtp;
@@ -70,22 +77,23 @@ use crate::args::Args;
 fn main() -> ExitCode {
     let args = Args::parse();
     let json = args.json.clone();
-    let outcome = match run::run(args) {
-        Ok(outcome) => outcome,
+    let findings = match run::run(args) {
+        Ok(findings) => findings,
         Err(reason) => {
             eprintln!("loadtest: {reason}");
             return ExitCode::from(3);
         }
     };
-    print!("{}", report::table(&outcome));
+    print!("{}", report::table(&findings));
+    let text = |findings: &_| serde_json::to_string_pretty(findings).map(|text| text + "\n");
     if let Some(path) = json {
-        let written = serde_json::to_string_pretty(&outcome)
+        let written = text(&findings)
             .map_err(std::io::Error::from)
-            .and_then(|text| std::fs::write(&path, text + "\n"));
+            .and_then(|text| std::fs::write(&path, text));
         if let Err(error) = written {
-            eprintln!("loadtest: {}: {error}", path.display());
+            eprintln!("loadtest: --json {}: {error}", path.display());
             return ExitCode::from(3);
         }
     }
-    ExitCode::from(outcome.status())
+    ExitCode::from(findings.status())
 }

@@ -14,7 +14,7 @@ use crate::plan::Publication;
 use crate::rng::Rng;
 use crate::rtcp::{ReportBlock, SenderInfo, unwrap};
 use crate::rtp::{self, Fields, HEADER_BYTES, Header};
-use crate::schedule::Schedule;
+use crate::schedule::{Pace, Schedule, Timetable};
 use crate::srtp::{Srtp, TAG_BYTES};
 use crate::tally::{Arrival, Seen, Tally};
 
@@ -22,6 +22,7 @@ use crate::tally::{Arrival, Seen, Tally};
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     publication: Publication,
+    timetable: Timetable,
     index: u64,
     packets: u32,
     bytes: u32,
@@ -33,12 +34,20 @@ impl Outgoing {
     /// A stream that begins with a key frame.
     pub(crate) fn new(publication: Publication) -> Self {
         let index = u64::from(publication.sequence);
-        Self { publication, index, packets: 0, bytes: 0, key_frame: true, window: 0..0 }
+        let timetable = publication.schedule.into();
+        Self { publication, timetable, index, packets: 0, bytes: 0, key_frame: true, window: 0..0 }
     }
 
     /// When its packets are due.
-    pub(crate) fn schedule(&self) -> Schedule {
-        self.publication.schedule
+    pub(crate) fn schedule(&self) -> Timetable {
+        self.timetable
+    }
+
+    /// Changes its rate, when it is meant.
+    pub(crate) fn pace(&mut self, pace: Pace) {
+        if pace.kind == self.publication.kind {
+            self.timetable = self.timetable.paced(pace, self.publication.schedule.pps);
+        }
     }
 
     /// Its RTP synchronisation source.
@@ -71,7 +80,7 @@ impl Outgoing {
         packets: &mut Vec<Vec<u8>>,
     ) {
         let schedule = self.publication.schedule;
-        let due = schedule.burst_due(burst);
+        let due = self.timetable.burst_due(burst);
         let key_frame = std::mem::take(&mut self.key_frame);
         packets.resize_with(usize::try_from(schedule.burst).unwrap_or(1), Vec::new);
         for (place, packet) in (0..).zip(packets) {
@@ -161,6 +170,7 @@ pub(crate) struct Subscription {
 #[derive(Debug)]
 pub(crate) struct Incoming {
     subscription: Subscription,
+    timetable: Timetable,
     highest: Option<i64>,
     first: i64,
     packets: u64,
@@ -177,6 +187,7 @@ impl Incoming {
     /// A stream of which nothing has arrived.
     pub(crate) fn new(subscription: Subscription) -> Self {
         Self {
+            timetable: subscription.schedule.into(),
             subscription,
             highest: None,
             first: 0,
@@ -208,8 +219,16 @@ impl Incoming {
 
     /// Sets the measured window.
     pub(crate) fn measure(&mut self, from: u64, until: u64, tally: &mut Tally) {
-        self.window = self.subscription.schedule.counters(from, until);
+        self.window = self.timetable.counters(from, until);
+        self.in_window = 0;
         tally.counts.expected += self.window.end - self.window.start;
+    }
+
+    /// Changes what is expected of it, when it is meant.
+    pub(crate) fn pace(&mut self, pace: Pace) {
+        if pace.kind == self.subscription.kind {
+            self.timetable = self.timetable.paced(pace, self.subscription.schedule.pps);
+        }
     }
 
     /// Closes the books.

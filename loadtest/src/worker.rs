@@ -1,12 +1,11 @@
 //! One thread of the generator: it drives its endpoints with one `epoll`, one clock and no locks.
 //!
-//! `main` hands it endpoints and streams over a queue, and takes its [`Tally`] when it ends. A turn:
+//! `main` hands it endpoints and streams over a queue, and asks for its [`Tally`] every second. A turn:
 //! orders, due bursts, due timers, wait, then readable sockets; between any two sockets it looks
 //! whether a burst is due, so that receiving delays sending by one socket's batch at most.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
@@ -20,6 +19,7 @@ use crate::endpoint::{Change, Endpoint, Surroundings};
 use crate::plan::Publication;
 use crate::probe::thread_cpu;
 use crate::rng::Rng;
+use crate::schedule::Pace;
 use crate::socket::{Batch, Poller, SocketOptions};
 use crate::stream::Subscription;
 use crate::tally::Tally;
@@ -60,6 +60,15 @@ pub(crate) enum Order {
         from: u64,
         /// Until.
         until: u64,
+    },
+    /// From a time of the run on, send streams of a kind at another rate.
+    Pace(Pace),
+    /// Hand over what was counted since the last time.
+    Hand {
+        /// To whom.
+        to: Sender<Box<Tally>>,
+        /// Close the books of the window first: streams that stayed silent, drops, protections.
+        close: bool,
     },
     /// End.
     Stop,
@@ -114,7 +123,7 @@ impl Worker {
         let _ = self.orders.send(order);
     }
 
-    /// Ends it and returns what it counted.
+    /// Ends it and returns what it counted since it last handed over.
     pub(crate) fn finish(self) -> Result<Tally, String> {
         self.order(Order::Stop);
         self.thread.join().map_err(|_| "a generator thread panicked")?
@@ -135,8 +144,7 @@ struct Turner {
     batch: Batch,
     due: BinaryHeap<Due>,
     timers_at: u64,
-    cpu_from: Option<u64>,
-    cpu_until: Option<u64>,
+    cpu_at: u64,
     unix_at: u64,
 }
 
@@ -168,8 +176,7 @@ impl Turner {
             settings,
             due: BinaryHeap::new(),
             timers_at: 0,
-            cpu_from: None,
-            cpu_until: None,
+            cpu_at: 0,
             unix_at: 0,
         })
     }
@@ -179,12 +186,11 @@ impl Turner {
         loop {
             while let Ok(order) = self.orders.try_recv() {
                 if matches!(order, Order::Stop) {
-                    return Ok(self.finish());
+                    return Ok(self.hand_over());
                 }
                 self.handle_order(order);
             }
             let now = self.around.clock.now();
-            self.note_window(now);
             self.send_due();
             if now >= self.timers_at {
                 self.handle_timers(now);
@@ -244,6 +250,16 @@ impl Turner {
                 for endpoint in self.endpoints.iter_mut().flatten() {
                     endpoint.measure(from, until, &mut self.around.tally);
                 }
+            }
+            Order::Pace(pace) => {
+                self.endpoints.iter_mut().flatten().for_each(|endpoint| endpoint.pace(pace));
+            }
+            Order::Hand { to, close } => {
+                if close {
+                    self.close();
+                }
+                // Whoever asked may have given up.
+                let _ = to.send(Box::new(self.hand_over()));
             }
             Order::Stop => {}
         }
@@ -343,27 +359,19 @@ impl Turner {
         }
     }
 
-    /// Reads the thread's CPU at both edges of the window.
-    fn note_window(&mut self, now: u64) {
-        let Range { start: from, end: until } = self.around.window;
-        if until == 0 {
-            return;
-        }
-        if now >= from && self.cpu_from.is_none() {
-            self.cpu_from = thread_cpu();
-        }
-        if now >= until && self.cpu_until.is_none() {
-            self.cpu_until = thread_cpu();
+    /// Closes the books of the window.
+    fn close(&mut self) {
+        for endpoint in self.endpoints.iter_mut().flatten() {
+            endpoint.finish(&mut self.around.tally);
         }
     }
 
-    fn finish(mut self) -> Tally {
-        for endpoint in self.endpoints.iter().flatten() {
-            endpoint.finish(&mut self.around.tally);
-        }
-        if let (Some(from), Some(until)) = (self.cpu_from, self.cpu_until) {
-            self.around.tally.cpu = until.saturating_sub(from);
-        }
-        self.around.tally
+    /// What was counted since the last time, with the thread's CPU since then.
+    fn hand_over(&mut self) -> Tally {
+        let mut tally = std::mem::take(&mut self.around.tally);
+        let cpu = thread_cpu().unwrap_or(self.cpu_at);
+        tally.cpu = cpu.saturating_sub(self.cpu_at);
+        self.cpu_at = cpu;
+        tally
     }
 }

@@ -195,7 +195,7 @@ fn join_line([connected, begun]: [usize; 2], whole: (usize, usize), elapsed: u64
     let done = u64::try_from(connected + begun).unwrap_or(u64::MAX);
     let all = u64::try_from(transports + streams).unwrap_or(u64::MAX);
     format!(
-        "join    {} {connected}/{transports} connected, {begun}/{streams} streams, {:.1} s",
+        "join    {} {connected}/{transports} up, {begun}/{streams} streams, {:.1} s",
         bar(done, all),
         float(elapsed) / float(SECOND),
     )

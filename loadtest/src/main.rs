@@ -39,6 +39,7 @@ mod agent;
 mod api;
 mod args;
 mod clock;
+mod compare;
 mod display;
 mod dtls;
 mod endpoint;
@@ -46,10 +47,13 @@ mod host;
 mod join;
 mod limit;
 mod outcome;
+mod page;
 mod parameters;
 mod payload;
 mod plan;
+mod plot;
 mod probe;
+mod rank;
 mod report;
 mod rng;
 mod rtcp;
@@ -75,8 +79,21 @@ use crate::args::Args;
 
 #[expect(clippy::print_stdout, reason = "the results are what this program is for")]
 fn main() -> ExitCode {
+    // A word of its own beside the scenarios, with other arguments.
+    if std::env::args().nth(1).as_deref() == Some("compare") {
+        return match compare::run(&compare::Args::parse_from(std::env::args().skip(1))) {
+            Ok((table, status)) => {
+                print!("{table}");
+                ExitCode::from(status)
+            }
+            Err((status, reason)) => {
+                eprintln!("loadtest compare: {reason}");
+                ExitCode::from(status)
+            }
+        };
+    }
     let args = Args::parse();
-    let json = args.json.clone();
+    let (json, html) = (args.json.clone(), args.html.clone());
     let findings = match run::run(args) {
         Ok(findings) => findings,
         Err(reason) => {
@@ -85,13 +102,15 @@ fn main() -> ExitCode {
         }
     };
     print!("{}", report::table(&findings));
-    let text = |findings: &_| serde_json::to_string_pretty(findings).map(|text| text + "\n");
-    if let Some(path) = json {
-        let written = text(&findings)
-            .map_err(std::io::Error::from)
-            .and_then(|text| std::fs::write(&path, text));
-        if let Err(error) = written {
-            eprintln!("loadtest: --json {}: {error}", path.display());
+    let as_json = || serde_json::to_string_pretty(&findings).map(|text| text + "\n");
+    let written = [
+        ("--json", json, as_json().map_err(std::io::Error::from)),
+        ("--html", html, Ok(page::page(&findings))),
+    ];
+    for (flag, path, text) in written {
+        let Some(path) = path else { continue };
+        if let Err(error) = text.and_then(|text| std::fs::write(&path, text)) {
+            eprintln!("loadtest: {flag} {}: {error}", path.display());
             return ExitCode::from(3);
         }
     }

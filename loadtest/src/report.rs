@@ -18,6 +18,13 @@ pub(crate) fn table(findings: &Findings) -> String {
     text
 }
 
+/// The table of one run.
+pub(crate) fn table_of_run(outcome: &Outcome) -> String {
+    let mut text = String::new();
+    let _ = write(outcome, &mut text);
+    text
+}
+
 fn write_head(
     text: &mut String,
     head: &Head,

@@ -9,7 +9,6 @@ fn git(arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| text.trim().to_owned())
 }
 
-#[expect(clippy::print_stdout, reason = "this is how a build script speaks to cargo")]
 fn main() {
     let commit = git(&["rev-parse", "--short=12", "HEAD"]);
     // Of this program's own files only: they are what cargo looks at before it runs this again.

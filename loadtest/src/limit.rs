@@ -364,7 +364,7 @@ fn millionths(multiple: f64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::outcome::tests::{measured, outcome_of};
     use crate::probe::Busiest;
@@ -405,7 +405,7 @@ mod tests {
     }
 
     /// Concludes from steps given as multiple, held, generator's fault.
-    fn concluded(steps: &[(f64, bool, bool)]) -> Limit {
+    pub(crate) fn concluded(steps: &[(f64, bool, bool)]) -> Limit {
         let outcome = outcome_of(measured(), |_| {});
         let mut limit = Limit {
             head: outcome.head.clone(),

@@ -34,6 +34,15 @@
 //! * Latency tails on a shared or virtual machine are its scheduler's: look at `lateness` in the same
 //!   table, which passes through the same scheduler without any server.
 //! * Publishers send each packet of a burst as a datagram of its own, as browsers do.
+//!
+//! # Results
+//!
+//! A table on stdout, `--json` ([`schema`] explains every key), `--html` ([`page`]), live progress on
+//! stderr ([`display`]). `--find-limit` ([`limit`], [`search`]) measures one set of rooms at many
+//! rates. `loadtest compare` ([`compare`], [`rank`]) holds results of `--json` against each other.
+//!
+//! Exit status: 0 fine; 1 an objective is broken, no rate holds, or there is a regression; 2 the
+//! command line is wrong; 3 it could not be run or read; 4 INVALID: the generator fell short.
 
 mod agent;
 mod api;
@@ -60,6 +69,7 @@ mod rtcp;
 mod rtp;
 mod run;
 mod schedule;
+mod schema;
 mod scrape;
 mod search;
 mod series;

@@ -154,7 +154,10 @@ fn run_plots(outcome: &Outcome) -> String {
         Line::new("generator late, p99", 4, over(|m| m.lateness_p99_us.map(|us| us / 1e3)))
             .dashed(),
     ];
-    let curve = outcome.latency_curve.iter().map(|p| (p.percentile, p.us / 1e3)).collect();
+    // The highest of n packets stands at the percentile that n packets can tell.
+    let last = 100.0 * (1.0 - 1.0 / crate::series::float(outcome.latency_us.count.max(1)));
+    let points = outcome.latency_curve.iter();
+    let curve = points.map(|p| (p.percentile.min(last), p.us / 1e3)).collect();
     let distribution = Plot {
         across: "percentile",
         up: "latency, ms",
@@ -164,8 +167,8 @@ fn run_plots(outcome: &Outcome) -> String {
         limit: None,
     };
     let rates = vec![
-        Line::new("expected", 2, over(|m| Some(m.expected_pps))).dashed(),
         Line::new("delivered", 1, over(|m| Some(m.delivered_pps))),
+        Line::new("expected", 2, over(|m| Some(m.expected_pps))).dashed(),
     ];
     let mut cpu = vec![Line::new("generator", 4, over(|m| Some(100.0 * m.generator_cores)))];
     if outcome.server.is_some() {
@@ -212,8 +215,92 @@ fn tables(outcome: &Outcome) -> String {
         &format!("<div class=\"scroll\"><table>{head}{rows}</table></div>"),
     );
     let text = report::table_of_run(outcome);
-    let text = section("wide", "As on the terminal", &format!("<pre>{}</pre>", escaped(&text)));
-    times + &text
+    let text = format!(
+        "<section class=\"wide\"><details><summary>As on the terminal</summary><pre>{}</pre>\
+         </details></section>\n",
+        escaped(&text),
+    );
+    let costs = section("wide", "Costs and counts", &format!("<dl>{}</dl>", costs(outcome)));
+    costs + &times + &text
+}
+
+/// What it cost, as entries of a list.
+fn costs(outcome: &Outcome) -> String {
+    let mut all = Vec::new();
+    if let Some(server) = &outcome.server {
+        let usage = &server.usage;
+        all.push((
+            "server CPU",
+            format!(
+                "{:.0} ns per packet: {:.0} user and {:.0} system; {:.1} % of a core",
+                server.cpu_ns_per_packet,
+                server.user_ns_per_packet,
+                server.system_ns_per_packet,
+                100.0 * server.cores,
+            ),
+        ));
+        if let Some(thread) = &server.busiest_thread {
+            all.push((
+                "its busiest thread",
+                format!(
+                    "{} ran {:.1} % of the time and waited {:.1} % for its core",
+                    thread.name,
+                    100.0 * thread.cores,
+                    100.0 * thread.waited,
+                ),
+            ));
+        }
+        all.push(("server memory", format!(
+            "{:.1} MiB resident",
+            crate::series::float(usage.resident_bytes) / 1_048_576.0,
+        )));
+        all.push((
+            "context switches",
+            format!(
+                "{} voluntary, {} involuntary, over {} threads",
+                usage.voluntary_switches, usage.involuntary_switches, usage.threads,
+            ),
+        ));
+    }
+    if let Some(ratio) = outcome.server_says.as_ref().and_then(|says| says.segments_per_message) {
+        all.push(("trains", format!("{ratio:.2} datagrams per message, by the server's metrics")));
+    }
+    if let Some(own) = outcome.server_says.as_ref().and_then(|says| says.latency_us) {
+        let bound =
+            |us: Option<f64>| us.map_or_else(|| "beyond".into(), |us| format!("{us:.0} µs"));
+        let (p50, p90, p99) = (bound(own.p50), bound(own.p90), bound(own.p99));
+        let text = format!("p50 {p50}, p90 {p90}, p99 {p99} from receive to send, by its metrics");
+        all.push(("server's own latency", text));
+    }
+    all.push((
+        "generator CPU",
+        format!(
+            "{:.0} ns per packet; {:.1} % of a core on {} threads",
+            outcome.generator.cpu_ns_per_packet,
+            100.0 * outcome.generator.cores,
+            outcome.generator.threads,
+        ),
+    ));
+    let counts = &outcome.counts;
+    all.push((
+        "packets",
+        format!(
+            "{} expected, {} delivered, {} reordered, {} duplicates; {} streams silent",
+            counts.expected,
+            counts.delivered,
+            counts.reordered,
+            counts.duplicates,
+            counts.silent_streams,
+        ),
+    ));
+    if outcome.stolen_percent >= 0.1 {
+        let text = format!("{:.1} % of the host's time", outcome.stolen_percent);
+        all.push(("given to other guests", text));
+    }
+    let entry = |(name, value): &(&str, String)| {
+        format!("<dt>{}</dt><dd>{}</dd>", escaped(name), escaped(value))
+    };
+    all.iter().map(entry).collect()
 }
 
 fn of_limit(limit: &Limit) -> String {
@@ -246,8 +333,11 @@ fn of_limit(limit: &Limit) -> String {
             all.push((format!("{:.2} µs", cpu / 1e3), "server CPU per packet there".to_owned()));
         }
     }
-    let sentences: String =
-        report::conclusion(limit).iter().map(|line| item(line.trim())).collect();
+    let sentence = |line: &String| match line.trim().split_once("  ") {
+        Some((name, text)) => item(&format!("{name}: {}", text.trim())),
+        None => item(line.trim()),
+    };
+    let sentences: String = report::conclusion(limit).iter().map(sentence).collect();
     [
         header(&limit.head, verdict, &about),
         tiles(&all),

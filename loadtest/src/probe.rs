@@ -127,6 +127,11 @@ pub(crate) fn threads_of(pid: u32) -> Vec<ThreadTime> {
         .collect()
 }
 
+/// CPU of all these threads together, ns.
+pub(crate) fn cpu_of(threads: &[ThreadTime]) -> u64 {
+    threads.iter().map(|thread| thread.cpu_ns).sum()
+}
+
 /// Which thread used the most between two looks that lie `elapsed` nanoseconds apart.
 pub(crate) fn busiest(
     before: &[ThreadTime],

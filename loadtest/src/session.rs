@@ -17,7 +17,7 @@ use crate::dtls::Identity;
 use crate::join::{Joiner, leave, wait_until};
 use crate::payload::Kind;
 use crate::plan::Plan;
-use crate::probe::{Busiest, HostTicks, ThreadTime, Usage, busiest, threads_of};
+use crate::probe::{Busiest, HostTicks, ThreadTime, Usage, busiest, cpu_of, threads_of};
 use crate::schedule::{Pace, Timetable};
 use crate::scrape::{Reading, ServerSays};
 use crate::series::{Moment, Surrounding, float};
@@ -338,7 +338,11 @@ impl Session {
             expected: due(second.start, second.end, |flow| flow.receivers),
             expected_so_far: due(from, second.end, |flow| flow.receivers),
             delivered_so_far: whole.counts.delivered,
-            server_cpu: usage.map(|usage| usage.cpu_ns()),
+            // Finer than clock ticks, which a second has only a hundred of.
+            server_cpu: usage.map(|usage| match (cpu_of(&before.threads), cpu_of(&now.threads)) {
+                (0, _) | (_, 0) => usage.cpu_ns(),
+                (before, now) => now.saturating_sub(before),
+            }),
             server_resident: usage.map(|usage| usage.resident_bytes),
             stolen_percent: now.ticks.stolen_percent_since(&before.ticks),
         }

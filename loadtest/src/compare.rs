@@ -212,7 +212,10 @@ fn read(path: &Path) -> Result<Value, Refusal> {
     let invalid = result.get("valid") == Some(&Value::Bool(false));
     let blind = result.get("lower_bound") == Some(&Value::Bool(true));
     match (invalid, blind) {
-        (true, _) => Err(refuse(4, format!("INVALID: {}", result["invalid_because"]))),
+        (true, _) => {
+            let reasons = result.get("invalid_because").map(Value::to_string);
+            Err(refuse(4, format!("INVALID: {}", reasons.unwrap_or_default())))
+        }
         (_, true) => Err(refuse(4, "the generator was its limit: a lower bound".into())),
         _ => Ok(result),
     }

@@ -13,7 +13,7 @@ use crate::scrape::ServerSays;
 use crate::series::{Moment, float};
 use crate::session::Observed;
 use crate::slo::{Figure, Slo};
-use crate::tally::{Counts, Stage, Tally, Times};
+use crate::tally::{Counts, Stage, Times};
 
 /// The form of the JSON; raised with every change that a reader could stumble over.
 pub(crate) const SCHEMA: &str = "ringcast-loadtest/2";
@@ -396,6 +396,7 @@ pub(crate) mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::tally::Tally;
 
     fn observed(tally: Tally, server: Option<Usage>) -> Observed {
         Observed {

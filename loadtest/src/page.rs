@@ -5,7 +5,7 @@
 
 use crate::display::grouped;
 use crate::limit::{Limit, RanOut, Step};
-use crate::outcome::{Head, Judged, Outcome, Percentiles};
+use crate::outcome::{Head, Judged, Outcome, Percentiles, Server};
 use crate::plot::{Line, Plot, Scale, escaped};
 use crate::report;
 use crate::run::Findings;
@@ -224,44 +224,48 @@ fn tables(outcome: &Outcome) -> String {
     costs + &times + &text
 }
 
-/// What it cost, as entries of a list.
-fn costs(outcome: &Outcome) -> String {
+/// What the server cost, as names and texts.
+fn server_costs(server: &Server) -> Vec<(&'static str, String)> {
     let mut all = Vec::new();
-    if let Some(server) = &outcome.server {
-        let usage = &server.usage;
+    let usage = &server.usage;
+    all.push((
+        "server CPU",
+        format!(
+            "{:.0} ns per packet: {:.0} user and {:.0} system; {:.1} % of a core",
+            server.cpu_ns_per_packet,
+            server.user_ns_per_packet,
+            server.system_ns_per_packet,
+            100.0 * server.cores,
+        ),
+    ));
+    if let Some(thread) = &server.busiest_thread {
         all.push((
-            "server CPU",
+            "its busiest thread",
             format!(
-                "{:.0} ns per packet: {:.0} user and {:.0} system; {:.1} % of a core",
-                server.cpu_ns_per_packet,
-                server.user_ns_per_packet,
-                server.system_ns_per_packet,
-                100.0 * server.cores,
-            ),
-        ));
-        if let Some(thread) = &server.busiest_thread {
-            all.push((
-                "its busiest thread",
-                format!(
-                    "{} ran {:.1} % of the time and waited {:.1} % for its core",
-                    thread.name,
-                    100.0 * thread.cores,
-                    100.0 * thread.waited,
-                ),
-            ));
-        }
-        all.push(("server memory", format!(
-            "{:.1} MiB resident",
-            crate::series::float(usage.resident_bytes) / 1_048_576.0,
-        )));
-        all.push((
-            "context switches",
-            format!(
-                "{} voluntary, {} involuntary, over {} threads",
-                usage.voluntary_switches, usage.involuntary_switches, usage.threads,
+                "{} ran {:.1} % of the time and waited {:.1} % for its core",
+                thread.name,
+                100.0 * thread.cores,
+                100.0 * thread.waited,
             ),
         ));
     }
+    all.push((
+        "server memory",
+        format!("{:.1} MiB resident", crate::series::float(usage.resident_bytes) / 1_048_576.0,),
+    ));
+    all.push((
+        "context switches",
+        format!(
+            "{} voluntary, {} involuntary, over {} threads",
+            usage.voluntary_switches, usage.involuntary_switches, usage.threads,
+        ),
+    ));
+    all
+}
+
+/// What it cost, as entries of a list.
+fn costs(outcome: &Outcome) -> String {
+    let mut all = outcome.server.as_ref().map(server_costs).unwrap_or_default();
     if let Some(ratio) = outcome.server_says.as_ref().and_then(|says| says.segments_per_message) {
         all.push(("trains", format!("{ratio:.2} datagrams per message, by the server's metrics")));
     }

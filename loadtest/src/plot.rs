@@ -216,7 +216,7 @@ impl Plot {
             writeln!(out, r#"<path class="limit" d="M{LEFT} {at:.1}H{right}"/>"#)?;
         }
         for line in &self.lines {
-            line.draw(out, &x, &y)?;
+            line.draw(out, x, y)?;
         }
         let (middle, centre) = ((LEFT + right) / 2.0, (TOP + floor) / 2.0);
         writeln!(

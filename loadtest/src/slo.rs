@@ -50,8 +50,11 @@ pub(crate) enum Figure {
     Stage(Stage),
 }
 
+/// Units with the factors that lead to the figure's own, which is the first.
+type Units = &'static [(&'static str, f64)];
+
 /// All figures with their names and units; a unit's factor leads to the figure's own.
-const FIGURES: [(&str, Figure, &[(&str, f64)]); 24] = [
+const FIGURES: [(&str, Figure, Units); 24] = [
     ("loss", Figure::Loss, PERCENT),
     ("p50", Figure::P50, TIME),
     ("p90", Figure::P90, TIME),
@@ -78,10 +81,10 @@ const FIGURES: [(&str, Figure, &[(&str, f64)]); 24] = [
     ("first_packet", Figure::Stage(Stage::FirstPacket), TIME),
 ];
 
-const PERCENT: &[(&str, f64)] = &[("%", 1.0)];
-const TIME: &[(&str, f64)] = &[("us", 1.0), ("µs", 1.0), ("ms", 1e3), ("s", 1e6)];
-const COST: &[(&str, f64)] = &[("ns", 1.0), ("us", 1e3), ("µs", 1e3)];
-const NUMBER: &[(&str, f64)] = &[("", 1.0)];
+const PERCENT: Units = &[("%", 1.0)];
+const TIME: Units = &[("us", 1.0), ("µs", 1.0), ("ms", 1e3), ("s", 1e6)];
+const COST: Units = &[("ns", 1.0), ("us", 1e3), ("µs", 1e3)];
+const NUMBER: Units = &[("", 1.0)];
 
 impl Figure {
     /// Its name on the command line and in results.

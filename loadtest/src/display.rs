@@ -110,12 +110,12 @@ impl Display {
         let run = move || {
             let mut lines = 0;
             loop {
+                let ended = stopped.recv_timeout(Duration::from_nanos(DRAW_EVERY))
+                    != Err(RecvTimeoutError::Timeout);
                 let counts = [&progress.connected, &progress.begun]
                     .map(|count| usize::try_from(count.load(Ordering::Relaxed)).unwrap_or(0));
                 let elapsed = clock.now() - since;
                 let line = join_line(counts, whole, elapsed);
-                let ended = stopped.recv_timeout(Duration::from_nanos(DRAW_EVERY))
-                    != Err(RecvTimeoutError::Timeout);
                 match self.mode {
                     Mode::Bars => self.draw(&[line]),
                     Mode::Lines if ended || elapsed >= (lines + 1) * SECOND => {

@@ -104,18 +104,18 @@ fn main() -> ExitCode {
     }
     let args = Args::parse();
     let (json, html) = (args.json.clone(), args.html.clone());
-    let findings = match run::run(args) {
-        Ok(findings) => findings,
+    let results = match run::run(args) {
+        Ok(results) => results,
         Err(reason) => {
             eprintln!("loadtest: {reason}");
             return ExitCode::from(3);
         }
     };
-    print!("{}", report::table(&findings));
-    let as_json = || serde_json::to_string_pretty(&findings).map(|text| text + "\n");
+    print!("{}", report::table(&results));
+    let as_json = || serde_json::to_string_pretty(&results).map(|text| text + "\n");
     let written = [
         ("--json", json, as_json().map_err(std::io::Error::from)),
-        ("--html", html, Ok(page::page(&findings))),
+        ("--html", html, Ok(page::page(&results))),
     ];
     for (flag, path, text) in written {
         let Some(path) = path else { continue };
@@ -124,5 +124,5 @@ fn main() -> ExitCode {
             return ExitCode::from(3);
         }
     }
-    ExitCode::from(findings.status())
+    ExitCode::from(results.status())
 }

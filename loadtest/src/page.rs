@@ -8,17 +8,17 @@ use crate::limit::{Limit, RanOut, Step};
 use crate::outcome::{Head, Judged, Outcome, Percentiles, Server};
 use crate::plot::{Line, Plot, Scale, escaped};
 use crate::report;
-use crate::run::Findings;
+use crate::run::Results;
 use crate::series::Moment;
 use crate::slo::{Figure, Slo};
 
 const STYLE: &str = include_str!("page.css");
 
 /// The whole page.
-pub(crate) fn page(findings: &Findings) -> String {
-    let (head, body) = match findings {
-        Findings::Run(outcome) => (&outcome.head, of_run(outcome)),
-        Findings::Limit(limit) => (&limit.head, of_limit(limit)),
+pub(crate) fn page(results: &Results) -> String {
+    let (head, body) = match results {
+        Results::Run(outcome) => (&outcome.head, of_run(outcome)),
+        Results::Limit(limit) => (&limit.head, of_limit(limit)),
     };
     let title = escaped(&title(head));
     let origin = fingerprint(head);
@@ -469,7 +469,7 @@ mod tests {
             observed.failures.push("<script>alert(1)</script>".into());
         });
         outcome.head.command.push("--url=http://x/?a=1&b=<2>".into());
-        let page = page(&Findings::Run(Box::new(outcome)));
+        let page = page(&Results::Run(Box::new(outcome)));
         for foreign in ["<script", "<link", "src=", "href=", "url(", "@import"] {
             assert!(!page.contains(foreign), "{foreign}");
         }

@@ -5,15 +5,15 @@ use std::fmt::Write;
 use crate::display::grouped;
 use crate::limit::{Limit, Step};
 use crate::outcome::{Head, Outcome, Percentiles};
-use crate::run::Findings;
+use crate::run::Results;
 
 /// The whole table.
-pub(crate) fn table(findings: &Findings) -> String {
+pub(crate) fn table(results: &Results) -> String {
     let mut text = String::new();
     // Writing into a string cannot fail.
-    let _ = match findings {
-        Findings::Run(outcome) => write(outcome, &mut text),
-        Findings::Limit(limit) => write_limit(limit, &mut text),
+    let _ = match results {
+        Results::Run(outcome) => write(outcome, &mut text),
+        Results::Limit(limit) => write_limit(limit, &mut text),
     };
     text
 }

@@ -13,14 +13,14 @@ use crate::session::{Session, nanoseconds};
 /// What a run results in.
 #[derive(Debug, serde::Serialize)]
 #[serde(untagged)]
-pub(crate) enum Findings {
+pub(crate) enum Results {
     /// Of one load.
     Run(Box<Outcome>),
     /// Of a search.
     Limit(Box<Limit>),
 }
 
-impl Findings {
+impl Results {
     /// The exit status.
     pub(crate) fn status(&self) -> u8 {
         match self {
@@ -31,7 +31,7 @@ impl Findings {
 }
 
 /// Plays one run.
-pub(crate) fn run(args: Args) -> Result<Findings, String> {
+pub(crate) fn run(args: Args) -> Result<Results, String> {
     let began_unix = Clock::start().unix_origin() / SECOND;
     let host = Host::look(args.server_pid);
     let threads =
@@ -43,12 +43,12 @@ pub(crate) fn run(args: Args) -> Result<Findings, String> {
     let kind = if args.find_limit { "limit" } else { "run" };
     let head = Head::new(kind, args, host, began_unix);
     let found = if head.arguments.find_limit {
-        limit::search(head, &mut session, &mut display).map(Box::new).map(Findings::Limit)
+        limit::search(head, &mut session, &mut display).map(Box::new).map(Results::Limit)
     } else {
         session.settle("settle", nanoseconds(head.arguments.settle), &mut display);
         let window = nanoseconds(head.arguments.duration).max(SECOND);
         let observed = session.measure(window, &mut display);
-        observed.map(|observed| Findings::Run(Box::new(Outcome::new(head, &observed))))
+        observed.map(|observed| Results::Run(Box::new(Outcome::new(head, &observed))))
     };
     session.close()?;
     found

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::SECOND;
-use crate::tally::Tally;
+use crate::tally::Brief;
 
 /// One second of the window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -69,13 +69,10 @@ pub(crate) struct Surrounding {
 
 impl Moment {
     /// What the workers counted, in rates.
-    pub(crate) fn new(tally: &Tally, around: &Surrounding) -> Self {
+    pub(crate) fn new(brief: &Brief, around: &Surrounding) -> Self {
         let seconds = float(around.elapsed.max(1)) / float(SECOND);
-        let counts = &tally.counts;
+        let counts = &brief.counts;
         let missing = around.expected_so_far.saturating_sub(around.delivered_so_far);
-        let of = |times: &crate::tally::Times, quantile| {
-            (times.count() > 0).then(|| times.quantile_us(quantile))
-        };
         let per_packet = |cpu: u64| float(cpu) / float(counts.delivered);
         Self {
             at: float(around.at) / float(SECOND),
@@ -85,16 +82,16 @@ impl Moment {
             delivered_pps: float(counts.delivered) / seconds,
             delivered_bps: float(counts.delivered_bytes) * 8.0 / seconds,
             missing_percent: 100.0 * float(missing) / float(around.expected_so_far.max(1)),
-            p50_us: of(&tally.latency, 0.5),
-            p99_us: of(&tally.latency, 0.99),
-            lateness_p99_us: of(&tally.lateness, 0.99),
+            p50_us: brief.latency.quantile_us(0.5),
+            p99_us: brief.latency.quantile_us(0.99),
+            lateness_p99_us: brief.lateness.quantile_us(0.99),
             server_cores: around.server_cpu.map(|cpu| float(cpu) / float(around.elapsed.max(1))),
             server_ns_per_packet: around
                 .server_cpu
                 .filter(|_| counts.delivered > 0)
                 .map(per_packet),
             server_resident_bytes: around.server_resident,
-            generator_cores: float(tally.cpu) / float(around.elapsed.max(1)),
+            generator_cores: float(brief.cpu) / float(around.elapsed.max(1)),
             stolen_percent: around.stolen_percent,
         }
     }
@@ -109,13 +106,13 @@ pub(crate) fn float(number: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tally::Tally;
 
     #[test]
     fn a_moment_is_in_rates_and_tells_what_is_unknown() {
         let mut tally = Tally::default();
         tally.counts.delivered = 500;
         tally.counts.delivered_bytes = 500 * 1_000;
-        tally.cpu = SECOND / 4;
         (0..100).for_each(|n| tally.latency.record(n * 1_000));
         let around = Surrounding {
             at: 3 * SECOND / 2,
@@ -126,7 +123,7 @@ mod tests {
             server_cpu: Some(SECOND / 20),
             ..Surrounding::default()
         };
-        let moment = Moment::new(&tally, &around);
+        let moment = Moment::new(&tally.take_brief(SECOND / 4), &around);
         assert!((moment.at - 1.5).abs() < 1e-9 && (moment.delivered_pps - 1_000.0).abs() < 1e-9);
         assert!((moment.delivered_bps - 8e6).abs() < 1e-3);
         assert!((moment.missing_percent - 5.0).abs() < 1e-9);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::api::Api;
 use crate::args::Args;
@@ -22,7 +22,7 @@ use crate::schedule::{Pace, Timetable};
 use crate::scrape::{Reading, ServerSays};
 use crate::series::{Moment, Surrounding, float};
 use crate::socket::SocketOptions;
-use crate::tally::{Counts, Stages, Tally};
+use crate::tally::{Brief, Counts, Stages, Tally};
 use crate::worker::{Order, Progress, Settings, Worker};
 
 /// How long everything may take to connect and begin after the last join.
@@ -198,7 +198,8 @@ impl Session {
         }
         wait_until(&self.clock, from);
         let first = self.look();
-        let mut whole = Tally { cpu: 0, ..self.hand(false)? };
+        let mut whole = Tally::default();
+        whole.counts.add(&self.brief()?.counts);
         whole.counts.add(&early);
         let (mut before, mut begins, mut series) = (self.look(), from, Vec::new());
         let mut live = Live { window, ..Live::default() };
@@ -206,10 +207,11 @@ impl Session {
             let ends = (begins + SECOND).min(until);
             self.watch(from, ends, &mut live, display);
             let now = self.look();
-            let tally = self.hand(false)?;
-            whole.add(&tally);
+            let brief = self.brief()?;
+            whole.counts.add(&brief.counts);
+            whole.cpu += brief.cpu;
             let around = self.surrounding(from, begins..ends, &whole, (&before, &now));
-            let moment = Moment::new(&tally, &around);
+            let moment = Moment::new(&brief, &around);
             live.last = Some(moment);
             live.elapsed = ends - from;
             live.server_ns_per_packet = used(&first, &now)
@@ -221,7 +223,7 @@ impl Session {
         }
         let says = self.says().zip(said).map(|(after, before)| after.since(&before));
         wait_until(&self.clock, until + GRACE);
-        whole.add(&Tally { cpu: 0, ..self.hand(true)? });
+        whole.add(&Tally { cpu: 0, ..self.hand()? });
         show(display, Display::clear);
         whole.stages.add(&self.stages);
         whole.gro_refused |= self.gro_refused;
@@ -247,7 +249,7 @@ impl Session {
     /// Takes what was counted before a window: join stages, and before the first window also what
     /// is counted over the whole run. Faults of an earlier window are not this one's.
     fn early(&mut self) -> Result<Counts, String> {
-        let tally = self.hand(true)?;
+        let tally = self.hand()?;
         self.stages.add(&tally.stages);
         self.gro_refused |= tally.gro_refused;
         let counts = tally.counts;
@@ -289,19 +291,37 @@ impl Session {
         }
     }
 
-    /// What all workers counted since the last time.
-    fn hand(&self, close: bool) -> Result<Tally, String> {
+    /// What all workers counted since the last time, briefly: it is asked for while they measure,
+    /// often on the same core.
+    fn brief(&self) -> Result<Brief, String> {
+        let mut sum = Brief::default();
+        self.ask(Order::Brief, |brief| sum.add(&brief))?;
+        Ok(sum)
+    }
+
+    /// Closes the books of a window and takes everything that all workers counted.
+    fn hand(&self) -> Result<Tally, String> {
+        let mut sum = Tally::default();
+        self.ask(Order::Close, |tally| sum.add(&tally))?;
+        Ok(sum)
+    }
+
+    /// Asks all workers and takes their answers.
+    fn ask<T>(
+        &self,
+        order: impl Fn(Sender<T>) -> Order,
+        mut take: impl FnMut(T),
+    ) -> Result<(), String> {
         let (to, from) = bounded(self.workers.len());
         for worker in &self.workers {
-            worker.order(Order::Hand { to: to.clone(), close });
+            worker.order(order(to.clone()));
         }
         drop(to);
-        let mut sum = Tally::default();
         for _ in &self.workers {
-            let tally = from.recv_timeout(HAND_TIMEOUT);
-            sum.add(&*tally.map_err(|_| "a generator thread no longer answers")?);
+            let answer = from.recv_timeout(HAND_TIMEOUT);
+            take(answer.map_err(|_| "a generator thread no longer answers")?);
         }
-        Ok(sum)
+        Ok(())
     }
 
     fn says(&self) -> Option<Reading> {

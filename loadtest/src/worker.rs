@@ -1,6 +1,6 @@
 //! One thread of the generator: it drives its endpoints with one `epoll`, one clock and no locks.
 //!
-//! `main` hands it endpoints and streams over a queue, and asks for its [`Tally`] every second. A turn:
+//! `main` hands it endpoints and streams over a queue, and asks for a [`Brief`] each second and its [`Tally`] at the end. A turn:
 //! orders, due bursts, due timers, wait, then readable sockets; between any two sockets it looks
 //! whether a burst is due, so that receiving delays sending by one socket's batch at most.
 
@@ -22,7 +22,7 @@ use crate::rng::Rng;
 use crate::schedule::Pace;
 use crate::socket::{Batch, Poller, SocketOptions};
 use crate::stream::Subscription;
-use crate::tally::Tally;
+use crate::tally::{Brief, Tally};
 
 /// How long a worker sleeps at most before it looks for orders.
 const ORDERS_EVERY: u64 = 2 * MILLISECOND;
@@ -63,13 +63,11 @@ pub(crate) enum Order {
     },
     /// From a time of the run on, send streams of a kind at another rate.
     Pace(Pace),
-    /// Hand over what was counted since the last time.
-    Hand {
-        /// To whom.
-        to: Sender<Box<Tally>>,
-        /// Close the books of the window first: streams that stayed silent, drops, protections.
-        close: bool,
-    },
+    /// Tell briefly what was counted since the last time.
+    Brief(Sender<Brief>),
+    /// Close the books of the window (silent streams, drops, protections) and hand over everything
+    /// counted since the last time.
+    Close(Sender<Box<Tally>>),
     /// End.
     Stop,
 }
@@ -254,11 +252,13 @@ impl Turner {
             Order::Pace(pace) => {
                 self.endpoints.iter_mut().flatten().for_each(|endpoint| endpoint.pace(pace));
             }
-            Order::Hand { to, close } => {
-                if close {
-                    self.close();
-                }
-                // Whoever asked may have given up.
+            // Whoever asked may have given up.
+            Order::Brief(to) => {
+                let cpu = self.cpu();
+                let _ = to.send(self.around.tally.take_brief(cpu));
+            }
+            Order::Close(to) => {
+                self.close();
                 let _ = to.send(Box::new(self.hand_over()));
             }
             Order::Stop => {}
@@ -369,9 +369,13 @@ impl Turner {
     /// What was counted since the last time, with the thread's CPU since then.
     fn hand_over(&mut self) -> Tally {
         let mut tally = std::mem::take(&mut self.around.tally);
-        let cpu = thread_cpu().unwrap_or(self.cpu_at);
-        tally.cpu = cpu.saturating_sub(self.cpu_at);
-        self.cpu_at = cpu;
+        tally.cpu = self.cpu();
         tally
+    }
+
+    /// The thread's CPU since this was last asked.
+    fn cpu(&mut self) -> u64 {
+        let cpu = thread_cpu().unwrap_or(self.cpu_at);
+        cpu.saturating_sub(std::mem::replace(&mut self.cpu_at, cpu))
     }
 }

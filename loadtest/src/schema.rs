@@ -1,3 +1,5 @@
+//! What `--json` writes, key by key; tests hold this text and the results together.
+//!
 #![doc = include_str!("schema.md")]
 
 #[cfg(test)]

@@ -23,10 +23,10 @@ fn built() -> &'static Path {
         assert!(build.status.success(), "{}", String::from_utf8_lossy(&build.stderr));
         let text = String::from_utf8(build.stdout).unwrap();
         let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let executables = messages
+        let mut executables = messages
             .filter(|message| message["target"]["name"] == "loadtest")
             .filter_map(|message| message["executable"].as_str().map(PathBuf::from));
-        executables.last().expect("cargo names what it built")
+        executables.next_back().expect("cargo names what it built")
     })
 }
 

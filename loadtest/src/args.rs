@@ -51,8 +51,11 @@ impl Scenario {
 
 /// Black-box load test for a WebRTC SFU with the seven routes of the call service.
 ///
-/// Exit status: 0 the run is valid and keeps its --slo; 1 it breaks it; 3 it could not be run;
-/// 4 it is INVALID because the generator, not the server, fell short.
+/// Exit status: 0 the run is valid and keeps its --slo; 1 it breaks it, or no rate keeps the --limit,
+/// or compare found a regression; 2 the command line is wrong; 3 it could not be run; 4 it is INVALID
+/// because the generator, not the server, fell short.
+///
+/// `loadtest compare --help` tells how results are compared.
 #[derive(Debug, Clone, Parser, Serialize)]
 #[command(name = "loadtest", version)]
 pub(crate) struct Args {
@@ -120,13 +123,62 @@ pub(crate) struct Args {
     #[command(flatten)]
     #[serde(flatten)]
     pub(crate) behaviour: Behaviour,
+    /// Search the highest rate that keeps the --limit: ramp, then bisection, in the same rooms.
+    ///
+    /// Only the rate of video changes (of audio where there is no video), from the scenario's own;
+    /// sizes and bursts stay. --duration and --settle are those of one step. Not for scenarios whose
+    /// load is more than a rate: churn, soak, simulcast, idle.
+    #[arg(long, conflicts_with = "slo")]
+    pub(crate) find_limit: bool,
+    /// What a rate must keep to count, with --find-limit.
+    #[arg(long, default_value = "loss<=0.1%,p99<=20ms", requires = "find_limit")]
+    pub(crate) limit: Slo,
     /// Write the results to a file as JSON.
     #[arg(long)]
     #[serde(skip)]
     pub(crate) json: Option<PathBuf>,
-    /// What the run must keep, such as `loss<=0.1%,p99<=5ms`.
+    /// Write the results to a file as one self-contained page with plots.
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) html: Option<PathBuf>,
+    /// What the run must keep, such as `loss<=0.1%,p99<=5ms,rss<=200MiB,delivered>=49000pps`.
+    ///
+    /// Figures: loss; p50, p90, p99, p99.9, max (latency); cpu, user, system (per packet); cores,
+    /// rss, switches (server); delivered, bits; reordered, duplicates, silent (streams); and the
+    /// 99th percentiles of jitter and of joining: transport, connect, produce, consume, ice, dtls,
+    /// first_packet, join.
     #[arg(long)]
     pub(crate) slo: Option<Slo>,
+    /// Show progress line by line where stderr is no terminal.
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) progress: bool,
+    /// Show no progress on a terminal.
+    #[arg(long, conflicts_with = "progress")]
+    #[serde(skip)]
+    pub(crate) no_progress: bool,
+}
+
+impl Args {
+    /// Why these arguments cannot go together, where the parser does not see it.
+    pub(crate) fn conflict(&self) -> Option<String> {
+        let unpaced = match self.scenario {
+            Scenario::Churn | Scenario::Soak => "transports that join and leave",
+            Scenario::Simulcast => "receivers that change between encodings",
+            Scenario::Idle => "transports without media",
+            Scenario::Livestream
+            | Scenario::Meeting
+            | Scenario::Audio
+            | Scenario::Rooms
+            | Scenario::Lossy => return None,
+        };
+        let name = format!("{:?}", self.scenario).to_lowercase();
+        self.find_limit.then(|| {
+            format!(
+                "--find-limit searches a rate, and {name} plays {unpaced}: it has no such limit"
+            )
+        })
+    }
 }
 
 /// Seconds, also written with `s`, `m` or `h`.
@@ -147,6 +199,19 @@ pub(crate) fn seconds(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_search_is_refused_where_more_than_a_rate_is_played() {
+        for scenario in Scenario::value_variants() {
+            let name = scenario.to_possible_value().unwrap();
+            let line = ["loadtest", name.get_name(), "--find-limit"];
+            let conflict = Args::parse_from(line).conflict();
+            let refused = ["churn", "soak", "simulcast", "idle"].contains(&name.get_name());
+            assert_eq!(conflict.is_some(), refused, "{conflict:?}");
+            assert!(conflict.is_none_or(|reason| reason.contains("--find-limit")));
+            assert_eq!(Args::parse_from(&line[..2]).conflict(), None);
+        }
+    }
 
     #[test]
     fn times_are_read_with_their_units() {

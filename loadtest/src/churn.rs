@@ -3,13 +3,15 @@
 //! A few threads call the API: join `k` is due at a fixed rate from the start on, whatever became of
 //! those before it, and belongs to the thread `k mod threads`. A join is one receiving transport:
 //! create, connect, consume everything in its room; the worker sees the rest, to the first packet.
-//! It leaves by the API after a seeded stay. The threads end when the run drops its end of `stop`.
+//! It leaves by the API after a seeded stay. The threads end, and take all they joined out, with
+//! [`Churning::end`].
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::api::Api;
 use crate::clock::{Clock, SECOND};
@@ -29,7 +31,7 @@ pub(crate) struct Churner<'a> {
     /// The run's time axis.
     pub(crate) clock: Clock,
     /// Where endpoints live.
-    pub(crate) homes: &'a Homes<'a>,
+    pub(crate) homes: &'a Homes,
     /// SHA-256 of the clients' certificate.
     pub(crate) fingerprint: &'a str,
     /// The rooms to join; never empty.
@@ -159,6 +161,36 @@ impl<'a> Churner<'a> {
     }
 }
 
+/// The threads of joins during a run.
+pub(crate) struct Churning<'scope> {
+    stop: Sender<()>,
+    threads: Vec<ScopedJoinHandle<'scope, Tally>>,
+}
+
+impl<'scope> Churning<'scope> {
+    /// Starts them.
+    pub(crate) fn start(scope: &'scope Scope<'scope, '_>, churner: &'scope Churner<'_>) -> Self {
+        let (stop, stopped) = bounded(0);
+        let threads = (0..churner.threads)
+            .map(|thread| {
+                let stopped = stopped.clone();
+                scope.spawn(move || churner.run(thread, &stopped))
+            })
+            .collect();
+        Self { stop, threads }
+    }
+
+    /// Ends them; what they counted.
+    pub(crate) fn end(self) -> Result<Tally, String> {
+        drop(self.stop);
+        let mut tally = Tally::default();
+        for thread in self.threads {
+            tally.add(&thread.join().map_err(|_| "a joining thread panicked")?);
+        }
+        Ok(tally)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,7 +247,7 @@ mod tests {
             threads: 1,
             seed: 3,
         };
-        let (stop, stopped) = crossbeam_channel::bounded(0);
+        let (stop, stopped) = bounded(0);
         let tally = std::thread::scope(|scope| {
             let run = scope.spawn(|| churner.run(0, &stopped));
             crate::join::wait_until(&clock, clock.now() + 50 * MILLISECOND);

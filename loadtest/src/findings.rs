@@ -13,15 +13,6 @@ use crate::outcome::Percentiles;
 use crate::probe::Usage;
 use crate::tally::Tally;
 
-/// What was played, and in which version of it.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Played {
-    /// The scenario.
-    pub(crate) name: Scenario,
-    /// Raised whenever the same arguments and seed would play something else.
-    pub(crate) version: u32,
-}
-
 /// Joins during the run, of those that were due within the window.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Joins {
@@ -85,8 +76,6 @@ pub(crate) struct Idle {
 /// All of it.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Findings {
-    /// What was played.
-    pub(crate) scenario: Played,
     /// Interarrival jitter (RFC 3550) over the received streams, µs.
     pub(crate) jitter_us: Percentiles,
     /// With joins during the run.
@@ -153,7 +142,6 @@ impl Findings {
             }
         });
         Self {
-            scenario: Played { name: scenario, version: scenario.version() },
             jitter_us: (&tally.jitter).into(),
             joins: joins(scenario, tally, seen),
             repair,
@@ -164,71 +152,96 @@ impl Findings {
         }
     }
 
-    /// Lines for the table.
-    pub(crate) fn write(&self, text: &mut String) -> std::fmt::Result {
+    /// Lines for the table of a run of a scenario.
+    pub(crate) fn write(&self, scenario: Scenario, text: &mut String) -> std::fmt::Result {
+        let mut last = "";
+        for (name, said) in self.entries(scenario) {
+            // A figure of the same group goes without its name.
+            let name = if name == std::mem::replace(&mut last, name) { "" } else { name };
+            writeln!(text, "{name:<12}{said}")?;
+        }
+        Ok(())
+    }
+
+    /// The same as groups' names and sentences.
+    pub(crate) fn entries(&self, scenario: Scenario) -> Vec<(&'static str, String)> {
+        let mut all = Vec::new();
         if let Some(joins) = &self.joins {
-            let Joins { begun, done, failed, left, per_s, .. } = joins;
-            writeln!(
-                text,
-                "joins       {done:>12} of {begun}, {failed} failed, {per_s:.1}/s, {left} left"
-            )?;
-            if let Some((all, above)) = joins.per_cpu_s.zip(joins.per_cpu_s_above_base) {
-                writeln!(
-                    text,
-                    "            {all:>12.0} per second of server CPU, {above:.0} above the base load"
-                )?;
-            }
+            joins.tell(&mut all);
         }
         if let Some(repair) = &self.repair {
-            writeln!(
-                text,
-                "repair      {:>12.4} % lost before, {:.4} % after; in {:.1} ms p50, {:.1} ms p99",
-                repair.loss_before_percent,
-                repair.loss_after_percent,
-                repair.repair_us.p50 / 1e3,
-                repair.repair_us.p99 / 1e3,
-            )?;
+            all.push((
+                "repair",
+                format!(
+                    "{:>12.4} % lost before, {:.4} % after; in {:.1} ms p50, {:.1} ms p99",
+                    repair.loss_before_percent,
+                    repair.loss_after_percent,
+                    repair.repair_us.p50 / 1e3,
+                    repair.repair_us.p99 / 1e3,
+                ),
+            ));
         }
         if let Some(picture) = &self.picture {
-            writeln!(
-                text,
-                "picture     {:>12.1} frames/s a stream, {} freezes, {:.2} % of the time",
-                picture.frames_per_s, picture.freezes, picture.frozen_percent,
-            )?;
-            if let Some(([small, middle, large], switches)) =
-                picture.layers_percent.zip(picture.switches)
-            {
-                writeln!(
-                    text,
-                    "layers      {small:>10.1} % {middle:.1} % {large:.1} % of packets from small \
-                     to large, {switches} switches"
-                )?;
-            }
+            picture.tell(&mut all);
         }
         if let Some(idle) = &self.idle {
             let number = |value: Option<f64>| {
                 value.map_or_else(|| "?".into(), |value| format!("{value:.1}"))
             };
-            writeln!(
-                text,
-                "idle        {:>12} transports, {} % of a core, {} KiB each",
-                idle.transports,
+            let (cpu, kib) = (
                 number(idle.server_cpu_percent),
                 number(idle.bytes_per_transport.map(|bytes| bytes / 1024.0)),
-            )?;
+            );
+            let said =
+                format!("{:>12} transports, {cpu} % of a core, {kib} KiB each", idle.transports);
+            all.push(("idle", said));
         }
         for (name, grown) in [("server", self.server_growth), ("we", self.generator_growth)] {
-            let long = self.scenario.name == Scenario::Soak;
+            let long = scenario == Scenario::Soak;
             if let Some(grown) = grown.filter(|_| long) {
-                writeln!(
-                    text,
-                    "growth      {name:>12}: {:+.2} MiB/h, {:+.1} descriptors/h",
-                    grown.resident_bytes_per_hour / f64::from(1 << 20),
-                    grown.descriptors_per_hour,
-                )?;
+                all.push((
+                    "growth",
+                    format!(
+                        "{name:>12}: {:+.2} MiB/h, {:+.1} descriptors/h",
+                        grown.resident_bytes_per_hour / f64::from(1 << 20),
+                        grown.descriptors_per_hour,
+                    ),
+                ));
             }
         }
-        Ok(())
+        all
+    }
+}
+
+impl Joins {
+    fn tell(&self, all: &mut Vec<(&'static str, String)>) {
+        let Self { begun, done, failed, left, per_s, .. } = self;
+        let said = format!("{done:>12} of {begun}, {failed} failed, {per_s:.1}/s, {left} left");
+        all.push(("joins", said));
+        if let Some((whole, above)) = self.per_cpu_s.zip(self.per_cpu_s_above_base) {
+            let said =
+                format!("{whole:>12.0} per second of server CPU, {above:.0} above the base load");
+            all.push(("joins", said));
+        }
+    }
+}
+
+impl Picture {
+    fn tell(&self, all: &mut Vec<(&'static str, String)>) {
+        let (frames, freezes, frozen) = (self.frames_per_s, self.freezes, self.frozen_percent);
+        let said = format!(
+            "{frames:>12.1} frames/s a stream, {freezes} freezes, {frozen:.2} % of the time"
+        );
+        all.push(("picture", said));
+        if let Some(([small, middle, large], switches)) = self.layers_percent.zip(self.switches) {
+            all.push((
+                "layers",
+                format!(
+                    "{small:>10.1} % {middle:.1} % {large:.1} % of packets from small to large, \
+                     {switches} switches"
+                ),
+            ));
+        }
     }
 }
 
@@ -320,7 +333,7 @@ mod tests {
         assert!((idle.server_cpu_percent.unwrap() - 5.0).abs() < 1e-9);
         assert!((idle.bytes_per_transport.unwrap() - 41_943.04).abs() < 1e-6);
         let mut text = String::new();
-        findings.write(&mut text).unwrap();
+        findings.write(Scenario::Idle, &mut text).unwrap();
         assert!(text.contains("1000 transports, 5.0 % of a core, 41.0 KiB each"), "{text}");
     }
 }

@@ -11,8 +11,8 @@ use crate::worker::{Order, Worker};
 
 /// All homes of a run.
 #[derive(Debug)]
-pub(crate) struct Homes<'a> {
-    workers: &'a [Worker],
+pub(crate) struct Homes {
+    workers: Vec<Sender<Order>>,
     next: AtomicUsize,
     give: Sender<usize>,
     given: Receiver<usize>,
@@ -22,27 +22,28 @@ pub(crate) struct Homes<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Home<'a> {
     number: usize,
-    worker: &'a Worker,
+    worker: &'a Sender<Order>,
     /// The place at its worker.
     pub(crate) place: usize,
 }
 
 impl Home<'_> {
-    /// Hands its worker an order.
+    /// Hands its worker an order; without effect on a worker that has ended.
     pub(crate) fn order(&self, order: Order) {
-        self.worker.order(order);
+        let _ = self.worker.send(order);
     }
 }
 
-impl<'a> Homes<'a> {
+impl Homes {
     /// Homes at some workers.
-    pub(crate) fn new(workers: &'a [Worker]) -> Self {
+    pub(crate) fn new(workers: &[Worker]) -> Self {
         let (give, given) = unbounded();
+        let workers = workers.iter().map(Worker::orders).collect();
         Self { workers, next: 0.into(), give, given }
     }
 
     /// An empty home, at the workers in turn.
-    pub(crate) fn take(&self) -> Result<Home<'a>, String> {
+    pub(crate) fn take(&self) -> Result<Home<'_>, String> {
         let number =
             self.given.try_recv().unwrap_or_else(|_| self.next.fetch_add(1, Ordering::Relaxed));
         let workers = self.workers.len().max(1);

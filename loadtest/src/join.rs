@@ -62,7 +62,7 @@ pub(crate) struct Joiner<'a> {
     /// The run's time axis.
     pub(crate) clock: Clock,
     /// Where endpoints live.
-    pub(crate) homes: &'a Homes<'a>,
+    pub(crate) homes: &'a Homes,
     /// SHA-256 of the clients' certificate.
     pub(crate) fingerprint: &'a str,
     /// How long each stage took; empty when joins during the run are what is measured.
@@ -79,7 +79,7 @@ impl<'a> Joiner<'a> {
     pub(crate) fn new(
         api: &'a Api,
         clock: Clock,
-        homes: &'a Homes<'a>,
+        homes: &'a Homes,
         fingerprint: &'a str,
         ramp: u64,
     ) -> Self {

@@ -43,7 +43,18 @@
 //!   read is not seen, so a very fast start is reported a burst too late.
 //! * Latency tails on a shared or virtual machine are its scheduler's: look at `lateness` in the same
 //!   table, which passes through the same scheduler without any server.
+//! * While progress is shown, the server is asked for its own latency once a second ([`listen`]), and
+//!   the answers are in its CPU: some 0.1 % of a core. Use `--no-progress` for the last digit.
 //! * Publishers send each packet of a burst as a datagram of its own, as browsers do.
+//!
+//! # Results
+//!
+//! A table on stdout, `--json` ([`schema`] explains every key), `--html` ([`page`]), live progress on
+//! stderr ([`display`]). `--find-limit` ([`limit`], [`search`]) measures one set of rooms at many
+//! rates. `loadtest compare` ([`compare`], [`rank`]) holds results of `--json` against each other.
+//!
+//! Exit status: 0 fine; 1 an objective is broken, no rate holds, or there is a regression; 2 the
+//! command line is wrong; 3 it could not be run or read; 4 INVALID: the generator fell short.
 
 mod agent;
 mod api;
@@ -51,23 +62,32 @@ mod args;
 mod behaviour;
 mod churn;
 mod clock;
+mod compare;
 mod consent;
+mod display;
 mod dtls;
 mod endpoint;
 mod findings;
+mod flows;
 mod frames;
 mod growth;
 mod homes;
+mod host;
 mod join;
+mod limit;
+mod listen;
 mod marks;
 mod media;
 mod outcome;
 mod outgoing;
+mod page;
 mod parameters;
 mod payload;
 mod picture;
 mod plan;
+mod plot;
 mod probe;
+mod rank;
 mod repair;
 mod report;
 mod rng;
@@ -75,6 +95,11 @@ mod rtcp;
 mod rtp;
 mod run;
 mod schedule;
+mod schema;
+mod scrape;
+mod search;
+mod series;
+mod session;
 mod shim;
 mod slo;
 mod socket;
@@ -92,24 +117,44 @@ use crate::args::Args;
 
 #[expect(clippy::print_stdout, reason = "the results are what this program is for")]
 fn main() -> ExitCode {
+    // A word of its own beside the scenarios, with other arguments.
+    if std::env::args().nth(1).as_deref() == Some("compare") {
+        return match compare::run(&compare::Args::parse_from(std::env::args().skip(1))) {
+            Ok((table, status)) => {
+                print!("{table}");
+                ExitCode::from(status)
+            }
+            Err((status, reason)) => {
+                eprintln!("loadtest compare: {reason}");
+                ExitCode::from(status)
+            }
+        };
+    }
     let args = Args::parse();
-    let json = args.json.clone();
-    let outcome = match run::run(args) {
-        Ok(outcome) => outcome,
+    if let Some(reason) = args.conflict() {
+        eprintln!("loadtest: {reason}");
+        return ExitCode::from(2);
+    }
+    let (json, html) = (args.json.clone(), args.html.clone());
+    let results = match run::run(args) {
+        Ok(results) => results,
         Err(reason) => {
             eprintln!("loadtest: {reason}");
             return ExitCode::from(3);
         }
     };
-    print!("{}", report::table(&outcome));
-    if let Some(path) = json {
-        let written = serde_json::to_string_pretty(&outcome)
-            .map_err(std::io::Error::from)
-            .and_then(|text| std::fs::write(&path, text + "\n"));
-        if let Err(error) = written {
-            eprintln!("loadtest: {}: {error}", path.display());
+    print!("{}", report::table(&results));
+    let as_json = || serde_json::to_string_pretty(&results).map(|text| text + "\n");
+    let written = [
+        ("--json", json, as_json().map_err(std::io::Error::from)),
+        ("--html", html, Ok(page::page(&results))),
+    ];
+    for (flag, path, text) in written {
+        let Some(path) = path else { continue };
+        if let Err(error) = text.and_then(|text| std::fs::write(&path, text)) {
+            eprintln!("loadtest: {flag} {}: {error}", path.display());
             return ExitCode::from(3);
         }
     }
-    ExitCode::from(outcome.status())
+    ExitCode::from(results.status())
 }

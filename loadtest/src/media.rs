@@ -15,6 +15,7 @@ use crate::plan::{Conduct, Encoding, Publication};
 use crate::rng::Rng;
 use crate::rtcp::{self, Arrivals, Item};
 use crate::rtp::{Header, is_rtcp};
+use crate::schedule::Pace;
 use crate::shim::{Fate, Shim};
 use crate::socket::Socket;
 use crate::srtp::Srtp;
@@ -135,6 +136,11 @@ impl Media {
     pub(crate) fn measure(&mut self, from: u64, until: u64) {
         self.outgoing.iter_mut().for_each(|stream| stream.measure(from, until));
         self.incoming.iter_mut().for_each(Incoming::measure);
+    }
+
+    /// Changes the rate of what it sends.
+    pub(crate) fn pace(&mut self, pace: Pace) {
+        self.outgoing.iter_mut().for_each(|stream| stream.pace(pace));
     }
 
     /// The window is over: nothing of it is sent any more.

@@ -14,7 +14,7 @@ use crate::plan::{Encoding, Publication};
 use crate::repair::{History, Sent, low_16};
 use crate::rtcp::SenderInfo;
 use crate::rtp::{self, Extra, Fields, HEADER_BYTES};
-use crate::schedule::Schedule;
+use crate::schedule::{Pace, Timetable};
 use crate::srtp::{Srtp, TAG_BYTES};
 use crate::tally::Tally;
 
@@ -28,7 +28,8 @@ const VOICE_LEVEL: u8 = 0x80 | 20;
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     kind: Kind,
-    schedule: Schedule,
+    timetable: Timetable,
+    planned_pps: u64,
     mid: u8,
     encoding: Encoding,
     marks: Arc<Marks>,
@@ -55,7 +56,8 @@ impl Outgoing {
         let index = u64::from(encoding.sequence);
         Self {
             kind: publication.kind,
-            schedule: publication.schedule,
+            timetable: publication.schedule.into(),
+            planned_pps: publication.schedule.pps,
             mid: publication.mid,
             encoding,
             marks,
@@ -72,8 +74,15 @@ impl Outgoing {
     }
 
     /// When its frames are due.
-    pub(crate) fn schedule(&self) -> Schedule {
-        self.schedule
+    pub(crate) fn schedule(&self) -> Timetable {
+        self.timetable
+    }
+
+    /// Changes its rate, when it is meant; not within a window.
+    pub(crate) fn pace(&mut self, pace: Pace) {
+        if pace.kind == self.kind {
+            self.timetable = self.timetable.paced(pace, self.planned_pps);
+        }
     }
 
     /// Its RTP synchronisation source.
@@ -94,7 +103,7 @@ impl Outgoing {
 
     /// True when the burst belongs to the measured window.
     pub(crate) fn measures(&self, burst: u64) -> bool {
-        self.window.contains(&self.schedule.burst_due(burst))
+        self.window.contains(&self.timetable.burst_due(burst))
     }
 
     /// Makes the next frame a key frame.
@@ -115,7 +124,7 @@ impl Outgoing {
             return;
         }
         self.close_window();
-        let after = self.schedule.burst_from(self.window.end);
+        let after = self.timetable.burst_from(self.window.end);
         let unsent = self.next_burst.map_or(0, |next| after.saturating_sub(next));
         tally.counts.offered += self.marks.count() + unsent * self.encoding.frames.packets_mean();
         self.window = 0..0;
@@ -129,7 +138,7 @@ impl Outgoing {
         transport_sequence: &mut u16,
         packets: &mut Vec<Vec<u8>>,
     ) {
-        let due = self.schedule.burst_due(burst);
+        let due = self.timetable.burst_due(burst);
         if !self.window.is_empty() {
             if due >= self.window.end {
                 self.marks.end(self.counter());
@@ -220,7 +229,7 @@ impl Outgoing {
 
     /// What a packet and its repair say alike.
     fn fields(&self, sent: &Sent, transport_sequence: u16) -> Fields {
-        let due = self.schedule.burst_due(sent.burst);
+        let due = self.timetable.burst_due(sent.burst);
         Fields {
             marker: self.kind == Kind::Video && sent.last,
             payload_type: 0,
@@ -244,7 +253,7 @@ impl Outgoing {
         let stamp = Stamp {
             publication: self.encoding.number,
             counter: sent.counter,
-            due: self.schedule.burst_due(sent.burst),
+            due: self.timetable.burst_due(sent.burst),
         };
         payload::write(self.kind, place, stamp, out).then_some(())
     }
@@ -346,6 +355,30 @@ mod tests {
         let mut tally = Tally::default();
         stream.finish(&mut tally);
         assert_eq!(tally.counts.offered, inside);
+    }
+
+    #[test]
+    fn another_pace_leaves_no_gap_in_the_numbers_and_windows_have_the_new_rate() {
+        let (us, _) = sides();
+        let (mut stream, marks) = outgoing("loadtest livestream", 0);
+        let (mut packets, mut transport) = (Vec::new(), 0);
+        let mut burst = stream.schedule().burst_from(0);
+        for (second, millionths, pps) in [(1, 1_000_000, 500), (3, 2_000_000, 1_000)] {
+            let at = second * SECOND;
+            stream.pace(Pace { at, kind: Kind::Audio, millionths: 1 });
+            stream.pace(Pace { at, kind: Kind::Video, millionths });
+            stream.measure(at + SECOND / 2, at + 3 * SECOND / 2);
+            while stream.schedule().burst_due(burst) < at + 2 * SECOND {
+                let counter = stream.counter();
+                assert_eq!(counter, burst * 5, "in step with the bursts");
+                stream.write_burst(burst, &us, &mut transport, &mut packets);
+                burst += 1;
+            }
+            assert_eq!(marks.count(), pps);
+            let mut tally = Tally::default();
+            stream.finish(&mut tally);
+            assert_eq!(tally.counts.offered, pps);
+        }
     }
 
     #[test]

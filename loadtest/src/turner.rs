@@ -1,6 +1,7 @@
 //! One thread of the generator: it drives its endpoints with one `epoll`, one clock and no locks.
 //!
-//! `main` hands it endpoints and streams over a queue, and takes its [`Tally`] when it ends. A turn:
+//! `main` hands it endpoints and streams over a queue, asks for a [`Brief`](crate::tally::Brief) now
+//! and then, and for its [`Tally`] after each window. A turn:
 //! orders, due bursts, due timers, wait, then readable sockets; between any two sockets it looks
 //! whether a burst is due, so that receiving delays sending by one socket's batch at most.
 //!
@@ -11,7 +12,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -67,8 +67,7 @@ pub(crate) struct Turner {
     timers: BinaryHeap<Reverse<(u64, usize)>>,
     waiting_since: Option<u64>,
     closing_at: u64,
-    cpu_from: Option<u64>,
-    cpu_until: Option<u64>,
+    cpu_at: u64,
     unix_at: u64,
 }
 
@@ -105,8 +104,7 @@ impl Turner {
             timers: BinaryHeap::new(),
             waiting_since: None,
             closing_at: u64::MAX,
-            cpu_from: None,
-            cpu_until: None,
+            cpu_at: 0,
             unix_at: 0,
         })
     }
@@ -117,17 +115,14 @@ impl Turner {
         loop {
             while let Ok(order) = self.orders.try_recv() {
                 if matches!(order, Order::Stop) {
-                    return Ok(self.finish());
+                    return Ok(self.hand_over());
                 }
                 self.handle_order(order);
             }
             let now = self.around.clock.now();
-            self.note_window(now);
             self.send_due();
             self.handle_timers(now);
-            if now >= self.closing_at {
-                self.close_window();
-            }
+            self.close_window(now);
             tokens.clear();
             self.wait(&mut tokens);
             for token in &tokens {
@@ -207,6 +202,19 @@ impl Turner {
                 self.around.window = from..until;
                 self.closing_at = until;
                 self.endpoints().for_each(|endpoint| endpoint.media_mut().measure(from, until));
+            }
+            Order::Pace(pace) => {
+                self.endpoints().for_each(|endpoint| endpoint.media_mut().pace(pace));
+            }
+            // Whoever asked may have given up.
+            Order::Brief(to) => {
+                self.close_window(self.around.clock.now());
+                let cpu = self.cpu();
+                let _ = to.send(self.around.tally.take_brief(cpu));
+            }
+            Order::HandOver(to) => {
+                self.close_books();
+                let _ = to.send(Box::new(self.hand_over()));
             }
             Order::Stop => {}
         }
@@ -374,36 +382,35 @@ impl Turner {
         }
     }
 
-    fn close_window(&mut self) {
-        self.closing_at = u64::MAX;
-        self.send_due();
-        self.endpoints().for_each(|endpoint| endpoint.media().close_window());
-    }
-
-    /// Reads the thread's CPU at both edges of the window.
-    fn note_window(&mut self, now: u64) {
-        let Range { start: from, end: until } = self.around.window;
-        if until == 0 {
-            return;
-        }
-        if now >= from && self.cpu_from.is_none() {
-            self.cpu_from = thread_cpu();
-        }
-        if now >= until && self.cpu_until.is_none() {
-            self.cpu_until = thread_cpu();
+    /// Writes the end of a window that is over, once.
+    fn close_window(&mut self, now: u64) {
+        if now >= self.closing_at {
+            self.closing_at = u64::MAX;
+            self.send_due();
+            self.endpoints().for_each(|endpoint| endpoint.media().close_window());
         }
     }
 
-    fn finish(mut self) -> Tally {
+    /// Closes the books of the window.
+    fn close_books(&mut self) {
         for place in &mut self.places {
             if let Some(endpoint) = &mut place.endpoint {
                 endpoint.finish(&mut self.around.tally);
             }
         }
-        if let (Some(from), Some(until)) = (self.cpu_from, self.cpu_until) {
-            self.around.tally.cpu = until.saturating_sub(from);
-        }
-        self.around.tally
+    }
+
+    /// What was counted since the last time, with the thread's CPU since then.
+    fn hand_over(&mut self) -> Tally {
+        let mut tally = std::mem::take(&mut self.around.tally);
+        tally.cpu = self.cpu();
+        tally
+    }
+
+    /// The thread's CPU since this was last asked, ns.
+    fn cpu(&mut self) -> u64 {
+        let cpu = thread_cpu().unwrap_or(self.cpu_at);
+        cpu.saturating_sub(std::mem::replace(&mut self.cpu_at, cpu))
     }
 }
 

@@ -13,9 +13,10 @@ use crate::dtls::Identity;
 use crate::endpoint::Opening;
 use crate::marks::Marks;
 use crate::plan::{Conduct, Encoding, Publication};
+use crate::schedule::Pace;
 use crate::socket::SocketOptions;
 use crate::stream::Subscription;
-use crate::tally::Tally;
+use crate::tally::{Brief, Tally};
 use crate::turner::Turner;
 
 /// What a worker is told. Places number its endpoints.
@@ -63,6 +64,15 @@ pub(crate) enum Order {
         /// Until.
         until: u64,
     },
+    /// From a time of the run on, send streams of a kind at another rate.
+    Pace(Pace),
+    /// Tell briefly what was counted since the last time. Once a window is over, its ends are
+    /// written for all who receive before this is answered.
+    Brief(Sender<Brief>),
+    /// Close the books of the window (what was due, silent streams, drops, protections) and hand
+    /// over everything counted since the last time. Every worker must have answered
+    /// [`Brief`](Self::Brief) since the window was over: receivers count against its ends.
+    HandOver(Sender<Box<Tally>>),
     /// End.
     Stop,
 }
@@ -115,12 +125,17 @@ impl Worker {
         Ok(Self { orders, thread })
     }
 
+    /// A way to hand it orders.
+    pub(crate) fn orders(&self) -> Sender<Order> {
+        self.orders.clone()
+    }
+
     /// Hands over an order; without effect on a worker that has ended.
     pub(crate) fn order(&self, order: Order) {
         let _ = self.orders.send(order);
     }
 
-    /// Ends it and returns what it counted.
+    /// Ends it and returns what it counted since it last handed over.
     pub(crate) fn finish(self) -> Result<Tally, String> {
         self.order(Order::Stop);
         self.thread.join().map_err(|_| "a generator thread panicked")?

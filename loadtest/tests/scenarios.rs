@@ -83,8 +83,8 @@ mod scenarios {
         );
         assert!(matches!(output.status.code(), Some(0 | 4)), "{told}");
         let outcome: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
-        assert_eq!(outcome["scenario"]["name"], arguments.split(' ').next().unwrap());
-        assert!(outcome["scenario"]["version"].as_u64().unwrap() > 0);
+        assert_eq!(outcome["arguments"]["scenario"], arguments.split(' ').next().unwrap());
+        assert!(outcome["scenario_version"].as_u64().unwrap() > 0);
         for fault in ["undecryptable", "unstamped", "renumbered", "unknown_streams"] {
             assert_eq!(count(&outcome, fault), 0, "{fault}: {told}");
         }

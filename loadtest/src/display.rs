@@ -289,6 +289,11 @@ fn milliseconds(us: Option<f64>) -> String {
     us.map_or_else(|| "–".to_owned(), |us| format!("{:.2} ms", us / 1e3))
 }
 
+/// Nanoseconds, where they are known.
+pub(crate) fn nanoseconds(known: Option<f64>) -> String {
+    known.map_or_else(|| "–".to_owned(), |nanoseconds| format!("{nanoseconds:.0}"))
+}
+
 /// A whole number with its thousands apart.
 pub(crate) fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");

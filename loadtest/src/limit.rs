@@ -222,11 +222,7 @@ impl Step {
             p50_us: latency(outcome.latency_us.p50),
             p99_us: latency(outcome.latency_us.p99),
             server_cores: outcome.server.as_ref().map(|server| server.cores),
-            server_ns_per_packet: outcome
-                .server
-                .as_ref()
-                .filter(|_| outcome.counts.delivered > 0)
-                .map(|server| server.cpu_ns_per_packet),
+            server_ns_per_packet: outcome.server.as_ref().and_then(|s| s.cpu_ns_per_packet),
             generator_cores: outcome.generator.cores,
             lateness_p99_us: outcome.generator.lateness_us.p99,
             holds,

@@ -160,12 +160,12 @@ pub(crate) struct Server {
     pub(crate) usage: Usage,
     /// Share of one core.
     pub(crate) cores: f64,
-    /// CPU per delivered packet, ns.
-    pub(crate) cpu_ns_per_packet: f64,
+    /// CPU per delivered packet, ns; none when none was.
+    pub(crate) cpu_ns_per_packet: Option<f64>,
     /// Of it in user space.
-    pub(crate) user_ns_per_packet: f64,
+    pub(crate) user_ns_per_packet: Option<f64>,
     /// Of it in the kernel.
-    pub(crate) system_ns_per_packet: f64,
+    pub(crate) system_ns_per_packet: Option<f64>,
     /// The thread that used the most.
     pub(crate) busiest_thread: Option<Busiest>,
 }
@@ -177,8 +177,8 @@ pub(crate) struct Generator {
     pub(crate) threads: usize,
     /// Share of one core.
     pub(crate) cores: f64,
-    /// CPU per delivered packet, publishers included, ns.
-    pub(crate) cpu_ns_per_packet: f64,
+    /// CPU per delivered packet, publishers included, ns; none when none was.
+    pub(crate) cpu_ns_per_packet: Option<f64>,
     /// How late bursts were handed to the kernel, µs.
     pub(crate) lateness_us: Percentiles,
 }
@@ -266,7 +266,9 @@ impl Outcome {
         let Observed { tally, window, .. } = observed;
         let counts = tally.counts;
         let seconds = float(*window) / float(SECOND);
-        let per_packet = |nanoseconds: u64| float(nanoseconds) / float(counts.delivered.max(1));
+        let per_packet = |nanoseconds: u64| {
+            (counts.delivered > 0).then(|| float(nanoseconds) / float(counts.delivered))
+        };
         let server = observed.server.map(|usage| Server {
             usage,
             cores: float(usage.cpu_ns()) / float(*window),
@@ -364,9 +366,9 @@ impl Outcome {
             Figure::P99 => latency(self.latency_us.p99),
             Figure::P999 => latency(self.latency_us.p999),
             Figure::Max => latency(self.latency_us.max),
-            Figure::Cpu => server.map(|server| server.cpu_ns_per_packet),
-            Figure::User => server.map(|server| server.user_ns_per_packet),
-            Figure::System => server.map(|server| server.system_ns_per_packet),
+            Figure::Cpu => server.and_then(|server| server.cpu_ns_per_packet),
+            Figure::User => server.and_then(|server| server.user_ns_per_packet),
+            Figure::System => server.and_then(|server| server.system_ns_per_packet),
             Figure::Cores => server.map(|server| server.cores),
             Figure::Rss => server.map(|server| float(server.usage.resident_bytes) / 1_048_576.0),
             Figure::Switches => server.map(|server| {
@@ -500,11 +502,19 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_delivered_nothing_has_no_cost_per_packet() {
+        let outcome = outcome("cpu<=9us", |o| o.tally.counts.delivered = 0);
+        assert_eq!(outcome.server.as_ref().unwrap().cpu_ns_per_packet, None);
+        assert_eq!((outcome.generator.cpu_ns_per_packet, outcome.status()), (None, 1));
+    }
+
+    #[test]
     fn figures_are_per_second_and_per_delivered_packet() {
         let outcome = outcome("loss<=1%", |_| {});
         assert!((outcome.delivered_pps - 999.0).abs() < 1e-9);
         assert!((outcome.loss_percent - 0.1).abs() < 1e-9);
-        assert!((outcome.server.as_ref().unwrap().cpu_ns_per_packet - 2_000.0).abs() < 1e-9);
+        let cpu = outcome.server.as_ref().unwrap().cpu_ns_per_packet.unwrap();
+        assert!((cpu - 2_000.0).abs() < 1e-9);
         let json = serde_json::to_value(&outcome).unwrap();
         assert_eq!(json["schema"], SCHEMA);
         assert_eq!(json["latency_us"]["p99.9"], json["latency_us"]["max"]);

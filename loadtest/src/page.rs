@@ -3,7 +3,7 @@
 //! No script, no request: the style sheet and all drawings are inside. Every text that came from
 //! outside (arguments, host, server) is escaped.
 
-use crate::display::grouped;
+use crate::display::{grouped, nanoseconds};
 use crate::limit::{Limit, RanOut, Step};
 use crate::outcome::{Head, Judged, Outcome, Percentiles, Server};
 use crate::plot::{Line, Plot, Scale, escaped};
@@ -119,8 +119,8 @@ fn run_tiles(outcome: &Outcome) -> Vec<(String, String)> {
         tile(latency(outcome.latency_us.p50), "latency, median"),
         tile(latency(outcome.latency_us.p99), "latency, p99"),
     ];
-    if let Some(server) = &outcome.server {
-        let cpu = format!("{:.2} µs", server.cpu_ns_per_packet / 1e3);
+    if let Some(cpu) = outcome.server.as_ref().and_then(|server| server.cpu_ns_per_packet) {
+        let cpu = format!("{:.2} µs", cpu / 1e3);
         all.push(tile(cpu, "server CPU per packet"));
     }
     if let Some(joins) = &findings.joins {
@@ -226,6 +226,7 @@ fn tables(outcome: &Outcome) -> String {
     };
     let mut rows = row("latency", &outcome.latency_us);
     rows.push_str(&row("generator late", &outcome.generator.lateness_us));
+    rows.push_str(&row("jitter", &outcome.findings.jitter_us));
     rows.extend(outcome.join.iter().map(|stage| row(&format!("join: {}", stage.stage), &stage.us)));
     let head = "<tr><th>µs</th><th>p50</th><th>p90</th><th>p99</th><th>p99.9</th><th>max</th>\
                 <th>count</th></tr>";
@@ -251,10 +252,10 @@ fn server_costs(server: &Server) -> Vec<(&'static str, String)> {
     all.push((
         "server CPU",
         format!(
-            "{:.0} ns per packet: {:.0} user and {:.0} system; {:.1} % of a core",
-            server.cpu_ns_per_packet,
-            server.user_ns_per_packet,
-            server.system_ns_per_packet,
+            "{} ns per packet: {} user and {} system; {:.1} % of a core",
+            nanoseconds(server.cpu_ns_per_packet),
+            nanoseconds(server.user_ns_per_packet),
+            nanoseconds(server.system_ns_per_packet),
             100.0 * server.cores,
         ),
     ));
@@ -302,8 +303,8 @@ fn costs(outcome: &Outcome) -> String {
     all.push((
         "generator CPU",
         format!(
-            "{:.0} ns per packet; {:.1} % of a core on {} threads",
-            outcome.generator.cpu_ns_per_packet,
+            "{} ns per packet; {:.1} % of a core on {} threads",
+            nanoseconds(outcome.generator.cpu_ns_per_packet),
             100.0 * outcome.generator.cores,
             outcome.generator.threads,
         ),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::display::grouped;
+use crate::display::{grouped, nanoseconds};
 use crate::limit::{Limit, Step};
 use crate::outcome::{Head, Outcome, Percentiles};
 use crate::run::Results;
@@ -171,10 +171,10 @@ fn write_costs(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
     if let Some(server) = &outcome.server {
         writeln!(
             text,
-            "server      {:>8.0} ns/packet ({:.0} user + {:.0} system), {:.1} % of a core",
-            server.cpu_ns_per_packet,
-            server.user_ns_per_packet,
-            server.system_ns_per_packet,
+            "server      {:>8} ns/packet ({} user + {} system), {:.1} % of a core",
+            nanoseconds(server.cpu_ns_per_packet),
+            nanoseconds(server.user_ns_per_packet),
+            nanoseconds(server.system_ns_per_packet),
             100.0 * server.cores,
         )?;
         writeln!(
@@ -198,8 +198,8 @@ fn write_costs(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
     write_says(outcome, text)?;
     writeln!(
         text,
-        "generator   {:>8.0} ns/packet, {:.1} % of a core",
-        generator.cpu_ns_per_packet,
+        "generator   {:>8} ns/packet, {:.1} % of a core",
+        nanoseconds(generator.cpu_ns_per_packet),
         100.0 * generator.cores,
     )?;
     writeln!(text)

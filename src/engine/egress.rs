@@ -49,13 +49,33 @@ struct Way<'a> {
     served: &'a mut usize,
     counters: &'a mut Counters,
     batch: &'a mut TransmitBatch,
-    /// Mirrors of which a consumer took another stream.
+    /// Producers of which a consumer took, or waits for, another stream than before.
     moved: &'a mut Vec<ProducerKey>,
 }
 
 impl Engine {
     /// Fills `batch` with datagrams that are due; true while more is waiting.
     pub(super) fn fill(&mut self, now: Instant, batch: &mut TransmitBatch) -> bool {
+        let more = self.fill_batch(now, batch);
+        self.follow_moves();
+        more
+    }
+
+    /// What consumers went over to, or have to wait for, while they were served: streams that
+    /// nobody takes any more are not asked for key frames, others in time, even if they rest.
+    fn follow_moves(&mut self) {
+        let mut moved = std::mem::take(&mut self.relaying.moved);
+        moved.sort_unstable();
+        moved.dedup();
+        for producer in moved.drain(..) {
+            self.note_demand(producer);
+            self.cancel_unwanted_key_frames(producer);
+            self.arm_streams_of(producer);
+        }
+        self.relaying.moved = moved;
+    }
+
+    fn fill_batch(&mut self, now: Instant, batch: &mut TransmitBatch) -> bool {
         while let Some((path, farewell)) = self.farewells.front() {
             let Some(space) = batch.slot(farewell.len()) else { return true };
             space.copy_from_slice(farewell);
@@ -112,7 +132,9 @@ impl Engine {
         while let Some(consumer_key) = transport.due_consumers.front().copied() {
             if let Some(consumer) = self.consumers.get_mut(consumer_key) {
                 consumer.repair(&self.streams, &mut way)?;
-                consumer.shed(now, &mut self.streams, way.counters);
+                if consumer.shed(now, &mut self.streams, way.counters) {
+                    way.note_move(consumer.producer);
+                }
                 consumer.forward(&mut self.streams, &mut way)?;
                 consumer.due = false;
             }
@@ -187,11 +209,12 @@ impl Consumer {
             // The shard was so late that the ring went round: a decoder needs a new start.
             way.counters.ring_overruns += stream.ring.oldest().number() - cursor.next.number();
             if self.kind == MediaKind::Video {
-                way.note_move(self.producer, stream);
+                way.note_move(self.producer);
                 self.await_key_frame(cursor.stream, stream, way.now);
                 return Ok(());
             }
             cursor.next = stream.ring.oldest();
+            self.playing = Some(cursor);
             self.closes_up = true;
         }
         if self.repairable {
@@ -237,6 +260,7 @@ impl Consumer {
             match self.time.switch(way.now, timestamp, self.left, entered) {
                 Switch::AskAgain => {
                     stream.key_frames.request(way.now);
+                    way.note_move(self.producer);
                     continue;
                 }
                 Switch::Accepted => {}
@@ -245,7 +269,7 @@ impl Consumer {
             let next = stream.first_of_key_frame(at, seq);
             if self.playing.is_some() {
                 way.counters.layer_switches += 1;
-                way.note_move(self.producer, stream);
+                way.note_move(self.producer);
             }
             self.left = entered;
             self.playing = Some(Cursor { stream: awaiting.stream, next });
@@ -397,9 +421,9 @@ impl Way<'_> {
         if self.batch.slot(SLOT).is_some() { Ok(()) } else { Err(Stop::Full) }
     }
 
-    /// A consumer has left, or gone over to, `stream`: what a mirror wants may be another now.
-    fn note_move(&mut self, producer: ProducerKey, stream: &Stream) {
-        if stream.source.relayed().is_some() && self.moved.last() != Some(&producer) {
+    /// A consumer goes over to another stream, or waits for a key frame: see `follow_moves`.
+    fn note_move(&mut self, producer: ProducerKey) {
+        if self.moved.last() != Some(&producer) {
             self.moved.push(producer);
         }
     }

@@ -9,15 +9,16 @@ use crate::metrics::latency::LatencyInterval;
 
 /// Declares a struct of `u64` counters with their metric names.
 macro_rules! counters {
-    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident,)* }) => {
+    ($(#[$doc:meta])* $name:ident { $(#[doc = $help:literal] $field:ident,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-        pub struct $name { $($(#[$field_doc])* pub $field: u64,)* }
+        pub struct $name { $(#[doc = $help] pub $field: u64,)* }
 
         impl $name {
-            /// Every counter with its name.
-            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-                [$((stringify!($field), self.$field)),*].into_iter()
+            /// Every counter with its name and, for operators, what it counts: its own line of
+            /// documentation.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<> {
+                [$((stringify!($field), $help, self.$field)),*].into_iter()
             }
         }
     };
@@ -34,7 +35,7 @@ counters! {
         packets_out,
         /// Bytes of media datagrams sealed for receivers.
         bytes_out,
-        /// Bytes of RTP padding among them that made packets equal, so that they form trains.
+        /// Bytes of RTP padding sent that made packets equal, so that they form trains.
         padding_bytes,
         /// RTCP datagrams accepted.
         rtcp_in,
@@ -62,7 +63,7 @@ counters! {
         ring_overruns,
         /// Audio packets not sent because they had waited too long for their turn: overload.
         shed_audio,
-        /// The same of video, until the key frame with which its consumer goes on.
+        /// Video packets that had waited too long, up to the next key frame sent: overload.
         shed_video,
         /// Consumers switched between streams of a simulcast producer.
         layer_switches,

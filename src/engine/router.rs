@@ -230,6 +230,16 @@ impl Engine {
         }
     }
 
+    /// The same for all streams of a producer.
+    pub(super) fn arm_streams_of(&mut self, key: ProducerKey) {
+        for index in 0..self.producers.get(key).map_or(0, |producer| producer.streams.len()) {
+            let stream = self.producers.get(key).and_then(|p| p.streams.get(index).copied());
+            if let Some(stream) = stream {
+                self.arm_stream(stream);
+            }
+        }
+    }
+
     /// A receiver's decoder is lost: it needs a key frame of what it is being sent.
     pub(super) fn ask_key_frame(&mut self, now: Instant, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get(key) else { return };

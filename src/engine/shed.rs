@@ -27,26 +27,28 @@ use crate::limits::FORWARD_AGE_MAX;
 use crate::ortc::types::MediaKind;
 
 impl Consumer {
-    /// Leaves out what waited too long. To be called once at the beginning of the consumer's turn.
+    /// Leaves out what waited too long; true when it now waits for a key frame. To be called when
+    /// the consumer's turn begins, or goes on.
     pub(super) fn shed(
         &mut self,
         now: Instant,
         streams: &mut SlotMap<StreamKey, Stream>,
         counters: &mut Counters,
-    ) {
-        let Some(cursor) = &mut self.playing else { return };
-        let Some(stream) = streams.get_mut(cursor.stream) else { return };
+    ) -> bool {
+        let Some(cursor) = &mut self.playing else { return false };
+        let Some(stream) = streams.get_mut(cursor.stream) else { return false };
         let due_since = self.due_since;
         let is_late = |index: PacketIndex, stream: &Stream| {
-            let arrival = stream.ring.arrival(index);
+            // What the ring no longer has came before the rest.
+            let arrival = stream.ring.arrival(index.max(stream.ring.oldest()));
             let since = arrival.map(|arrival| due_since.map_or(arrival, |due| due.max(arrival)));
             since.is_some_and(|since| now.saturating_duration_since(since) > FORWARD_AGE_MAX)
         };
         if !is_late(cursor.next, stream) {
-            return;
+            return false;
         }
         let (from, head) = (cursor.next, stream.ring.head());
-        let mut next = from;
+        let mut next = from.max(stream.ring.oldest());
         while next < head && is_late(next, stream) {
             next = next.next();
         }
@@ -54,7 +56,7 @@ impl Consumer {
             cursor.next = next;
             self.closes_up = true;
             counters.shed_audio += next.number() - from.number();
-            return;
+            return false;
         }
         let key_frame = first_key_frame(stream, next);
         counters.shed_video += key_frame.unwrap_or(head).number() - from.number();
@@ -65,6 +67,7 @@ impl Consumer {
         if key_frame.is_none() {
             stream.key_frames.request(now);
         }
+        true
     }
 }
 

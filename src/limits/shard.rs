@@ -86,6 +86,10 @@ pub const RELAY_AUDIO_PER_TURN_MAX: usize = 512;
 /// Signals of other shards one turn takes.
 pub const RELAY_SIGNALS_PER_TURN_MAX: usize = 256;
 
+/// How long an event may lie in its lane before the control thread is woken for it: a client that
+/// connects makes four within some milliseconds, and each wake costs two threads 20 µs.
+pub const EVENT_WAKE_DELAY: Duration = Duration::from_millis(5);
+
 /// Commands one turn carries out, so that a flood of them does not hold up media.
 pub const COMMANDS_PER_TURN_MAX: usize = 64;
 
@@ -147,8 +151,9 @@ pub const SEND_WAIT_MAX: Duration = Duration::from_millis(1);
 /// Send and receive buffer asked of the kernel for each UDP socket: 100 ms at 600 Mbit/s.
 pub const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 
-/// A shard that waited this long without traffic parks in its runtime.
-pub const IDLE_BEFORE_PARK: Duration = Duration::from_millis(5);
+/// A shard that waited this long without traffic parks in its runtime: longer than the gaps of any
+/// call's media, because parking costs three times what waiting does.
+pub const IDLE_BEFORE_PARK: Duration = Duration::from_millis(200);
 
 /// The longest that a shard which was woken by media may wait for more of it: what that adds to
 /// every packet stays below what calls notice.
@@ -171,6 +176,10 @@ pub const TCP_STRANGERS_PER_SHARD_MAX: usize = 256;
 
 /// Connections accepted per turn.
 pub const TCP_ACCEPTS_PER_TURN_MAX: usize = 32;
+
+/// Turns without a wait between them after which TCP is looked at: each look is a system call, and a
+/// busy shard's turns are milliseconds.
+pub const TCP_TURNS: u64 = 8;
 
 /// Connections served per turn.
 pub const TCP_EVENTS_PER_TURN_MAX: usize = 64;

@@ -15,23 +15,23 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[must_use]
 pub fn text(node: &NodeView, latencies: &[LatencyView], http: &HttpCounts) -> String {
     let mut out = Text::default();
-    out.family("build_info", "gauge");
+    out.family("build_info", "gauge", "The version that runs; always 1.");
     out.line("build_info", &[("version", node.version)], 1);
     let totals = node.totals;
-    for (name, value) in [
-        ("rooms", totals.rooms),
-        ("peers", totals.peers),
-        ("transports", totals.transports),
-        ("producers", totals.producers),
-        ("consumers", totals.consumers),
-        ("event_readers", node.event_readers),
+    for (name, help, value) in [
+        ("rooms", "Rooms.", totals.rooms),
+        ("peers", "Peers in rooms.", totals.peers),
+        ("transports", "Transports.", totals.transports),
+        ("producers", "Producers.", totals.producers),
+        ("consumers", "Consumers.", totals.consumers),
+        ("event_readers", "Readers of room events that are connected.", node.event_readers),
     ] {
-        out.family(name, "gauge");
+        out.family(name, "gauge", help);
         out.line(name, &[], value);
     }
-    out.family("uptime_seconds", "gauge");
+    out.family("uptime_seconds", "gauge", "Time since the node started.");
     out.line("uptime_seconds", &[], node.uptime.as_secs_f64());
-    out.family("http_requests_total", "counter");
+    out.family("http_requests_total", "counter", "HTTP requests answered.");
     for (route, class, count) in http.all() {
         let status = format!("{class}xx");
         out.line("http_requests_total", &[("route", &route), ("status", &status)], count);
@@ -46,23 +46,27 @@ fn shards(out: &mut Text, shards: &[ShardView]) {
         .iter()
         .filter_map(|shard| Some((shard.shard.to_string(), shard.report.as_deref()?)))
         .collect();
-    out.family("shard_up", "gauge");
+    out.family("shard_up", "gauge", "1 while the shard turns.");
     for shard in shards {
         out.line("shard_up", &[("shard", &shard.shard.to_string())], u8::from(shard.alive));
     }
-    out.family("shard_busy_ratio", "gauge");
+    let help = "Part of the last second that the shard was not waiting, 0 to 1.";
+    out.family("shard_busy_ratio", "gauge", help);
     out.family_lines("shard_busy_ratio", &known, |report| report.busy);
-    out.family("shard_on_glommio", "gauge");
+    let help = "1 on glommio, 0 on a plain thread because io_uring is refused.";
+    out.family("shard_on_glommio", "gauge", help);
     out.family_lines("shard_on_glommio", &known, |report| u8::from(report.on_glommio));
-    out.family("shard_steering", "gauge");
+    let help = "1 when the kernel steers datagrams to their shards, 0 when shards hand them over.";
+    out.family("shard_steering", "gauge", help);
     out.family_lines("shard_steering", &known, |report| u8::from(report.steering));
     out.table(&known, "counter", |report| {
         let counters = report.counters.iter().chain(report.io.iter());
-        counters.map(|(name, value)| (format!("shard_{name}_total"), value)).collect()
+        counters.map(|(name, help, value)| (format!("shard_{name}_total"), help, value)).collect()
     });
     out.table(&known, "gauge", gauges);
     trains(out, &known);
-    out.family("shard_discards_total", "counter");
+    let help = "Datagrams and packets that were let go, by reason.";
+    out.family("shard_discards_total", "counter", help);
     for (shard, report) in &known {
         for (reason, count) in report.discards.iter() {
             let labels = [("shard", shard.as_str()), ("reason", reason)];
@@ -72,7 +76,8 @@ fn shards(out: &mut Text, shards: &[ShardView]) {
 }
 
 fn forward_latency(out: &mut Text, latencies: &[LatencyView]) {
-    out.family("forward_latency_seconds", "histogram");
+    let help = "From the kernel's receive time of a packet to the send call of each of its copies.";
+    out.family("forward_latency_seconds", "histogram", help);
     for (shard, latency) in latencies.iter().enumerate() {
         let shard = shard.to_string();
         let total = &latency.total;
@@ -88,7 +93,8 @@ fn forward_latency(out: &mut Text, latencies: &[LatencyView]) {
 
 /// Datagrams per message: what segmentation by the kernel saves.
 fn trains(out: &mut Text, shards: &[(String, &Report)]) {
-    out.family("shard_train_segments", "histogram");
+    let help = "Datagrams of each message given to the kernel.";
+    out.family("shard_train_segments", "histogram", help);
     for (shard, report) in shards {
         let (mut count, mut sum) = (0, 0);
         for (segments, messages) in report.trains.iter() {
@@ -104,20 +110,26 @@ fn trains(out: &mut Text, shards: &[(String, &Report)]) {
     }
 }
 
-fn gauges(report: &Report) -> Vec<(String, u64)> {
+fn gauges(report: &Report) -> Vec<(String, &'static str, u64)> {
     let gauges = report.gauges;
     [
-        ("transports", gauges.transports),
-        ("transports_connected", gauges.transports_connected),
-        ("producers", gauges.producers),
-        ("mirrors", gauges.mirrors),
-        ("streams", gauges.streams),
-        ("consumers", gauges.consumers),
-        ("tuples", gauges.tuples),
-        ("ring_bytes", gauges.ring_bytes),
+        ("transports", "Transports.", gauges.transports),
+        (
+            "transports_connected",
+            "Transports whose DTLS is connected.",
+            gauges.transports_connected,
+        ),
+        ("producers", "Producers whose transports live here.", gauges.producers),
+        ("mirrors", "Mirrors of other shards' producers.", gauges.mirrors),
+        ("streams", "Incoming RTP streams, without mirrors'.", gauges.streams),
+        ("consumers", "Consumers.", gauges.consumers),
+        ("tuples", "Addresses of clients that ICE has validated.", gauges.tuples),
+        ("ring_bytes", "Memory of the packets kept for repair.", gauges.ring_bytes),
     ]
     .into_iter()
-    .map(|(name, value)| (format!("shard_{name}"), u64::try_from(value).unwrap_or(u64::MAX)))
+    .map(|(name, help, value)| {
+        (format!("shard_{name}"), help, u64::try_from(value).unwrap_or(u64::MAX))
+    })
     .collect()
 }
 
@@ -125,8 +137,9 @@ fn gauges(report: &Report) -> Vec<(String, u64)> {
 struct Text(String);
 
 impl Text {
-    fn family(&mut self, name: &str, kind: &str) {
-        self.write(format_args!("# TYPE ringcast_{name} {kind}\n"));
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let help = help.trim();
+        self.write(format_args!("# HELP ringcast_{name} {help}\n# TYPE ringcast_{name} {kind}\n"));
     }
 
     fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
@@ -156,15 +169,15 @@ impl Text {
         &mut self,
         shards: &[(String, &Report)],
         kind: &str,
-        values: impl Fn(&Report) -> Vec<(String, u64)>,
+        values: impl Fn(&Report) -> Vec<(String, &'static str, u64)>,
     ) {
         let columns: Vec<_> =
             shards.iter().map(|(shard, report)| (shard, values(report))).collect();
         let Some((_, first)) = columns.first() else { return };
-        for (position, (name, _)) in first.iter().enumerate() {
-            self.family(name, kind);
+        for (position, (name, help, _)) in first.iter().enumerate() {
+            self.family(name, kind, help);
             for (shard, values) in &columns {
-                if let Some((name, value)) = values.get(position) {
+                if let Some((name, _, value)) = values.get(position) {
                     self.line(name, &[("shard", shard)], value);
                 }
             }

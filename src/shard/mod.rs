@@ -12,6 +12,7 @@
 mod bpf;
 mod control_message;
 pub(crate) mod handoff;
+mod inside;
 pub(crate) mod relay;
 pub(crate) mod run;
 mod slots;
@@ -28,22 +29,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use self::handoff::{Adoption, Handoff, Misdirected, Note, ShardPeer, StunOwner};
+use self::handoff::{Handoff, Misdirected, Note, ShardPeer, StunOwner};
+use self::inside::Inside;
 use self::relay::{Relay, RelayEnds, RelayPeer};
+use self::run::Ready;
 use self::slots::{ReceiveSlots, SendSlots};
 use self::socket::UdpSocket;
 use self::steer::{FlowMap, Flows};
-use self::tcp::{Belongs, TcpConnections, TcpSink};
+use self::tcp::TcpConnections;
 use crate::control::command::{CallId, Command, Event, FromShard};
-use crate::engine::io::{Path, Protocol, Received, Train, TransmitBatch};
+use crate::engine::io::{Protocol, Train, TransmitBatch};
 use crate::engine::machine::Machine;
 use crate::engine::report::{Discard, IoCounters, Report, TrainSizes};
 use crate::id::ShardId;
 use crate::lane::{LaneReceiver, LaneSender, Waker};
 use crate::limits::{
-    COMMANDS_PER_TURN_MAX, DATAGRAMS_SENT_PER_TURN_MAX, HANDOFF_PATH_IDLE, HANDOFFS_PER_TURN_MAX,
-    NOTES_PER_TURN_MAX, PATH_CHANGES_PER_TURN_MAX, RECEIVE_BATCHES_PER_TURN_MAX,
-    SEGMENTS_PER_TRAIN_MAX, TRAINS_PER_BATCH_MAX, TRANSMIT_BATCH_BYTES,
+    COMMANDS_PER_TURN_MAX, DATAGRAMS_SENT_PER_TURN_MAX, EVENT_LANE_CAPACITY, EVENT_WAKE_DELAY,
+    HANDOFF_PATH_IDLE, HANDOFFS_PER_TURN_MAX, NOTES_PER_TURN_MAX, PATH_CHANGES_PER_TURN_MAX,
+    RECEIVE_BATCHES_PER_TURN_MAX, SEGMENTS_PER_TRAIN_MAX, TCP_TURNS, TRAINS_PER_BATCH_MAX,
+    TRANSMIT_BATCH_BYTES,
 };
 use crate::metrics::latency::LatencyRecorder;
 
@@ -123,50 +127,14 @@ pub(crate) struct Shard<M> {
     trains: TrainSizes,
     events_lost: u64,
     events_untold: u64,
+    /// When the control thread is woken for events that it was not told of yet.
+    wake_control_at: Option<Instant>,
     on_glommio: bool,
     last_report: Instant,
     last_expiry: Instant,
     waited: Duration,
+    ready: Ready,
     _not_send: PhantomData<*const ()>,
-}
-
-/// What a TCP connection may reach of its shard.
-struct Inside<'a, M> {
-    now: Instant,
-    machine: &'a mut M,
-    handoff: &'a mut Handoff,
-    io: &'a mut IoCounters,
-    id: ShardId,
-}
-
-impl<M: Machine> TcpSink for Inside<'_, M> {
-    fn belongs(&self, first_frame: &[u8]) -> Belongs {
-        match self.handoff.named_by(first_frame) {
-            Some(owner) if owner == self.id => Belongs::Here,
-            Some(owner) => Belongs::To(owner),
-            None => Belongs::Nowhere,
-        }
-    }
-
-    fn owns(&self, path: &Path) -> bool {
-        self.machine.owns(path)
-    }
-
-    fn frames<'b>(&mut self, frames: &mut dyn Iterator<Item = Received<'b>>) {
-        let mut count = 0;
-        self.machine.handle_datagrams(self.now, &mut frames.inspect(|_| count += 1));
-        self.io.datagrams_in += count;
-    }
-
-    fn passed_on(&mut self, owner: ShardId, adoption: Box<Adoption>) {
-        if self.handoff.send_note(owner, Note::Connection(adoption)).is_err() {
-            self.handoff.dropped += 1;
-        }
-    }
-
-    fn closed(&mut self, path: Path) {
-        self.machine.handle_path_closed(self.now, path);
-    }
 }
 
 impl<M: Machine> Shard<M> {
@@ -201,10 +169,12 @@ impl<M: Machine> Shard<M> {
             trains: TrainSizes::default(),
             events_lost: 0,
             events_untold: 0,
+            wake_control_at: None,
             on_glommio: false,
             last_report: now,
             last_expiry: now,
             waited: Duration::ZERO,
+            ready: Ready::ALL,
             _not_send: PhantomData,
         })
     }
@@ -216,8 +186,14 @@ impl<M: Machine> Shard<M> {
         let mut more = self.take_commands(now);
         more |= self.take_notes(now);
         more |= self.take_handoffs(now);
-        more |= self.receive(now);
-        more |= self.with_tcp(now, |tcp, inside| tcp.handle_ready(now, inside));
+        let ready = std::mem::replace(&mut self.ready, Ready::BUSY);
+        if ready.udp {
+            more |= self.receive(now);
+        }
+        if ready.tcp || self.io.turns.is_multiple_of(TCP_TURNS) {
+            self.ready.tcp = self.with_tcp(now, |tcp, inside| tcp.handle_ready(now, inside));
+            more |= self.ready.tcp;
+        }
         more |= self.take_relayed(now);
         if self.machine.poll_timeout().is_some_and(|due| due <= now) {
             self.machine.handle_timeout(now);
@@ -228,7 +204,7 @@ impl<M: Machine> Shard<M> {
         self.handoff.wake_peers();
         self.relay.wake_peers();
         more |= self.flush(now);
-        self.tell_events();
+        self.tell_events(now);
         if now.saturating_duration_since(self.last_report) >= REPORT_INTERVAL {
             self.sweep(now);
             self.report(now);
@@ -239,7 +215,8 @@ impl<M: Machine> Shard<M> {
     /// When the next turn is due without any input.
     pub(crate) fn deadline(&self) -> Instant {
         let report = self.last_report + REPORT_INTERVAL;
-        self.machine.poll_timeout().map_or(report, |due| due.min(report))
+        let wanted = [self.machine.poll_timeout(), self.wake_control_at];
+        wanted.into_iter().flatten().fold(report, Instant::min)
     }
 
     fn take_commands(&mut self, now: Instant) -> bool {
@@ -251,6 +228,7 @@ impl<M: Machine> Shard<M> {
             let Some(message) = self.commands.try_recv() else { return false };
             let answer = self.machine.handle_command(now, message.command);
             let told = self.control.try_send(FromShard::Answer(message.call, answer));
+            self.wake_control_at = None;
             // Without a control thread there is nobody to answer: the node is stopping.
             debug_assert!(told.is_ok() || self.control.room() > 0, "room was checked");
         }
@@ -409,16 +387,22 @@ impl<M: Machine> Shard<M> {
         }
     }
 
-    fn tell_events(&mut self) {
+    /// Tells what happened. Events of one client come in pairs and triples, some milliseconds apart:
+    /// the control thread is woken for the first after [`EVENT_WAKE_DELAY`], or with an answer.
+    fn tell_events(&mut self, now: Instant) {
         while let Some(event) = self.machine.poll_event() {
             if self.tell_lost() && self.control.push(FromShard::Event(event)).is_ok() {
-                self.control.wake();
+                self.wake_control_at.get_or_insert(now + EVENT_WAKE_DELAY);
             } else {
                 self.events_untold += 1;
                 self.events_lost += 1;
             }
         }
         self.tell_lost();
+        let crowded = self.control.room() < EVENT_LANE_CAPACITY / 2;
+        if self.wake_control_at.take_if(|at| crowded || *at <= now).is_some() {
+            self.control.wake();
+        }
     }
 
     /// Tells how many events were lost, if any; false while there is no room even for that.

@@ -65,6 +65,23 @@ impl ClockPair {
     }
 }
 
+/// Which descriptors the next turn looks at: asking one that has nothing is a system call as well.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ready {
+    /// Datagrams may be waiting.
+    pub(super) udp: bool,
+    /// A connection, or bytes of one, may be waiting.
+    pub(super) tcp: bool,
+}
+
+impl Ready {
+    /// Nobody asked.
+    pub(super) const ALL: Self = Self { udp: true, tcp: true };
+    /// After a turn that did not wait: there were datagrams a moment ago, and TCP has its own turns
+    /// ([`TCP_TURNS`](crate::limits::TCP_TURNS)).
+    pub(super) const BUSY: Self = Self { udp: true, tcp: false };
+}
+
 fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
@@ -99,7 +116,8 @@ impl<M: Machine> Shard<M> {
             let now = clock();
             if !self.turn(now) {
                 let deadline = self.deadline();
-                let idle = now + IDLE_BEFORE_PARK;
+                // From the end of the turn: a long one is no sign of idleness.
+                let idle = clock() + IDLE_BEFORE_PARK;
                 if !self.wait(deadline.min(idle)) && idle < deadline {
                     self.park(&bed, &park, deadline).await;
                 }
@@ -132,9 +150,10 @@ impl<M: Machine> Shard<M> {
         ];
         // A signal ends the wait early; the turn that follows finds nothing.
         let ready = poll(&mut fds, Some(&timeout)).unwrap_or(1);
-        let [udp, lane, _] = fds;
+        let [udp, lane, tcp] = fds;
         let woken = !lane.revents().is_empty();
-        if !udp.revents().is_empty() && !woken {
+        self.ready = Ready { udp: !udp.revents().is_empty(), tcp: !tcp.revents().is_empty() };
+        if self.ready.udp && !woken {
             self.coalesce();
         }
         self.waker.awake();
@@ -171,6 +190,7 @@ impl<M: Machine> Shard<M> {
             return;
         }
         self.io.sleeps += 1;
+        self.ready = Ready::ALL;
         // At least a nanosecond: zero would disarm the timer.
         let left = deadline.saturating_duration_since(start).max(Duration::from_nanos(1));
         let parked = match bed.set_timer(left) {

@@ -93,8 +93,8 @@ impl ReceiveSlots {
         }
     }
 
-    /// The datagrams of the last [`UdpSocket::recv_batch`], one by one as they were sent. Truncated
-    /// messages are left out.
+    /// The datagrams of the last [`recv_batch`](super::socket::UdpSocket::recv_batch), one by one as
+    /// they were sent. Truncated messages are left out.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Received<'_>> {
         let filled = self.slots.iter().zip(self.buffer.chunks_exact(self.slot_bytes));
         filled.take(self.filled).filter(|(slot, _)| !slot.truncated).flat_map(|(slot, buffer)| {

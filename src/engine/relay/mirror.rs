@@ -252,9 +252,6 @@ impl Engine {
 
     /// Tells origins what their mirrors want; false when a lane was full.
     pub(super) fn send_wishes(&mut self, now: Instant, lanes: &mut dyn RelayLanes) -> bool {
-        while let Some(key) = self.relaying.moved.pop() {
-            self.note_demand(key);
-        }
         self.relaying.partings.retain(|(origin, producer)| {
             let item = RelayItem::Demand { producer: *producer, encodings: None };
             lanes.send(*origin, item).is_err()

@@ -179,7 +179,7 @@ pub struct Relaying {
     pub due: VecDeque<StreamKey>,
     /// Mirrors whose demand or requests may have to be told, each once.
     pub wishes: Vec<ProducerKey>,
-    /// Mirrors of which a consumer took another stream while sending.
+    /// Producers of which a consumer took, or waits for, another stream while sending.
     pub moved: Vec<ProducerKey>,
     /// Origins that do not know yet that a mirror is gone; at most one for each mirror.
     pub partings: Vec<(ShardId, ProducerId)>,

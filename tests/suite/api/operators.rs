@@ -1,5 +1,6 @@
 //! What operators and their machines see.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -81,10 +82,19 @@ async fn metrics_name_shards_counters_discards_and_requests() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
-    let families = text.lines().filter(|line| line.starts_with("# TYPE")).collect::<Vec<_>>();
-    let mut unique = families.clone();
-    unique.dedup();
-    assert_eq!(families, unique);
+    let lines: Vec<&str> = text.lines().collect();
+    let mut families = HashSet::new();
+    for (place, line) in lines.iter().enumerate() {
+        let Some((family, _)) = line.strip_prefix("# TYPE ").and_then(|l| l.split_once(' ')) else {
+            continue;
+        };
+        assert!(families.insert(family), "{family} is told twice");
+        let help = lines[place - 1].strip_prefix(&format!("# HELP {family} ")).unwrap_or_default();
+        let is_sentence =
+            help.starts_with(|c: char| c.is_ascii_alphanumeric()) && help.ends_with('.');
+        assert!(is_sentence && !help.contains('\\'), "{family}: {help:?}");
+    }
+    assert!(families.contains("ringcast_shard_padding_bytes_total"));
 }
 
 #[tokio::test]

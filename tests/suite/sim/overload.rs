@@ -205,6 +205,84 @@ fn what_the_shard_can_send_in_time_is_not_shed_however_it_comes() {
     room.assert_played_from_key_frame(&view, &camera);
 }
 
+/// How many key-frame requests a publisher heard since then.
+fn asked(room: &Room, feed: &Feed, since: Instant) -> usize {
+    room.seats[feed.peer.0].stock().asked.iter().filter(|(at, ..)| *at >= since).count()
+}
+
+/// Nothing leaves for longer than a packet may wait, then all can be sent again.
+fn stand_still(room: &mut Room) {
+    room.capacity = Some(Capacity::new(0.0));
+    room.run_for(ms(400));
+    room.capacity = None;
+}
+
+#[test]
+fn a_late_viewer_that_gave_up_its_way_to_another_encoding_does_not_ask_for_it() {
+    let mut room = Room::new(5);
+    let publisher = room.publisher();
+    let camera = Camera { rids: vec!["q", "h"], ..Camera::new(Codec::Vp8) };
+    let camera = room.produce(publisher, &camera);
+    let viewer = room.subscriber();
+    let view = room.consume(viewer, &camera);
+    // The higher encoding never answers a request, and ends while it is waited for.
+    room.source_mut(&camera, 1).deaf_for = usize::MAX;
+    room.start(&camera);
+    // Time alone changes nothing in the choice of layers while the lower one is waited for.
+    room.run_for(ms(6200));
+    room.stop(&camera, 1);
+    stand_still(&mut room);
+    room.run_for(secs(3));
+    assert!(shed(&room).1 > 0);
+    let (since, heard) = (room.now, room.heard(&view).len());
+    room.run_for(secs(5));
+    assert!(room.heard(&view).len() > heard + 100, "the lower one is seen again");
+    assert_eq!(asked(&room, &camera, since), 0);
+}
+
+#[test]
+fn a_key_frame_for_a_late_viewer_is_asked_for_though_its_stream_rests() {
+    let mut room = Room::new(6);
+    let publisher = room.publisher();
+    // A shared screen on which nothing moves.
+    let screen = room.produce(publisher, &Camera::new(Codec::Vp8));
+    let viewer = room.subscriber();
+    room.consume(viewer, &screen);
+    room.start(&screen);
+    room.run_for(secs(6));
+    room.capacity = Some(Capacity::new(0.0));
+    room.run_for(ms(100));
+    room.stop(&screen, 0);
+    stand_still(&mut room);
+    let since = room.now;
+    room.run_for(ms(300));
+    assert!(shed(&room).1 > 0);
+    assert_eq!(asked(&room, &screen, since), 1);
+}
+
+#[test]
+fn sound_that_waited_until_its_ring_went_round_is_shed_with_what_the_ring_still_has() {
+    let mut room = Room::new(7);
+    let call = call(&mut room, 2);
+    room.run_for(secs(2));
+    room.capacity = Some(Capacity::new(0.0));
+    room.run_for(secs(3));
+    room.capacity = None;
+    let since = room.now;
+    room.run_for(secs(1));
+    let sent = &room.source(&call.feeds[1], 0).sent;
+    for view in &call.sounds {
+        let heard = places(&room, view, &call.feeds[1]);
+        let heard: Vec<_> = heard.into_iter().filter(|(_, at)| *at > since).collect();
+        assert!(heard.len() >= 50, "the last second is heard");
+        for (place, at) in heard {
+            let late = at - sent[place].at;
+            assert!(late < ms(300), "heard {late:?} after it was said");
+        }
+    }
+    assert_continuous(&room, &call);
+}
+
 #[test]
 fn timers_beyond_a_turns_part_are_left_for_the_next() {
     let mut room = Room::new(4);

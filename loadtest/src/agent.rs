@@ -83,6 +83,11 @@ impl Agent {
         Ok(Self { rtc, tap, local, remote, deadline: now, has_keys: false })
     }
 
+    /// Its own ICE user name fragment.
+    pub(crate) fn local_ufrag(&mut self) -> String {
+        self.rtc.direct_api().local_ice_credentials().ufrag
+    }
+
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub(crate) fn poll_timeout(&self) -> Instant {
         self.deadline

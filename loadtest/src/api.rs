@@ -159,6 +159,17 @@ impl Api {
         listed.map(|one| Ok(Listed { producer: text(one, "/producerId")? })).collect()
     }
 
+    /// `GET /metrics`, which only some servers have: `None` without it.
+    pub(crate) fn metrics(&self) -> Option<String> {
+        let mut request = self.agent.get(format!("{}/metrics", self.base));
+        if let Some(authorization) = &self.authorization {
+            request = request.header("authorization", authorization);
+        }
+        let mut answer = request.call().ok()?;
+        answer.status().is_success().then_some(())?;
+        answer.body_mut().read_to_string().ok()
+    }
+
     /// `POST /media/room/:roomId/leave`.
     pub(crate) fn leave(&self, room: &str, peer: &str) -> Result<(), String> {
         self.post(&format!("/media/room/{room}/leave"), &json!({ "peerId": peer })).map(|_| ())

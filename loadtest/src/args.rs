@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 
+use crate::behaviour::Behaviour;
 use crate::slo::Slo;
 
 /// What kind of call is played.
@@ -19,12 +20,42 @@ pub(crate) enum Scenario {
     Audio,
     /// Meetings of four.
     Rooms,
+    /// Transports that join and leave all the time, over a base load of video.
+    Churn,
+    /// Video over networks that lose and reorder, with repair both ways.
+    Lossy,
+    /// Video publishers with three encodings each.
+    Simulcast,
+    /// A meeting with joins, leaves and a little loss, to be played for hours.
+    Soak,
+    /// Connected transports without any media.
+    Idle,
+}
+
+impl Scenario {
+    /// Raised whenever the same arguments and seed would play something else.
+    pub(crate) fn version(self) -> u32 {
+        match self {
+            Self::Livestream
+            | Self::Meeting
+            | Self::Audio
+            | Self::Rooms
+            | Self::Churn
+            | Self::Lossy
+            | Self::Simulcast
+            | Self::Soak
+            | Self::Idle => 1,
+        }
+    }
 }
 
 /// Black-box load test for a WebRTC SFU with the seven routes of the call service.
 ///
-/// Exit status: 0 the run is valid and keeps its --slo; 1 it breaks it; 3 it could not be run;
-/// 4 it is INVALID because the generator, not the server, fell short.
+/// Exit status: 0 the run is valid and keeps its --slo; 1 it breaks it, or no rate keeps the --limit,
+/// or compare found a regression; 2 the command line is wrong; 3 it could not be run; 4 it is INVALID
+/// because the generator, not the server, fell short.
+///
+/// `loadtest compare --help` tells how results are compared.
 #[derive(Debug, Clone, Parser, Serialize)]
 #[command(name = "loadtest", version)]
 pub(crate) struct Args {
@@ -38,16 +69,18 @@ pub(crate) struct Args {
     #[arg(long, env = "LOADTEST_TOKEN", hide_env_values = true)]
     #[serde(skip)]
     pub(crate) token: Option<String>,
-    /// Rooms [default: 1; rooms: 25].
-    #[arg(long)]
+    /// Rooms [default: 1; rooms: 25; idle: one per 100 transports].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rooms: Option<u32>,
-    /// Publishers per room [default: livestream 1, audio 10, meeting 8; rooms: always 4].
-    #[arg(long)]
+    /// Publishers per room [default: 1; audio 10, meeting 8, soak 4; rooms: always 4].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) publishers: Option<u32>,
-    /// Subscribers per room [default: livestream 100, audio 50; none in meetings].
-    #[arg(long)]
+    /// Subscribers per room [default: livestream 100, audio 50, churn and lossy 20, simulcast 10;
+    /// none in meetings].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub(crate) subscribers: Option<u32>,
-    /// Video packets per second and publisher [default: livestream 500, others 125].
+    /// Video packets per second and publisher [default: livestream 500, others 125; simulcast has
+    /// its own].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(crate) pps: Option<u64>,
     /// Bytes of a video RTP packet, without SRTP's tag.
@@ -59,7 +92,7 @@ pub(crate) struct Args {
     /// Bytes of an audio RTP packet, without SRTP's tag; one every 20 ms.
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(80..=1_400))]
     pub(crate) audio_size: u64,
-    /// Seconds that are measured.
+    /// Time that is measured: seconds, or with unit as in 90s, 15m, 1h.
     #[arg(long, default_value_t = 10.0, value_parser = seconds)]
     pub(crate) duration: f64,
     /// Seconds over which the transports join.
@@ -78,28 +111,116 @@ pub(crate) struct Args {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) threads: Option<u32>,
     /// Receivers open every n-th packet on average.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) sample: u64,
     /// Receive without UDP_GRO.
     #[arg(long)]
     pub(crate) no_gro: bool,
-    /// Take arrival times from the kernel instead of the reading thread's clock.
+    /// Let a packet arrive when a thread of ours has read it, not when the kernel received it.
     #[arg(long)]
-    pub(crate) kernel_stamps: bool,
+    pub(crate) reader_stamps: bool,
+    /// How clients behave.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) behaviour: Behaviour,
+    /// Search the highest rate that keeps the --limit: ramp, then bisection, in the same rooms.
+    ///
+    /// Only the rate of video changes (of audio where there is no video), from the scenario's own;
+    /// sizes and bursts stay. --duration and --settle are those of one step. Not for scenarios whose
+    /// load is more than a rate: churn, soak, simulcast, idle.
+    #[arg(long, conflicts_with = "slo")]
+    pub(crate) find_limit: bool,
+    /// What a rate must keep to count, with --find-limit.
+    #[arg(long, default_value = "loss<=0.1%,p99<=20ms", requires = "find_limit")]
+    pub(crate) limit: Slo,
     /// Write the results to a file as JSON.
     #[arg(long)]
     #[serde(skip)]
     pub(crate) json: Option<PathBuf>,
-    /// What the run must keep, such as `loss<=0.1%,p99<=5ms`.
+    /// Write the results to a file as one self-contained page with plots.
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) html: Option<PathBuf>,
+    /// What the run must keep, such as `loss<=0.1%,p99<=5ms,rss<=200MiB,delivered>=49000pps`.
+    ///
+    /// Figures: loss; p50, p90, p99, p99.9, max (latency); cpu, user, system (per packet); cores,
+    /// rss, switches (server); delivered, bits; reordered, duplicates, silent (streams); and the
+    /// 99th percentiles of jitter and of joining: transport, connect, produce, consume, ice, dtls,
+    /// first_packet, join.
     #[arg(long)]
     pub(crate) slo: Option<Slo>,
+    /// Show progress line by line where stderr is no terminal.
+    #[arg(long)]
+    #[serde(skip)]
+    pub(crate) progress: bool,
+    /// Show no progress on a terminal.
+    #[arg(long, conflicts_with = "progress")]
+    #[serde(skip)]
+    pub(crate) no_progress: bool,
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
-    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds")?;
+impl Args {
+    /// Why these arguments cannot go together, where the parser does not see it.
+    pub(crate) fn conflict(&self) -> Option<String> {
+        let unpaced = match self.scenario {
+            Scenario::Churn | Scenario::Soak => "transports that join and leave",
+            Scenario::Simulcast => "receivers that change between encodings",
+            Scenario::Idle => "transports without media",
+            Scenario::Livestream
+            | Scenario::Meeting
+            | Scenario::Audio
+            | Scenario::Rooms
+            | Scenario::Lossy => return None,
+        };
+        let name = format!("{:?}", self.scenario).to_lowercase();
+        self.find_limit.then(|| {
+            format!(
+                "--find-limit searches a rate, and {name} plays {unpaced}: it has no such limit"
+            )
+        })
+    }
+}
+
+/// Seconds, also written with `s`, `m` or `h`.
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
+    let (number, times) = match text.as_bytes().last() {
+        Some(b'h') => (text.trim_end_matches('h'), 3_600.0),
+        Some(b'm') => (text.trim_end_matches('m'), 60.0),
+        _ => (text.trim_end_matches('s'), 1.0),
+    };
+    let seconds = number.parse::<f64>().map_err(|_| "not a number of seconds")? * times;
     if (0.0..=86_400.0).contains(&seconds) {
         Ok(seconds)
     } else {
         Err("between 0 and 86400 seconds".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_is_refused_where_more_than_a_rate_is_played() {
+        for scenario in Scenario::value_variants() {
+            let name = scenario.to_possible_value().unwrap();
+            let line = ["loadtest", name.get_name(), "--find-limit"];
+            let conflict = Args::parse_from(line).conflict();
+            let refused = ["churn", "soak", "simulcast", "idle"].contains(&name.get_name());
+            assert_eq!(conflict.is_some(), refused, "{conflict:?}");
+            assert!(conflict.is_none_or(|reason| reason.contains("--find-limit")));
+            assert_eq!(Args::parse_from(&line[..2]).conflict(), None);
+        }
+    }
+
+    #[test]
+    fn times_are_read_with_their_units() {
+        let cases = [("10", 10.0), ("0.5", 0.5), ("90s", 90.0), ("15m", 900.0), ("1h", 3_600.0)];
+        for (text, expected) in cases {
+            assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        for wrong in ["", "h", "-1", "25h", "1d", "nan", "inf"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,28 +1,21 @@
-//! One client transport: a socket, its ICE and DTLS, its keys and the streams over it.
+//! One client transport: a socket, its ICE and DTLS, its keys and its media.
 //!
-//! Owned by a worker and used on its thread. Behaves as a browser does: sender reports each second,
-//! receiver reports each second, transport-wide feedback each 100 ms, key frames when asked. Nothing
-//! is asked for again and nothing is sent again, so that loss is seen as it is.
+//! Owned by a worker and used on its thread. What flows once keys are there is [`Media`]'s; an
+//! idle transport puts its agent away then and keeps up [`Consent`] alone.
 
 use std::ops::Range;
 
 use crate::agent::{Agent, Progress, Remote};
-use crate::clock::{Clock, MILLISECOND, SECOND};
+use crate::clock::Clock;
+use crate::consent::Consent;
 use crate::dtls::Identity;
-use crate::plan::Publication;
+use crate::media::{Media, Wire};
+use crate::plan::Conduct;
 use crate::rng::Rng;
-use crate::rtcp::{self, Arrivals, Item};
-use crate::rtp::{Header, is_media, is_rtcp};
+use crate::rtp::is_media;
 use crate::socket::{Message, Socket, SocketOptions};
 use crate::srtp::Srtp;
-use crate::stream::{Context, Incoming, Outgoing, Subscription};
 use crate::tally::{Stage, Tally};
-
-/// How often receivers report what arrived.
-const FEEDBACK_EVERY: u64 = 100 * MILLISECOND;
-
-/// How often senders and receivers report.
-const REPORT_EVERY: u64 = SECOND;
 
 /// What a worker shares between its endpoints.
 #[derive(Debug)]
@@ -39,12 +32,25 @@ pub(crate) struct Surroundings {
     pub(crate) rng: Rng,
     /// One of how many packets is opened.
     pub(crate) sample: u64,
+    /// How clients behave.
+    pub(crate) conduct: Conduct,
     /// Reused for outgoing ICE and DTLS.
     pub(crate) datagrams: Vec<Vec<u8>>,
     /// Reused for outgoing bursts.
     pub(crate) packets: Vec<Vec<u8>>,
     /// Reused for outgoing RTCP.
     pub(crate) report: Vec<u8>,
+}
+
+/// What an endpoint is opened with.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    /// The server's end.
+    pub(crate) remote: Remote,
+    /// The peer's canonical name.
+    pub(crate) cname: String,
+    /// When a join during the run was due, ns of the run; none for one that stays.
+    pub(crate) join_due: Option<u64>,
 }
 
 /// How far an endpoint has come.
@@ -56,8 +62,17 @@ enum State {
     Handshaking { since: u64 },
     /// Media may flow.
     Connected(Srtp),
-    /// It will not work, or works no longer.
-    Failed,
+    /// It will not work, works no longer, or is no longer wanted.
+    Over,
+}
+
+/// Who keeps the path open.
+#[derive(Debug)]
+enum Keeper {
+    /// A whole ICE agent with DTLS.
+    Agent(Box<Agent>),
+    /// Consent alone.
+    Consent(Consent),
 }
 
 /// What happened to an endpoint that others want to know.
@@ -73,47 +88,41 @@ pub(crate) enum Change {
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     socket: Socket,
-    agent: Agent,
+    keeper: Keeper,
+    remote: Remote,
     state: State,
-    cname: String,
-    outgoing: Vec<Outgoing>,
-    incoming: Vec<Incoming>,
-    last_hit: usize,
-    arrivals: Arrivals,
-    transport_sequence: u16,
-    feedback_at: u64,
-    report_at: u64,
-    report_ssrc: u32,
+    media: Media,
+    join_due: Option<u64>,
+    /// The stages of its joining are recorded.
+    times: bool,
 }
 
 impl Endpoint {
     /// An endpoint that begins to look for the server when first driven.
     pub(crate) fn open(
-        remote: &Remote,
-        cname: String,
+        opening: Opening,
         identity: &Identity,
         options: SocketOptions,
         around: &mut Surroundings,
     ) -> Result<Self, String> {
+        let Opening { remote, cname, join_due } = opening;
         let now = around.clock.now();
         let socket = Socket::connect(remote.address, options).map_err(|error| error.to_string())?;
         around.tally.gro_refused |= options.gro && !socket.has_gro();
         let local = socket.local_address().map_err(|error| error.to_string())?;
-        let agent = Agent::start(identity, around.clock.instant(now), local, remote)?;
+        let agent = Agent::start(identity, around.clock.instant(now), local, &remote)?;
+        if join_due.is_some_and(|due| around.window.contains(&due)) {
+            around.tally.counts.joins_begun += 1;
+        }
+        let times = join_due.is_some() || !around.conduct.churns;
         Ok(Self {
             socket,
-            agent,
+            keeper: Keeper::Agent(Box::new(agent)),
+            remote,
             state: State::Checking { since: now },
-            cname,
-            outgoing: Vec::new(),
-            incoming: Vec::new(),
-            last_hit: 0,
-            arrivals: Arrivals::default(),
-            transport_sequence: 1,
-            // Not all in step.
-            feedback_at: now + around.rng.below(FEEDBACK_EVERY),
-            report_at: now + around.rng.below(REPORT_EVERY),
-            report_ssrc: around.rng.next_u32() | 1,
+            media: Media::new((cname, join_due.is_some()), &around.conduct, now, &mut around.rng),
+            join_due,
+            times,
         })
     }
 
@@ -122,101 +131,111 @@ impl Endpoint {
         &self.socket
     }
 
+    /// Its streams.
+    pub(crate) fn media(&self) -> &Media {
+        &self.media
+    }
+
+    /// Its streams.
+    pub(crate) fn media_mut(&mut self) -> &mut Media {
+        &mut self.media
+    }
+
     /// True while media may flow.
     pub(crate) fn is_connected(&self) -> bool {
         matches!(self.state, State::Connected(_))
     }
 
-    /// Adds a stream to send; returns its place.
-    pub(crate) fn publish(&mut self, publication: Publication) -> usize {
-        self.outgoing.push(Outgoing::new(publication));
-        self.outgoing.len() - 1
+    /// True for a join during the run.
+    pub(crate) fn is_transient(&self) -> bool {
+        self.join_due.is_some()
     }
 
-    /// Adds a stream to receive.
-    pub(crate) fn subscribe(&mut self, subscription: Subscription) {
-        self.incoming.push(Incoming::new(subscription));
+    /// True while it connects, or, joining during the run, waits for its first packet: the time
+    /// that takes is measured.
+    pub(crate) fn is_joining(&self) -> bool {
+        match self.state {
+            State::Checking { .. } | State::Handshaking { .. } => true,
+            State::Connected(_) => self.is_transient() && self.media.is_silent(),
+            State::Over => false,
+        }
     }
 
-    /// The streams it sends.
-    pub(crate) fn outgoing(&self) -> &[Outgoing] {
-        &self.outgoing
-    }
-
-    /// Sets the measured window of all its streams.
-    pub(crate) fn measure(&mut self, from: u64, until: u64, tally: &mut Tally) {
-        self.outgoing.iter_mut().for_each(|stream| stream.measure(from, until, tally));
-        self.incoming.iter_mut().for_each(|stream| stream.measure(from, until, tally));
-    }
-
-    /// Closes the books.
-    pub(crate) fn finish(&self, tally: &mut Tally) {
-        self.incoming.iter().for_each(|stream| stream.finish(tally));
-        tally.counts.receive_drops += u64::from(self.socket.drops());
+    /// Closes the books of the window.
+    pub(crate) fn finish(&mut self, tally: &mut Tally) {
+        self.media.finish(tally);
+        tally.counts.receive_drops += u64::from(self.socket.new_drops());
         if let State::Connected(srtp) = &self.state {
             tally.profiles.push(srtp.profile().name());
         }
     }
 
+    /// It leaves: its books are closed, and what still arrives is let go.
+    pub(crate) fn retire(&mut self, around: &mut Surroundings) {
+        if let Some(due) = self.join_due
+            && around.window.contains(&due)
+            && self.media.is_silent()
+        {
+            around.tally.counts.joins_failed += 1;
+        }
+        if around.window.contains(&around.clock.now()) {
+            around.tally.counts.leaves += 1;
+        }
+        self.finish(&mut around.tally);
+        self.state = State::Over;
+    }
+
     /// When to call [`handle_timeout`](Self::handle_timeout).
     pub(crate) fn poll_timeout(&self, clock: &Clock) -> u64 {
-        match self.state {
-            State::Failed => u64::MAX,
-            State::Connected(_) => {
-                let agent = clock.at(self.agent.poll_timeout());
-                let feedback = if self.incoming.is_empty() { u64::MAX } else { self.feedback_at };
-                agent.min(self.report_at).min(feedback)
-            }
-            _ => clock.at(self.agent.poll_timeout()),
+        let keeper = match &self.keeper {
+            Keeper::Agent(agent) => clock.at(agent.poll_timeout()),
+            Keeper::Consent(consent) => consent.poll_timeout(),
+        };
+        match &self.state {
+            State::Over => u64::MAX,
+            State::Connected(_) => keeper.min(self.media.poll_timeout()),
+            _ => keeper,
         }
     }
 
     /// Lets time pass: ICE, DTLS, reports.
     pub(crate) fn handle_timeout(&mut self, now: u64, around: &mut Surroundings) -> Option<Change> {
-        let instant = around.clock.instant(now);
-        let mut change = None;
-        if instant >= self.agent.poll_timeout() && !matches!(self.state, State::Failed) {
-            let progress = self.agent.handle_timeout(instant, &mut around.datagrams);
-            change = self.advance(progress, now, around);
+        if matches!(self.state, State::Over) {
+            return None;
         }
-        if !self.is_connected() {
-            return change;
+        let change = match &mut self.keeper {
+            Keeper::Agent(agent) => {
+                let instant = around.clock.instant(now);
+                if instant >= agent.poll_timeout() {
+                    let progress = agent.handle_timeout(instant, &mut around.datagrams);
+                    self.advance(progress, now, around)
+                } else {
+                    None
+                }
+            }
+            Keeper::Consent(consent) => match consent.handle_timeout(now, &mut around.rng) {
+                Ok(request) => {
+                    // Lost ones are followed by others.
+                    let _ = request.is_some_and(|request| self.socket.send(&request));
+                    None
+                }
+                Err(reason) => {
+                    self.state = State::Over;
+                    Some(Change::Failed(reason))
+                }
+            },
+        };
+        if let State::Connected(srtp) = &mut self.state
+            && now >= self.media.poll_timeout()
+        {
+            self.media.handle_timeout(now, &mut Wire { srtp, socket: &self.socket }, around);
         }
-        around.report.clear();
-        if now >= self.feedback_at {
-            self.feedback_at = (self.feedback_at + FEEDBACK_EVERY).max(now);
-            let media = self.incoming.first().map_or(0, |stream| stream.received().ssrc);
-            self.arrivals.write(&mut around.report, self.report_ssrc, media);
-        }
-        if now >= self.report_at {
-            self.report_at = (self.report_at + REPORT_EVERY).max(now);
-            self.write_reports(now, around);
-        }
-        self.send_report(around);
         change
     }
 
-    fn write_reports(&mut self, now: u64, around: &mut Surroundings) {
-        let unix = around.unix_origin + now;
-        for stream in &self.outgoing {
-            let info = stream.report(now, unix);
-            rtcp::write_sender_report(&mut around.report, &info, &self.cname);
-        }
-        let blocks: Vec<_> =
-            self.incoming.iter_mut().filter_map(|stream| stream.report(now)).collect();
-        if !blocks.is_empty() {
-            rtcp::write_receiver_report(&mut around.report, self.report_ssrc, &blocks);
-        }
-    }
-
-    /// Seals and sends what was written; a compound packet per kind would only cost more.
-    fn send_report(&mut self, around: &mut Surroundings) {
-        let State::Connected(srtp) = &mut self.state else { return };
-        if around.report.is_empty() || srtp.seal_rtcp(&mut around.report).is_err() {
-            return;
-        }
-        if !self.socket.send(&around.report) {
-            around.tally.counts.send_failures += 1;
+    fn time(&self, stage: Stage, nanoseconds: u64, tally: &mut Tally) {
+        if self.times {
+            tally.stages.record(stage, nanoseconds);
         }
     }
 
@@ -232,20 +251,27 @@ impl Endpoint {
             let _ = self.socket.send(&datagram);
         }
         if let Some(reason) = progress.failure {
-            self.state = State::Failed;
+            self.state = State::Over;
             return Some(Change::Failed(reason));
         }
         if progress.ice_connected
             && let State::Checking { since } = self.state
         {
-            around.tally.stages.record(Stage::Ice, now - since);
+            self.time(Stage::Ice, now - since, &mut around.tally);
             self.state = State::Handshaking { since: now };
         }
         let srtp = progress.srtp?;
         if let State::Handshaking { since } | State::Checking { since } = self.state {
-            around.tally.stages.record(Stage::Dtls, now - since);
+            self.time(Stage::Dtls, now - since, &mut around.tally);
         }
         self.state = State::Connected(srtp);
+        if around.conduct.idle
+            && let Keeper::Agent(agent) = &mut self.keeper
+        {
+            let ufrag = agent.local_ufrag();
+            let consent = Consent::new(&self.remote, &ufrag, now, &mut around.rng);
+            self.keeper = Keeper::Consent(consent);
+        }
         Some(Change::Connected)
     }
 
@@ -262,93 +288,53 @@ impl Endpoint {
         let (mut change, mut begun) = (None, 0);
         for datagram in message.bytes.chunks_mut(message.segment) {
             if !is_media(datagram) {
-                let instant = around.clock.instant(now);
-                let progress = self.agent.handle_datagram(instant, datagram, &mut around.datagrams);
-                change = self.advance(progress, now, around).or(change);
-            } else if is_rtcp(datagram) {
-                self.handle_rtcp(datagram, now, around);
-            } else {
-                begun += self.handle_rtp(datagram, arrival, around);
+                change = self.handle_setup(datagram, now, around).or(change);
+            } else if let State::Connected(srtp) = &mut self.state {
+                let mut wire = Wire { srtp, socket: &self.socket };
+                begun += self.media.handle_datagram(datagram, arrival, &mut wire, around);
             }
+        }
+        if begun > 0 {
+            self.note_join(begun, arrival, around);
         }
         (change, begun)
     }
 
-    fn handle_rtp(&mut self, packet: &mut [u8], arrival: u64, around: &mut Surroundings) -> u32 {
-        let State::Connected(srtp) = &self.state else { return 0 };
-        let Some(header) = Header::read(packet) else { return 0 };
-        let (ssrc, sequence) = (header.ssrc, header.sequence);
-        let hit = |stream: &Incoming| stream.received().ssrc == ssrc;
-        if !self.incoming.get(self.last_hit).is_some_and(hit) {
-            let Some(place) = self.incoming.iter().position(hit) else {
-                // Before the window it is a server that was faster than its own answer.
-                let counts = around.window.contains(&arrival);
-                around.tally.counts.unknown_streams += u64::from(counts);
-                return 0;
-            };
-            self.last_hit = place;
-        }
-        let Some(stream) = self.incoming.get_mut(self.last_hit) else { return 0 };
-        let id = stream.received().transport_cc;
-        let transport = id.and_then(|id| header.extension(id)?.first_chunk().copied());
-        if let Some(bytes) = transport {
-            self.arrivals.push(u16::from_be_bytes(bytes), arrival);
-        }
-        let begins = stream.is_silent();
-        if begins {
-            around.tally.stages.record(Stage::FirstPacket, stream.waited(arrival));
-        }
-        let Surroundings { tally, rng, sample, .. } = around;
-        let mut context = Context { srtp, tally, rng, sample: *sample };
-        stream.handle_packet(sequence, packet, arrival, &mut context);
-        u32::from(begins)
-    }
-
-    fn handle_rtcp(&mut self, packet: &mut [u8], now: u64, around: &mut Surroundings) {
-        let State::Connected(srtp) = &self.state else { return };
-        let Ok(compound) = srtp.open_rtcp(packet) else {
-            around.tally.counts.undecryptable += 1;
-            return;
-        };
-        let (outgoing, incoming) = (&mut self.outgoing, &mut self.incoming);
-        let counts = &mut around.tally.counts;
-        rtcp::read(compound, |item| match item {
-            Item::KeyFrameRequest { ssrc } => {
-                if let Some(stream) = outgoing.iter_mut().find(|stream| stream.ssrc() == ssrc) {
-                    stream.request_key_frame();
-                    counts.key_frame_requests += 1;
-                }
-            }
-            Item::Nack { packets } => counts.nacked += u64::from(packets),
-            Item::SenderReport { ssrc, ntp_middle } => {
-                let mut all = incoming.iter_mut();
-                if let Some(stream) = all.find(|stream| stream.received().ssrc == ssrc) {
-                    stream.handle_report(ntp_middle, now);
-                }
-            }
-        });
-    }
-
-    /// Sends a burst of one of its streams; `now` is the time just before.
-    pub(crate) fn send_burst(
+    /// Takes a datagram of ICE or DTLS.
+    fn handle_setup(
         &mut self,
-        place: usize,
-        burst: u64,
+        datagram: &[u8],
         now: u64,
         around: &mut Surroundings,
-    ) {
-        let State::Connected(srtp) = &self.state else { return };
-        let Some(stream) = self.outgoing.get_mut(place) else { return };
-        let packets = &mut around.packets;
-        stream.write_burst(burst, srtp, &mut self.transport_sequence, packets);
-        let taken = self.socket.send_all(packets.iter().map(Vec::as_slice));
-        let taken = u64::try_from(taken).unwrap_or(0);
-        let all = u64::try_from(packets.len()).unwrap_or(0);
-        around.tally.counts.send_failures += all - taken;
-        if stream.measures(burst) {
-            around.tally.counts.sent += taken;
-            let late = now.saturating_sub(stream.schedule().burst_due(burst));
-            around.tally.lateness.record(late);
+    ) -> Option<Change> {
+        if matches!(self.state, State::Over) {
+            return None;
         }
+        match &mut self.keeper {
+            Keeper::Agent(agent) => {
+                let instant = around.clock.instant(now);
+                let progress = agent.handle_datagram(instant, datagram, &mut around.datagrams);
+                self.advance(progress, now, around)
+            }
+            Keeper::Consent(consent) => {
+                consent.handle_datagram(datagram, now);
+                None
+            }
+        }
+    }
+
+    /// A join during the run is done with its first packet of any stream.
+    fn note_join(&mut self, begun: u32, arrival: u64, around: &mut Surroundings) {
+        let Some(due) = self.join_due.filter(|_| self.media.begun() == begun) else { return };
+        if around.window.contains(&due) {
+            around.tally.counts.joins_done += 1;
+            around.tally.stages.record(Stage::Join, arrival.saturating_sub(due));
+        }
+    }
+
+    /// Sends a frame of one of its encodings; `now` is the time just before.
+    pub(crate) fn send_burst(&mut self, which: (usize, u64), now: u64, around: &mut Surroundings) {
+        let State::Connected(srtp) = &mut self.state else { return };
+        self.media.send_burst(which, now, &mut Wire { srtp, socket: &self.socket }, around);
     }
 }

@@ -4,6 +4,8 @@
 //! publishers join before the first subscriber, so that every subscriber finds all producers.
 
 use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::never;
@@ -11,11 +13,15 @@ use serde_json::Value;
 
 use crate::api::Api;
 use crate::clock::Clock;
+use crate::endpoint::Opening;
+use crate::homes::{Home, Homes};
+use crate::marks::Marks;
 use crate::parameters;
-use crate::plan::{Peer, Plan, Publication};
+use crate::payload::Kind;
+use crate::plan::{Peer, Plan};
 use crate::stream::Subscription;
 use crate::tally::{Stage, Stages};
-use crate::worker::{Order, Worker};
+use crate::worker::Order;
 
 /// Waits until a time of the run; nothing can wake it earlier.
 pub(crate) fn wait_until(clock: &Clock, at: u64) {
@@ -25,29 +31,47 @@ pub(crate) fn wait_until(clock: &Clock, at: u64) {
     }
 }
 
+/// A producer of ours.
+#[derive(Debug, Clone)]
+pub(crate) struct Produced {
+    /// `producerId`.
+    pub(crate) producer: String,
+    /// The numbers of its encodings.
+    pub(crate) numbers: Range<u32>,
+    /// Their kind.
+    pub(crate) kind: Kind,
+    /// The window of its one encoding; none when it has several.
+    pub(crate) marks: Option<Arc<Marks>>,
+}
+
+/// A room that is in use.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    /// `roomId`.
+    pub(crate) id: String,
+    /// What our subscribers can receive.
+    pub(crate) capabilities: Value,
+    /// What is published in it.
+    pub(crate) produced: Vec<Produced>,
+}
+
 /// The state of joining.
 pub(crate) struct Joiner<'a> {
     /// The server.
     pub(crate) api: &'a Api,
     /// The run's time axis.
     pub(crate) clock: Clock,
-    /// Who drives the endpoints.
-    pub(crate) workers: &'a [Worker],
+    /// Where endpoints live.
+    pub(crate) homes: &'a Homes,
     /// SHA-256 of the clients' certificate.
     pub(crate) fingerprint: &'a str,
-    /// How long each stage took.
+    /// How long each stage took; empty when joins during the run are what is measured.
     pub(crate) stages: Stages,
-    opened: usize,
     starts: u64,
     ramp: u64,
+    opened: u64,
     transports: usize,
-}
-
-/// Where an endpoint lives.
-#[derive(Debug, Clone, Copy)]
-struct Home<'a> {
-    worker: &'a Worker,
-    place: usize,
+    records: bool,
 }
 
 impl<'a> Joiner<'a> {
@@ -55,79 +79,87 @@ impl<'a> Joiner<'a> {
     pub(crate) fn new(
         api: &'a Api,
         clock: Clock,
-        workers: &'a [Worker],
+        homes: &'a Homes,
         fingerprint: &'a str,
         ramp: u64,
     ) -> Self {
         let starts = clock.now();
         let stages = Stages::default();
-        Self { api, clock, workers, fingerprint, stages, opened: 0, starts, ramp, transports: 0 }
+        let (opened, transports, records) = (0, 0, true);
+        Self { api, clock, homes, fingerprint, stages, starts, ramp, opened, transports, records }
     }
 
     /// Plays the plan's joins.
-    pub(crate) fn join(&mut self, plan: &Plan) -> Result<(), String> {
+    pub(crate) fn join(&mut self, plan: &Plan) -> Result<Vec<Joined>, String> {
         self.transports = plan.transports();
-        let mut routers = Vec::new();
+        self.records = plan.churn.is_none();
+        let mut joined = Vec::new();
         for room in &plan.rooms {
             let initiator = room.peers.first().map_or("nobody", |peer| &peer.id);
-            routers.push(self.api.create_room(&room.id, initiator)?);
+            let router = self.api.create_room(&room.id, initiator)?;
+            let capabilities = parameters::of_subscriber(&router);
+            joined.push(Joined { id: room.id.clone(), capabilities, produced: Vec::new() });
         }
-        let mut producers = HashMap::new();
-        for room in &plan.rooms {
+        for (room, joined) in plan.rooms.iter().zip(&mut joined) {
             for peer in room.peers.iter().filter(|peer| !peer.publications.is_empty()) {
-                self.publish(&room.id, peer, &mut producers)?;
+                self.publish(peer, joined)?;
             }
         }
-        for (room, router) in plan.rooms.iter().zip(&routers) {
-            let capabilities = parameters::of_subscriber(router);
+        for (room, joined) in plan.rooms.iter().zip(&joined) {
             for peer in room.peers.iter().filter(|peer| peer.subscribes) {
-                self.subscribe(&room.id, peer, &producers, &capabilities)?;
+                self.subscribe(peer, joined)?;
             }
         }
-        Ok(())
+        Ok(joined)
     }
 
-    fn publish<'p>(
-        &mut self,
-        room: &str,
-        peer: &'p Peer,
-        producers: &mut HashMap<String, &'p Publication>,
-    ) -> Result<(), String> {
-        let (transport, home) = self.open(room, peer, "send")?;
+    fn publish(&mut self, peer: &Peer, room: &mut Joined) -> Result<(), String> {
+        let (transport, home) = self.open(&room.id, peer, "send")?;
         for publication in &peer.publications {
             let api = self.api;
-            let produce = || api.produce(room, &peer.id, &transport, publication);
+            let produce = || api.produce(&room.id, &peer.id, &transport, publication);
             let producer = self.timed(Stage::Produce, produce)?;
-            producers.insert(producer, publication);
-            home.worker
-                .order(Order::Publish { place: home.place, publication: publication.clone() });
+            let numbers = publication.numbers();
+            let mut windows = Vec::new();
+            for encoding in &publication.encodings {
+                let marks = Arc::new(Marks::default());
+                windows.push(Arc::clone(&marks));
+                home.order(Order::Publish {
+                    place: home.place,
+                    publication: publication.clone(),
+                    encoding: encoding.clone(),
+                    marks,
+                });
+            }
+            let marks = if windows.len() == 1 { windows.pop() } else { None };
+            room.produced.push(Produced { producer, numbers, kind: publication.kind, marks });
         }
         Ok(())
     }
 
-    fn subscribe(
-        &mut self,
-        room: &str,
-        peer: &Peer,
-        producers: &HashMap<String, &Publication>,
-        capabilities: &Value,
-    ) -> Result<(), String> {
-        let (transport, home) = self.open(room, peer, "recv")?;
-        for listed in self.api.producers(room, &peer.id)? {
+    fn subscribe(&mut self, peer: &Peer, room: &Joined) -> Result<(), String> {
+        let (transport, home) = self.open(&room.id, peer, "recv")?;
+        if room.produced.is_empty() {
+            return Ok(());
+        }
+        let produced: HashMap<&str, &Produced> =
+            room.produced.iter().map(|produced| (produced.producer.as_str(), produced)).collect();
+        for listed in self.api.producers(&room.id, &peer.id)? {
             // A stranger's producer has no stamps to measure by.
-            let Some(publication) = producers.get(&listed.producer) else { continue };
-            let api = self.api;
-            let producer = &listed.producer;
-            let consume = || api.consume(room, &peer.id, &transport, producer, capabilities);
+            let Some(produced) = produced.get(listed.producer.as_str()) else { continue };
+            let (api, producer) = (self.api, &listed.producer);
+            let capabilities = &room.capabilities;
+            let consume = || api.consume(&room.id, &peer.id, &transport, producer, capabilities);
             let received = self.timed(Stage::Consume, consume)?;
             let subscription = Subscription {
                 received,
-                number: publication.number,
-                kind: publication.kind,
-                schedule: publication.schedule,
+                numbers: produced.numbers.clone(),
+                kind: produced.kind,
+                marks: produced.marks.clone(),
+                transient: false,
                 since: self.clock.now(),
             };
-            home.worker.order(Order::Subscribe { place: home.place, subscription });
+            home.order(Order::Subscribe { place: home.place, subscription });
         }
         Ok(())
     }
@@ -135,25 +167,25 @@ impl<'a> Joiner<'a> {
     /// Creates and connects a transport when its time has come.
     fn open(&mut self, room: &str, peer: &Peer, way: &str) -> Result<(String, Home<'a>), String> {
         let count = u64::try_from(self.transports.max(1)).unwrap_or(u64::MAX);
-        let number = u64::try_from(self.opened).unwrap_or(u64::MAX);
-        wait_until(&self.clock, self.starts + self.ramp / count * number);
+        wait_until(&self.clock, self.starts + self.ramp / count * self.opened);
+        self.opened += 1;
         let api = self.api;
         let create = || api.create_transport(room, &peer.id, way);
         let (transport, remote) = self.timed(Stage::Transport, create)?;
-        let workers = self.workers.len().max(1);
-        let (turn, place) = (self.opened % workers, self.opened / workers);
-        let worker = self.workers.get(turn).ok_or("no generator threads")?;
-        self.opened += 1;
+        let home = self.homes.take()?;
         let fingerprint = self.fingerprint;
         self.timed(Stage::Connect, || api.connect(&transport, fingerprint))?;
-        worker.order(Order::Open { remote, cname: peer.id.clone() });
-        Ok((transport, Home { worker, place }))
+        let opening = Opening { remote, cname: peer.id.clone(), join_due: None };
+        home.order(Order::Open { place: home.place, opening });
+        Ok((transport, home))
     }
 
     fn timed<T>(&mut self, stage: Stage, call: impl FnOnce() -> T) -> T {
         let from = self.clock.now();
         let result = call();
-        self.stages.record(stage, self.clock.now() - from);
+        if self.records {
+            self.stages.record(stage, self.clock.now() - from);
+        }
         result
     }
 }

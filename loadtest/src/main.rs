@@ -1,21 +1,31 @@
 //! Black-box load test: speaks the REST contract and real ICE/DTLS/SRTP; never links the server.
 //!
 //! It drives any server with the seven routes. `main` joins peers over HTTP ([`join`]) and hands their
-//! transports to generator threads ([`worker`]); each transport ([`endpoint`]) is one connected UDP
-//! socket, one ICE/DTLS agent ([`agent`]) and our own SRTP ([`srtp`]).
+//! transports to generator threads ([`turner`]); each transport ([`endpoint`]) is one connected UDP
+//! socket, one ICE/DTLS agent ([`agent`]), our own SRTP ([`srtp`]) and its streams ([`media`]).
+//! Scenarios are made in [`plan`]; joins during a run have threads of their own ([`churn`]).
 //!
 //! # How the numbers are taken
 //!
-//! * **Open loop.** Each packet has a due time that no answer of the server can move ([`schedule`]).
+//! * **Open loop.** Each frame has a due time that no answer of the server can move ([`schedule`]).
 //!   It travels inside the encrypted payload ([`payload`]). *Latency* is arrival minus due time, on one
-//!   monotonic clock, so a stalled server or generator shows up in it. It contains the publisher's send,
-//!   the server, and the wait in the receiver's socket until its thread reads (`--kernel-stamps` takes
-//!   the kernel's receive time instead). A random one of `--sample` packets is opened for it.
-//! * **Loss** is exact: every packet counts, by its readable sequence number, against the schedule of
-//!   its publication ([`stream`]). Nothing is asked for again. Only packets due within the measured
-//!   window count; those that take longer than half a second after its end count as lost.
+//!   monotonic clock, so a stalled server or generator shows up in it. Arrival is the kernel's receive
+//!   time: latency contains the publisher's send, the server, and the kernel's way to the receiver's
+//!   socket, but not the wait until a thread of ours reads it (`--reader-stamps` includes that, and
+//!   then nothing is left to gather). A random one of `--sample` packets is opened for it.
+//! * **Loss** is exact: every packet counts, by its readable sequence number, against what its
+//!   publisher sent in the window ([`marks`], [`stream`]). Only packets due within the measured
+//!   window count; those that take longer than half a second after its end count as lost. Streams of
+//!   several encodings, and those that come and go, are counted by the gaps in their numbers.
+//! * **Repair** is off but where the scenario is about it ([`repair`]): then lost packets are asked for
+//!   and sent again as libwebrtc does it, and loss is told before and after.
 //! * **Server CPU** is user and system time of all its threads between the two ends of the window,
 //!   divided by the packets delivered from that window. It includes everything the server does.
+//! * **Joins** per second of server CPU: `loadtest churn --subscribers 0 --pps 50 --burst 1 --size 200
+//!   --joins-per-s 100 --stay 1 --server-pid PID` keeps the server busy with joins and little else; a
+//!   join is one receiving transport from its due time to its first packet.
+//! * **Idle** transports: `loadtest idle --transports 10000 --server-pid PID`, against a server that
+//!   was just started, since memory once used may not be given back.
 //! * A run is **INVALID** when the generator fell short: p99 lateness over 2 ms, a packet not sent, a
 //!   datagram dropped in its own sockets, its CPU used up, a transport lost.
 //!
@@ -33,31 +43,70 @@
 //!   read is not seen, so a very fast start is reported a burst too late.
 //! * Latency tails on a shared or virtual machine are its scheduler's: look at `lateness` in the same
 //!   table, which passes through the same scheduler without any server.
+//! * While progress is shown, the server is asked for its own latency once a second ([`listen`]), and
+//!   the answers are in its CPU: some 0.1 % of a core. Use `--no-progress` for the last digit.
 //! * Publishers send each packet of a burst as a datagram of its own, as browsers do.
+//!
+//! # Results
+//!
+//! A table on stdout, `--json` ([`schema`] explains every key), `--html` ([`page`]), live progress on
+//! stderr ([`display`]). `--find-limit` ([`limit`], [`search`]) measures one set of rooms at many
+//! rates. `loadtest compare` ([`compare`], [`rank`]) holds results of `--json` against each other.
+//!
+//! Exit status: 0 fine; 1 an objective is broken, no rate holds, or there is a regression; 2 the
+//! command line is wrong; 3 it could not be run or read; 4 INVALID: the generator fell short.
 
 mod agent;
 mod api;
 mod args;
+mod behaviour;
+mod churn;
 mod clock;
+mod compare;
+mod consent;
+mod display;
 mod dtls;
 mod endpoint;
+mod findings;
+mod flows;
+mod frames;
+mod growth;
+mod homes;
+mod host;
 mod join;
+mod limit;
+mod listen;
+mod marks;
+mod media;
 mod outcome;
+mod outgoing;
+mod page;
 mod parameters;
 mod payload;
+mod picture;
 mod plan;
+mod plot;
 mod probe;
+mod rank;
+mod repair;
 mod report;
 mod rng;
 mod rtcp;
 mod rtp;
 mod run;
 mod schedule;
+mod schema;
+mod scrape;
+mod search;
+mod series;
+mod session;
+mod shim;
 mod slo;
 mod socket;
 mod srtp;
 mod stream;
 mod tally;
+mod turner;
 mod worker;
 
 use std::process::ExitCode;
@@ -68,24 +117,44 @@ use crate::args::Args;
 
 #[expect(clippy::print_stdout, reason = "the results are what this program is for")]
 fn main() -> ExitCode {
+    // A word of its own beside the scenarios, with other arguments.
+    if std::env::args().nth(1).as_deref() == Some("compare") {
+        return match compare::run(&compare::Args::parse_from(std::env::args().skip(1))) {
+            Ok((table, status)) => {
+                print!("{table}");
+                ExitCode::from(status)
+            }
+            Err((status, reason)) => {
+                eprintln!("loadtest compare: {reason}");
+                ExitCode::from(status)
+            }
+        };
+    }
     let args = Args::parse();
-    let json = args.json.clone();
-    let outcome = match run::run(args) {
-        Ok(outcome) => outcome,
+    if let Some(reason) = args.conflict() {
+        eprintln!("loadtest: {reason}");
+        return ExitCode::from(2);
+    }
+    let (json, html) = (args.json.clone(), args.html.clone());
+    let results = match run::run(args) {
+        Ok(results) => results,
         Err(reason) => {
             eprintln!("loadtest: {reason}");
             return ExitCode::from(3);
         }
     };
-    print!("{}", report::table(&outcome));
-    if let Some(path) = json {
-        let written = serde_json::to_string_pretty(&outcome)
-            .map_err(std::io::Error::from)
-            .and_then(|text| std::fs::write(&path, text + "\n"));
-        if let Err(error) = written {
-            eprintln!("loadtest: {}: {error}", path.display());
+    print!("{}", report::table(&results));
+    let as_json = || serde_json::to_string_pretty(&results).map(|text| text + "\n");
+    let written = [
+        ("--json", json, as_json().map_err(std::io::Error::from)),
+        ("--html", html, Ok(page::page(&results))),
+    ];
+    for (flag, path, text) in written {
+        let Some(path) = path else { continue };
+        if let Err(error) = text.and_then(|text| std::fs::write(&path, text)) {
+            eprintln!("loadtest: {flag} {}: {error}", path.display());
             return ExitCode::from(3);
         }
     }
-    ExitCode::from(outcome.status())
+    ExitCode::from(results.status())
 }

@@ -1,21 +1,27 @@
 //! The results of a run: figures, validity, verdict. What `--json` writes is this, versioned.
 //!
-//! Pure: made by `main` from what the workers counted and what the probes saw.
+//! Pure: made by `main` from what the workers counted and what the probes saw. `schema.md`, which
+//! the crate's documentation shows, explains every key; a test holds the two together.
 
 use serde::Serialize;
 
 use crate::args::Args;
 use crate::clock::SECOND;
-use crate::probe::{Host, Usage};
-use crate::slo::Figure;
-use crate::tally::{Counts, Stage, Tally, Times};
+use crate::findings::Findings;
+use crate::host::Host;
+use crate::probe::{Busiest, Usage};
+use crate::scrape::ServerSays;
+use crate::series::{Moment, float};
+use crate::session::Observed;
+use crate::slo::{Figure, Slo};
+use crate::tally::{Counts, Stage, Times};
 
 /// The form of the JSON; raised with every change that a reader could stumble over.
-pub(crate) const SCHEMA: &str = "ringcast-loadtest/1";
+pub(crate) const SCHEMA: &str = "ringcast-loadtest/2";
 
 /// Bursts may be late by this at the 99th percentile, µs; more, and the load was not the one asked
 /// for.
-const LATENESS_P99_US_MAX: f64 = 2_000.0;
+pub(crate) const LATENESS_P99_US_MAX: f64 = 2_000.0;
 
 /// Share of its CPUs beyond which the generator is what is measured.
 const GENERATOR_BUSY_MAX: f64 = 0.95;
@@ -51,19 +57,117 @@ impl From<&Times> for Percentiles {
     }
 }
 
-/// What the server's process used during the window.
+/// A point of the latency distribution.
 #[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Point {
+    /// Percent of the packets.
+    pub(crate) percentile: f64,
+    /// Their latency is at most this, µs.
+    pub(crate) us: f64,
+}
+
+/// The distribution at evenly spaced distances from its end, as far as its count carries.
+fn curve(times: &Times) -> Vec<Point> {
+    let count = float(times.count());
+    let steps = (0..=28_i32).map(|step| 1.0 - 10_f64.powf(-f64::from(step) / 4.0));
+    // Beyond one packet of all there is nothing to tell.
+    let known = steps.filter(|quantile| (1.0 - quantile) * count >= 1.0);
+    let points = known.chain((count > 0.0).then_some(1.0));
+    points
+        .map(|quantile| Point { percentile: 100.0 * quantile, us: times.quantile_us(quantile) })
+        .collect()
+}
+
+/// Who ran what, when and where: the head of every result.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Head {
+    /// [`SCHEMA`].
+    pub(crate) schema: &'static str,
+    /// `run` or `limit`.
+    pub(crate) kind: &'static str,
+    /// This program's version.
+    pub(crate) version: &'static str,
+    /// The commit it was built from; `unknown` outside git, with `-changed` after local changes.
+    pub(crate) commit: &'static str,
+    /// The form of the scenario: raised when the same arguments and seed begin to play another load.
+    pub(crate) scenario_version: u32,
+    /// When the run began, UTC.
+    pub(crate) date: String,
+    /// The same, seconds since 1970.
+    pub(crate) began_unix: u64,
+    /// What was typed, without the token.
+    pub(crate) command: Vec<String>,
+    /// The arguments, defaults included.
+    pub(crate) arguments: Args,
+    /// Where it ran.
+    pub(crate) host: Host,
+}
+
+impl Head {
+    /// The head of a result of a kind.
+    pub(crate) fn new(kind: &'static str, arguments: Args, host: Host, began_unix: u64) -> Self {
+        Self {
+            schema: SCHEMA,
+            kind,
+            version: env!("CARGO_PKG_VERSION"),
+            commit: env!("LOADTEST_COMMIT"),
+            scenario_version: arguments.scenario.version(),
+            date: date(began_unix),
+            began_unix,
+            command: without_token(std::env::args()),
+            arguments,
+            host,
+        }
+    }
+}
+
+/// The words of a command line, the token's hidden.
+fn without_token(words: impl Iterator<Item = String>) -> Vec<String> {
+    let mut hide = false;
+    words
+        .map(|word| {
+            if std::mem::replace(&mut hide, word == "--token") {
+                "…".to_owned()
+            } else if word.starts_with("--token=") {
+                "--token=…".to_owned()
+            } else {
+                word
+            }
+        })
+        .collect()
+}
+
+/// Seconds since 1970 as RFC 3339 has them, UTC.
+fn date(unix: u64) -> String {
+    let (days, second) = (unix / 86_400, unix % 86_400);
+    // Days since 0000-03-01, in eras of 400 years: leap days then end each year.
+    let shifted = days + 719_468;
+    let (era, day) = (shifted / 146_097, shifted % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = era * 400 + year + next;
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// What the server's process used during the window.
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Server {
     /// As the kernel tells it.
     pub(crate) usage: Usage,
     /// Share of one core.
     pub(crate) cores: f64,
-    /// CPU per delivered packet, ns.
-    pub(crate) cpu_ns_per_packet: f64,
+    /// CPU per delivered packet, ns; none when none was.
+    pub(crate) cpu_ns_per_packet: Option<f64>,
     /// Of it in user space.
-    pub(crate) user_ns_per_packet: f64,
+    pub(crate) user_ns_per_packet: Option<f64>,
     /// Of it in the kernel.
-    pub(crate) system_ns_per_packet: f64,
+    pub(crate) system_ns_per_packet: Option<f64>,
+    /// The thread that used the most.
+    pub(crate) busiest_thread: Option<Busiest>,
 }
 
 /// What the generator itself used during the window.
@@ -73,8 +177,8 @@ pub(crate) struct Generator {
     pub(crate) threads: usize,
     /// Share of one core.
     pub(crate) cores: f64,
-    /// CPU per delivered packet, publishers included, ns.
-    pub(crate) cpu_ns_per_packet: f64,
+    /// CPU per delivered packet, publishers included, ns; none when none was.
+    pub(crate) cpu_ns_per_packet: Option<f64>,
     /// How late bursts were handed to the kernel, µs.
     pub(crate) lateness_us: Percentiles,
 }
@@ -93,8 +197,12 @@ pub(crate) struct StageTimes {
 pub(crate) struct Judged {
     /// The figure's name.
     pub(crate) figure: &'static str,
-    /// Its limit: percent, µs or ns.
+    /// `<=` or `>=`.
+    pub(crate) sign: &'static str,
+    /// Its limit, in the figure's unit.
     pub(crate) limit: f64,
+    /// That unit.
+    pub(crate) unit: &'static str,
     /// What was measured; none when it could not be.
     pub(crate) measured: Option<f64>,
     /// Whether it was kept.
@@ -104,16 +212,9 @@ pub(crate) struct Judged {
 /// The results of a run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Outcome {
-    /// [`SCHEMA`].
-    pub(crate) schema: &'static str,
-    /// This program's version.
-    pub(crate) version: &'static str,
-    /// When the run began, seconds since 1970.
-    pub(crate) began_unix: u64,
-    /// The arguments.
-    pub(crate) arguments: Args,
-    /// Where it ran.
-    pub(crate) host: Host,
+    /// Who, what, when, where.
+    #[serde(flatten)]
+    pub(crate) head: Head,
     /// False when the numbers say more about the generator than about the server.
     pub(crate) valid: bool,
     /// Why it is not valid.
@@ -138,48 +239,43 @@ pub(crate) struct Outcome {
     pub(crate) counts: Counts,
     /// Due time to arrival, µs.
     pub(crate) latency_us: Percentiles,
+    /// The same, as a curve.
+    pub(crate) latency_curve: Vec<Point>,
     /// Join stages.
     pub(crate) join: Vec<StageTimes>,
     /// Protections agreed on.
     pub(crate) protection: Vec<&'static str>,
     /// The server, with `--server-pid`.
     pub(crate) server: Option<Server>,
+    /// The server's own view, where it has `/metrics`.
+    pub(crate) server_says: Option<ServerSays>,
     /// This program.
     pub(crate) generator: Generator,
-}
-
-/// What a run left to be judged.
-#[derive(Debug)]
-pub(crate) struct Observed {
-    /// When it began, seconds since 1970.
-    pub(crate) began_unix: u64,
-    /// Nanoseconds measured.
-    pub(crate) window: u64,
-    /// Streams in the plan.
-    pub(crate) subscriptions: usize,
-    /// Threads.
-    pub(crate) threads: usize,
-    /// What all workers counted.
-    pub(crate) tally: Tally,
-    /// What the server used.
-    pub(crate) server: Option<Usage>,
-    /// What failed while it ran.
-    pub(crate) failures: Vec<String>,
+    /// Percent of the host's time that the hypervisor gave to others.
+    pub(crate) stolen_percent: f64,
+    /// The window second by second.
+    pub(crate) series: Vec<Moment>,
+    /// What else there is to say.
+    #[serde(flatten)]
+    pub(crate) findings: Findings,
 }
 
 impl Outcome {
     /// Computes all figures and judges them.
-    pub(crate) fn new(arguments: Args, host: Host, observed: &Observed) -> Self {
+    pub(crate) fn new(head: Head, observed: &Observed) -> Self {
         let Observed { tally, window, .. } = observed;
         let counts = tally.counts;
         let seconds = float(*window) / float(SECOND);
-        let per_packet = |nanoseconds: u64| float(nanoseconds) / float(counts.delivered.max(1));
+        let per_packet = |nanoseconds: u64| {
+            (counts.delivered > 0).then(|| float(nanoseconds) / float(counts.delivered))
+        };
         let server = observed.server.map(|usage| Server {
             usage,
             cores: float(usage.cpu_ns()) / float(*window),
             cpu_ns_per_packet: per_packet(usage.cpu_ns()),
             user_ns_per_packet: per_packet(usage.user_ns),
             system_ns_per_packet: per_packet(usage.system_ns),
+            busiest_thread: observed.busiest.clone(),
         });
         let generator = Generator {
             threads: observed.threads,
@@ -192,10 +288,9 @@ impl Outcome {
             Some(StageTimes { stage: stage.name(), us })
         });
         let lost = counts.expected.saturating_sub(counts.delivered);
+        let scenario = head.arguments.scenario;
         let mut outcome = Self {
-            schema: SCHEMA,
-            version: env!("CARGO_PKG_VERSION"),
-            began_unix: observed.began_unix,
+            head,
             valid: true,
             invalid_because: observed.failures.clone(),
             slo: Vec::new(),
@@ -208,12 +303,15 @@ impl Outcome {
             loss_percent: 100.0 * float(lost) / float(counts.expected.max(1)),
             counts,
             latency_us: (&tally.latency).into(),
+            latency_curve: curve(&tally.latency),
             join: join.collect(),
             protection: tally.profiles.clone(),
             server,
+            server_says: observed.says.clone(),
             generator,
-            arguments,
-            host,
+            stolen_percent: observed.stolen_percent,
+            series: observed.series.clone(),
+            findings: Findings::new(scenario, observed.repairs, tally, &observed.seen),
         };
         outcome.judge(tally.gro_refused);
         outcome
@@ -221,7 +319,8 @@ impl Outcome {
 
     fn judge(&mut self, gro_refused: bool) {
         let (counts, generator) = (self.counts, self.generator);
-        let cpus = float(u64::try_from(self.host.usable_cpus.min(generator.threads)).unwrap_or(1));
+        let cpus =
+            float(u64::try_from(self.head.host.usable_cpus.min(generator.threads)).unwrap_or(1));
         let reasons = [
             (generator.lateness_us.p99 > LATENESS_P99_US_MAX).then(|| {
                 format!("the generator was late: p99 {:.0} µs", generator.lateness_us.p99)
@@ -235,32 +334,60 @@ impl Outcome {
             }),
             (generator.cores > GENERATOR_BUSY_MAX * cpus)
                 .then(|| format!("the generator used {:.2} of {cpus} cores", generator.cores)),
-            (counts.expected == 0).then(|| "nothing was expected".to_owned()),
+            (counts.expected == 0 && counts.joins_begun == 0 && self.findings.idle.is_none())
+                .then(|| "nothing was expected".to_owned()),
             gro_refused.then(|| "the kernel refused UDP_GRO (see --no-gro)".to_owned()),
         ];
         self.invalid_because.extend(reasons.into_iter().flatten());
         self.valid = self.invalid_because.is_empty();
-        let objectives = self.arguments.slo.iter().flat_map(|slo| slo.objectives.clone());
-        self.slo = objectives
-            .map(|objective| {
-                let measured = self.figure(objective.figure);
-                let kept = measured.is_some_and(|measured| measured <= objective.limit);
-                Judged { figure: objective.name(), limit: objective.limit, measured, kept }
-            })
-            .collect();
+        self.slo = self.head.arguments.slo.as_ref().map(|slo| self.judged(slo)).unwrap_or_default();
+    }
+
+    /// What becomes of objectives.
+    pub(crate) fn judged(&self, slo: &Slo) -> Vec<Judged> {
+        let judged = slo.objectives.iter().map(|objective| {
+            let measured = self.figure(objective.figure);
+            let kept = measured.is_some_and(|measured| objective.is_kept_by(measured));
+            let (figure, unit) = (objective.figure.name(), objective.figure.unit());
+            Judged { figure, sign: objective.sign(), limit: objective.limit, unit, measured, kept }
+        });
+        judged.collect()
     }
 
     /// A figure by name; `None` when it was not measured.
     fn figure(&self, figure: Figure) -> Option<f64> {
         let latency = |value: f64| (self.latency_us.count > 0).then_some(value);
+        let server = self.server.as_ref();
+        let counts = &self.counts;
         match figure {
-            Figure::Loss => (self.counts.expected > 0).then_some(self.loss_percent),
+            Figure::Loss => (counts.expected > 0).then_some(self.loss_percent),
             Figure::P50 => latency(self.latency_us.p50),
             Figure::P90 => latency(self.latency_us.p90),
             Figure::P99 => latency(self.latency_us.p99),
             Figure::P999 => latency(self.latency_us.p999),
             Figure::Max => latency(self.latency_us.max),
-            Figure::Cpu => self.server.map(|server| server.cpu_ns_per_packet),
+            Figure::Cpu => server.and_then(|server| server.cpu_ns_per_packet),
+            Figure::User => server.and_then(|server| server.user_ns_per_packet),
+            Figure::System => server.and_then(|server| server.system_ns_per_packet),
+            Figure::Cores => server.map(|server| server.cores),
+            Figure::Rss => server.map(|server| float(server.usage.resident_bytes) / 1_048_576.0),
+            Figure::Switches => server.map(|server| {
+                let usage = &server.usage;
+                float(usage.voluntary_switches + usage.involuntary_switches) / self.seconds
+            }),
+            Figure::Delivered => Some(self.delivered_pps),
+            Figure::Bits => Some(self.delivered_bps / 1e6),
+            Figure::Reordered => Some(float(counts.reordered)),
+            Figure::Duplicates => Some(float(counts.duplicates)),
+            Figure::Jitter => {
+                let jitter = &self.findings.jitter_us;
+                (jitter.count > 0).then_some(jitter.p99)
+            }
+            Figure::Silent => Some(float(counts.silent_streams)),
+            Figure::Stage(stage) => {
+                let mut stages = self.join.iter();
+                stages.find(|times| times.stage == stage.name()).map(|times| times.us.p99)
+            }
         }
     }
 
@@ -274,19 +401,33 @@ impl Outcome {
     }
 }
 
-/// Numbers here are far below 2^53.
-#[expect(clippy::cast_precision_loss, reason = "figures are read to a few digits")]
-fn float(number: u64) -> f64 {
-    number as f64
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::findings::Seen;
+    use crate::tally::Tally;
 
-    fn outcome(slo: &str, change: impl FnOnce(&mut Observed)) -> Outcome {
+    fn observed(tally: Tally, server: Option<Usage>) -> Observed {
+        Observed {
+            window: 10 * SECOND,
+            subscriptions: 10,
+            threads: 1,
+            tally,
+            server,
+            busiest: None,
+            says: None,
+            series: vec![Moment::default(); 10],
+            stolen_percent: 0.0,
+            repairs: false,
+            seen: Seen::default(),
+            failures: vec![],
+        }
+    }
+
+    /// Ten seconds of a quiet run: 0.1 % lost, latencies to 1 ms, 2 µs per packet.
+    pub(crate) fn measured() -> Observed {
         let counts = Counts {
             offered: 1_000,
             sent: 1_000,
@@ -298,13 +439,24 @@ mod tests {
         tally.lateness.record(50_000);
         (1..=100).for_each(|n| tally.latency.record(n * 10_000));
         let server = Some(Usage { user_ns: 9_990_000, system_ns: 9_990_000, ..Usage::default() });
-        let (threads, subscriptions, failures) = (1, 10, vec![]);
-        let (began_unix, window) = (0, 10 * SECOND);
-        let mut observed =
-            Observed { began_unix, window, subscriptions, threads, tally, server, failures };
+        observed(tally, server)
+    }
+
+    /// The outcome of a window.
+    pub(crate) fn outcome_of(
+        mut observed: Observed,
+        change: impl FnOnce(&mut Observed),
+    ) -> Outcome {
+        change(&mut observed);
+        let args = Args::parse_from(["loadtest", "livestream"]);
+        Outcome::new(Head::new("run", args, Host::look(None), 0), &observed)
+    }
+
+    fn outcome(slo: &str, change: impl FnOnce(&mut Observed)) -> Outcome {
+        let mut observed = measured();
         change(&mut observed);
         let args = Args::parse_from(["loadtest", "livestream", "--slo", slo]);
-        Outcome::new(args, Host::look(None), &observed)
+        Outcome::new(Head::new("run", args, Host::look(None), 0), &observed)
     }
 
     #[test]
@@ -315,6 +467,11 @@ mod tests {
             ("p99<=900us", 1),
             ("cpu<=2001ns", 0),
             ("cpu<=1.9us", 1),
+            ("delivered>=999pps", 0),
+            ("delivered>=1000pps", 1),
+            ("rss<=1MiB,switches<=0/s,silent<=0,duplicates<=0,reordered<=0", 0),
+            ("cores<=0.001", 1),
+            ("first_packet<=1s", 1),
         ];
         for (slo, status) in cases {
             assert_eq!(outcome(slo, |_| {}).status(), status, "{slo}");
@@ -345,14 +502,56 @@ mod tests {
     }
 
     #[test]
+    fn what_delivered_nothing_has_no_cost_per_packet() {
+        let outcome = outcome("cpu<=9us", |o| o.tally.counts.delivered = 0);
+        assert_eq!(outcome.server.as_ref().unwrap().cpu_ns_per_packet, None);
+        assert_eq!((outcome.generator.cpu_ns_per_packet, outcome.status()), (None, 1));
+    }
+
+    #[test]
     fn figures_are_per_second_and_per_delivered_packet() {
         let outcome = outcome("loss<=1%", |_| {});
         assert!((outcome.delivered_pps - 999.0).abs() < 1e-9);
         assert!((outcome.loss_percent - 0.1).abs() < 1e-9);
-        assert!((outcome.server.unwrap().cpu_ns_per_packet - 2_000.0).abs() < 1e-9);
+        let cpu = outcome.server.as_ref().unwrap().cpu_ns_per_packet.unwrap();
+        assert!((cpu - 2_000.0).abs() < 1e-9);
         let json = serde_json::to_value(&outcome).unwrap();
         assert_eq!(json["schema"], SCHEMA);
         assert_eq!(json["latency_us"]["p99.9"], json["latency_us"]["max"]);
         assert_eq!(json["arguments"]["slo"], "loss<=1%");
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let cases = [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (4_102_444_800, "2100-01-01T00:00:00Z"),
+        ];
+        for (unix, expected) in cases {
+            assert_eq!(date(unix), expected);
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_written_down() {
+        let words = ["loadtest", "audio", "--token", "secret", "--token=secret", "--json", "a"];
+        let shown = without_token(words.map(str::to_owned).into_iter());
+        assert_eq!(shown, ["loadtest", "audio", "--token", "…", "--token=…", "--json", "a"]);
+    }
+
+    #[test]
+    fn the_curve_ends_where_its_count_does() {
+        let mut times = Times::default();
+        assert!(curve(&times).is_empty());
+        (1..=1_000_u64).for_each(|n| times.record(n * 1_000));
+        let points = curve(&times);
+        assert!(points.windows(2).all(|pair| pair[0].us <= pair[1].us));
+        let last = points.last().unwrap();
+        assert!((last.percentile - 100.0).abs() < 1e-9 && (last.us - 1_000.0).abs() < 1.0);
+        assert!(points.iter().any(|point| (point.percentile - 99.0).abs() < 1e-9));
+        assert!(points.iter().all(|p| p.percentile <= 99.91 || p.percentile > 99.99));
     }
 }

@@ -84,6 +84,8 @@ pub(crate) struct Place {
     pub(crate) first: bool,
     /// The frame's number.
     pub(crate) picture: u64,
+    /// Picture height; the width is sixteen ninths of it.
+    pub(crate) height: u16,
 }
 
 /// Writes the head of a payload; what it does not cover stays as it is. Returns false when `out` is
@@ -115,8 +117,10 @@ fn vp8_head(place: Place) -> [u8; VP8_DESCRIPTOR_BYTES + VP8_FRAME_BYTES] {
     let descriptor = [0x80 | start, 0x80, 0x80 | high, low];
     // Frame tag: P is zero for a key frame; version 0, shown, first partition of 0x100 bytes.
     let tag = [0x10 | u8::from(!place.key_frame), 0x20, 0x00];
-    // Start code, then 640 × 360 (RFC 6386 §9.1).
-    let rest = [0x9D, 0x01, 0x2A, 0x80, 0x02, 0x68, 0x01];
+    // Start code, then width and height, little end first (RFC 6386 §9.1).
+    let [width_low, width_high] = (place.height / 9 * 16).to_le_bytes();
+    let [height_low, height_high] = place.height.to_le_bytes();
+    let rest = [0x9D, 0x01, 0x2A, width_low, width_high, height_low, height_high];
     let mut head = [0; VP8_DESCRIPTOR_BYTES + VP8_FRAME_BYTES];
     for (to, from) in head.iter_mut().zip(descriptor.into_iter().chain(tag).chain(rest)) {
         *to = from;
@@ -147,7 +151,7 @@ mod tests {
     fn a_stamp_is_read_back_from_either_kind() {
         for kind in [Kind::Audio, Kind::Video] {
             let mut payload = vec![0; kind.payload_bytes_min() + 20];
-            let place = Place { key_frame: false, first: true, picture: 1 };
+            let place = Place { key_frame: false, first: true, picture: 1, height: 360 };
             assert!(write(kind, place, STAMP, &mut payload));
             assert_eq!(read(kind, &payload), Some(STAMP));
             payload[kind.stamp_offset()] ^= 1;
@@ -158,7 +162,7 @@ mod tests {
     #[test]
     fn a_payload_without_room_for_a_stamp_is_refused() {
         for kind in [Kind::Audio, Kind::Video] {
-            let place = Place { key_frame: true, first: true, picture: 1 };
+            let place = Place { key_frame: true, first: true, picture: 1, height: 360 };
             let mut payload = vec![0; kind.payload_bytes_min() - 1];
             assert!(!write(kind, place, STAMP, &mut payload));
             assert_eq!(read(kind, &payload), None);
@@ -169,12 +173,12 @@ mod tests {
     fn the_vp8_head_says_what_rfc_7741_and_rfc_6386_ask() {
         let cases = [(true, true, 0x90, 0), (false, true, 0x90, 1), (true, false, 0x80, 0)];
         for (key_frame, first, descriptor, inter) in cases {
-            let head = vp8_head(Place { key_frame, first, picture: 0x1_8123 });
+            let head = vp8_head(Place { key_frame, first, picture: 0x1_8123, height: 360 });
             assert_eq!(head[0], descriptor, "S only on a frame's first packet");
             assert_eq!(head[1], 0x80, "only a picture id follows");
             assert_eq!(head[2..4], [0x81, 0x23], "fifteen bits with M set");
             assert_eq!(head[4] & 1, inter, "P is zero on a key frame");
-            assert_eq!(head[7..10], [0x9D, 0x01, 0x2A]);
+            assert_eq!(head[7..], [0x9D, 0x01, 0x2A, 0x80, 0x02, 0x68, 0x01], "640 by 360");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What `/proc` says about the server's process, this process and this host.
+//! What `/proc` says about the CPU and memory of the server's process, this process and this host.
 //!
-//! Called by `main` at both edges of the measured window, and by workers for their own CPU. Times
-//! are in clock ticks of 10 ms summed over all threads, also ended ones; the kernel scales them to
+//! Called by `main` each second of the measured window, and by workers for their own CPU. Times of
+//! a process are in clock ticks of 10 ms summed over all threads, also ended ones; the kernel scales them to
 //! its precise run time, while the split into user and system is sampled.
 
 use std::fs::read_to_string;
@@ -89,62 +89,96 @@ pub(crate) fn thread_cpu() -> Option<u64> {
     schedstat.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// What the numbers were taken on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Host {
-    /// The CPU's model.
-    pub(crate) cpu: String,
-    /// CPUs this process may use.
-    pub(crate) usable_cpus: usize,
-    /// CPUs online, as the kernel lists them.
-    pub(crate) online_cpus: String,
-    /// Kernel release.
-    pub(crate) kernel: String,
-    /// Mitigations in force, by vulnerability.
-    pub(crate) mitigations: Vec<String>,
-    /// Socket buffer limits and timer settings.
-    pub(crate) sysctls: Vec<String>,
-    /// CPUs that the server's process may use.
-    pub(crate) server_cpus: Option<String>,
+/// CPU that one thread of a process has used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ThreadTime {
+    id: u64,
+    name: String,
+    cpu_ns: u64,
+    waited_ns: u64,
 }
 
-impl Host {
-    /// This host.
-    pub(crate) fn look(server: Option<u32>) -> Self {
-        let line = |path: &str| read_to_string(path).unwrap_or_default().trim().to_owned();
-        let cpuinfo = read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = cpuinfo.lines().find(|line| line.starts_with("model name"));
-        let model = model.and_then(|line| line.split_once(": ")).map_or("unknown", |(_, m)| m);
-        let vulnerabilities = std::fs::read_dir("/sys/devices/system/cpu/vulnerabilities");
-        let mut mitigations: Vec<_> = vulnerabilities
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| {
-                let state = read_to_string(entry.path()).unwrap_or_default();
-                format!("{}: {}", entry.file_name().display(), state.trim())
+/// The thread of a process that used the most CPU over a time.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Busiest {
+    /// Its name.
+    pub(crate) name: String,
+    /// Share of one core that it ran.
+    pub(crate) cores: f64,
+    /// Share of the time that it could have run and was not let: others had its core.
+    pub(crate) waited: f64,
+}
+
+/// The CPU of each thread of a process so far. Empty when there is no such process, or when its
+/// kernel does not tell.
+pub(crate) fn threads_of(pid: u32) -> Vec<ThreadTime> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks
+        .filter_map(|task| {
+            let schedstat = read_to_string(task.path().join("schedstat")).ok()?;
+            let mut fields = schedstat.split_ascii_whitespace().map_while(|f| f.parse().ok());
+            Some(ThreadTime {
+                id: task.file_name().to_str()?.parse().ok()?,
+                name: read_to_string(task.path().join("comm")).ok()?.trim().to_owned(),
+                cpu_ns: fields.next()?,
+                waited_ns: fields.next()?,
             })
-            .filter(|line| !line.ends_with("Not affected"))
-            .collect();
-        mitigations.sort_unstable();
-        let sysctls = ["rmem_max", "wmem_max", "busy_poll"]
-            .map(|name| format!("net.core.{name}={}", line(&format!("/proc/sys/net/core/{name}"))));
-        let server_status =
-            server.and_then(|pid| read_to_string(format!("/proc/{pid}/status")).ok());
-        let server_cpus = server_status.and_then(|status| {
-            let mut lines = status.lines();
-            Some(lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().to_owned())
-        });
-        Self {
-            cpu: model.to_owned(),
-            usable_cpus: std::thread::available_parallelism().map_or(1, usize::from),
-            online_cpus: line("/sys/devices/system/cpu/online"),
-            kernel: line("/proc/sys/kernel/osrelease"),
-            mitigations,
-            sysctls: sysctls.into(),
-            server_cpus,
-        }
+        })
+        .collect()
+}
+
+/// CPU of all these threads together, ns.
+pub(crate) fn cpu_of(threads: &[ThreadTime]) -> u64 {
+    threads.iter().map(|thread| thread.cpu_ns).sum()
+}
+
+/// Which thread used the most between two looks that lie `elapsed` nanoseconds apart.
+pub(crate) fn busiest(
+    before: &[ThreadTime],
+    after: &[ThreadTime],
+    elapsed: u64,
+) -> Option<Busiest> {
+    let used = |thread: &ThreadTime| {
+        let earlier = before.iter().find(|earlier| earlier.id == thread.id);
+        let (cpu, waited) = earlier.map_or((0, 0), |e| (e.cpu_ns, e.waited_ns));
+        (thread.cpu_ns.saturating_sub(cpu), thread.waited_ns.saturating_sub(waited))
+    };
+    let thread = after.iter().max_by_key(|thread| used(thread))?;
+    let (cpu, waited) = used(thread);
+    #[expect(clippy::cast_precision_loss, reason = "shares are read to a few digits")]
+    let share = |nanoseconds: u64| nanoseconds as f64 / elapsed.max(1) as f64;
+    Some(Busiest { name: thread.name.clone(), cores: share(cpu), waited: share(waited) })
+}
+
+/// Clock ticks that the host's CPUs have spent so far, summed over all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct HostTicks {
+    all: u64,
+    stolen: u64,
+}
+
+impl HostTicks {
+    /// So far.
+    pub(crate) fn now() -> Self {
+        read_ticks(&read_to_string("/proc/stat").unwrap_or_default())
     }
+
+    /// Percent of the host's time since an earlier look that the hypervisor gave to others.
+    #[expect(clippy::cast_precision_loss, reason = "shares are read to a few digits")]
+    pub(crate) fn stolen_percent_since(&self, before: &Self) -> f64 {
+        let all = self.all.saturating_sub(before.all);
+        let stolen = self.stolen.saturating_sub(before.stolen);
+        100.0 * stolen as f64 / all.max(1) as f64
+    }
+}
+
+/// The first line of `/proc/stat`: user nice system idle iowait irq softirq steal, then guests,
+/// which user and nice contain.
+fn read_ticks(stat: &str) -> HostTicks {
+    let first = stat.lines().next().and_then(|line| line.strip_prefix("cpu "));
+    let fields = first.unwrap_or_default().split_ascii_whitespace().take(8);
+    let ticks: Vec<u64> = fields.filter_map(|field| field.parse().ok()).collect();
+    HostTicks { all: ticks.iter().sum(), stolen: ticks.get(7).copied().unwrap_or(0) }
 }
 
 #[cfg(test)]
@@ -172,5 +206,26 @@ mod tests {
         let used = Usage::of(std::process::id()).unwrap().since(&before);
         assert!(used.cpu_ns() >= 2 * TICK);
         assert_eq!(Usage::of(u32::MAX), None);
+    }
+
+    #[test]
+    fn the_busiest_thread_is_the_one_that_grew_most() {
+        let thread = |id, name: &str, cpu_ns| {
+            let waited_ns = cpu_ns / 2;
+            ThreadTime { id, name: name.into(), cpu_ns, waited_ns }
+        };
+        let before = [thread(1, "control", 900), thread(2, "shard-0", 100)];
+        let after = [thread(1, "control", 950), thread(2, "shard-0", 1_080), thread(3, "new", 20)];
+        let found = busiest(&before, &after, 1_000).unwrap();
+        assert_eq!(found, Busiest { name: "shard-0".into(), cores: 0.98, waited: 0.49 });
+        assert_eq!(busiest(&before, &[], 1_000), None);
+    }
+
+    #[test]
+    fn stolen_time_is_a_share_of_all_time() {
+        let before = read_ticks("cpu  10 0 10 70 0 0 0 10 5 0\ncpu0 1 2 3\n");
+        let after = read_ticks("cpu  20 0 20 140 0 0 0 20 9 0\n");
+        assert!((after.stolen_percent_since(&before) - 10.0).abs() < 1e-9);
+        assert_eq!(read_ticks(""), HostTicks::default());
     }
 }

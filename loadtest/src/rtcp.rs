@@ -86,6 +86,8 @@ pub(crate) struct ReportBlock {
     pub(crate) lost: u32,
     /// Extended highest sequence number.
     pub(crate) highest: u32,
+    /// Interarrival jitter, ticks of the stream's clock.
+    pub(crate) jitter: u32,
     /// Middle of the last sender report's NTP time.
     pub(crate) last_report: u32,
     /// Time since then, of 65,536 per second.
@@ -104,8 +106,7 @@ pub(crate) fn write_receiver_report(out: &mut Vec<u8>, ssrc: u32, blocks: &[Repo
                 let [_, lost @ ..] = block.lost.min(0x7F_FFFF).to_be_bytes();
                 out.push(block.fraction_lost);
                 out.extend(lost);
-                // Jitter is not measured yet: zero, as from a perfect path.
-                for word in [block.highest, 0, block.last_report, block.delay] {
+                for word in [block.highest, block.jitter, block.last_report, block.delay] {
                     out.extend(word.to_be_bytes());
                 }
             }
@@ -115,6 +116,31 @@ pub(crate) fn write_receiver_report(out: &mut Vec<u8>, ssrc: u32, blocks: &[Repo
             return;
         }
     }
+}
+
+/// Appends a generic NACK (RFC 4585 §6.2.1) for unwrapped sequence numbers in rising order.
+pub(crate) fn write_nack(out: &mut Vec<u8>, ssrc: u32, media_ssrc: u32, indexes: &[i64]) {
+    append(out, 1, TRANSPORT_FEEDBACK, |out| {
+        out.extend(ssrc.to_be_bytes());
+        out.extend(media_ssrc.to_be_bytes());
+        let mut rest = indexes.iter().copied().peekable();
+        while let Some(first) = rest.next() {
+            let mut mask = 0_u16;
+            while let Some(next) = rest.next_if(|next| (1..=16).contains(&(next - first))) {
+                mask |= 1 << (next - first - 1);
+            }
+            out.extend(low_16(first).to_be_bytes());
+            out.extend(mask.to_be_bytes());
+        }
+    });
+}
+
+/// Appends a picture loss indication (RFC 4585 §6.3.1).
+pub(crate) fn write_pli(out: &mut Vec<u8>, ssrc: u32, media_ssrc: u32) {
+    append(out, 1, PAYLOAD_FEEDBACK, |out| {
+        out.extend(ssrc.to_be_bytes());
+        out.extend(media_ssrc.to_be_bytes());
+    });
 }
 
 /// What one transport received since its last feedback: unwrapped transport-wide sequence numbers
@@ -221,10 +247,14 @@ pub(crate) enum Item {
         /// The stream.
         ssrc: u32,
     },
-    /// Generic NACK: how many packets are asked for again.
+    /// Generic NACK: a packet is asked for again, and of the sixteen behind it those in the mask.
     Nack {
-        /// How many.
-        packets: u32,
+        /// The stream.
+        ssrc: u32,
+        /// The first packet's sequence number.
+        sequence: u16,
+        /// Bit 0 is the packet behind it.
+        mask: u16,
     },
     /// A sender report: the middle 32 bits of its NTP time.
     SenderReport {
@@ -248,15 +278,19 @@ pub(crate) fn read(compound: &[u8], mut found: impl FnMut(Item)) {
                 .and_then(|at| at.first_chunk())
                 .map(|at| u32::from_be_bytes(*at))
         };
+        if (kind, first & 0x1F) == (TRANSPORT_FEEDBACK, 1) {
+            for item in (3..).map_while(word) {
+                let [a, b, c, d] = item.to_be_bytes();
+                let (sequence, mask) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+                found(Item::Nack { ssrc: word(2).unwrap_or(0), sequence, mask });
+            }
+        }
         let item = match (kind, first & 0x1F) {
             (SENDER_REPORT, _) => word(1).zip(word(2).zip(word(3))).map(|(ssrc, (high, low))| {
                 Item::SenderReport { ssrc, ntp_middle: high << 16 | low >> 16 }
             }),
             (PAYLOAD_FEEDBACK, 1) => word(2).map(|ssrc| Item::KeyFrameRequest { ssrc }),
             (PAYLOAD_FEEDBACK, 4) => word(3).map(|ssrc| Item::KeyFrameRequest { ssrc }),
-            (TRANSPORT_FEEDBACK, 1) => Some(Item::Nack {
-                packets: (3..).map_while(word).map(|item| 1 + (item & 0xFFFF).count_ones()).sum(),
-            }),
             _ => None,
         };
         if let Some(item) = item {
@@ -283,7 +317,7 @@ mod tests {
         assert_eq!(packet.len() % 4, 0);
         packet.extend([0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 9]);
         packet.extend([0x84, 206, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8, 1, 0, 0, 0]);
-        packet.extend([0x81, 205, 0, 3, 0, 0, 0, 1, 0, 0, 0, 9, 0, 7, 0b1, 0b11]);
+        packet.extend([0x81, 205, 0, 3, 0, 0, 0, 1, 0, 0, 0, 9, 0, 7, 0, 0b11]);
         let ntp_middle = (2_208_988_800_u64 << 16 & 0xFFFF_0000) as u32 | 0x8000;
         assert_eq!(
             items(&packet),
@@ -291,12 +325,33 @@ mod tests {
                 Item::SenderReport { ssrc: 5, ntp_middle },
                 Item::KeyFrameRequest { ssrc: 9 },
                 Item::KeyFrameRequest { ssrc: 8 },
-                Item::Nack { packets: 4 },
+                Item::Nack { ssrc: 9, sequence: 7, mask: 0b11 },
             ]
         );
         for cut in 0..packet.len() {
             assert!(items(&packet[..cut]).len() <= 4);
         }
+    }
+
+    #[test]
+    fn what_is_asked_for_again_is_what_the_other_side_reads() {
+        let indexes = [65_530, 65_531, 65_546, 65_547, 70_000];
+        let mut packet = Vec::new();
+        write_nack(&mut packet, 1, 2, &indexes);
+        write_pli(&mut packet, 1, 3);
+        let mut asked = Vec::new();
+        for item in items(&packet) {
+            match item {
+                Item::Nack { ssrc: 2, sequence, mask } => {
+                    asked.push(sequence);
+                    let behind = (0..16_u16).filter(|bit| mask >> bit & 1 == 1);
+                    asked.extend(behind.map(|bit| sequence.wrapping_add(bit + 1)));
+                }
+                item => assert_eq!(item, Item::KeyFrameRequest { ssrc: 3 }),
+            }
+        }
+        assert_eq!(asked, indexes.map(low_16));
+        assert_eq!(packet.len(), 12 + 3 * 4 + 12, "65,530 and 65,531 and 65,546 share an item");
     }
 
     #[test]

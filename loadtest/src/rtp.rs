@@ -17,6 +17,10 @@ pub(crate) struct Header<'a> {
     pub(crate) ssrc: u32,
     /// Its sequence number.
     pub(crate) sequence: u16,
+    /// Its RTP time stamp.
+    pub(crate) timestamp: u32,
+    /// Last packet of a frame.
+    pub(crate) marker: bool,
     /// Bytes before the payload.
     pub(crate) bytes: usize,
     extension_form: u16,
@@ -26,7 +30,7 @@ pub(crate) struct Header<'a> {
 impl<'a> Header<'a> {
     /// Reads a header; `None` for what is not an RTP packet with a whole header.
     pub(crate) fn read(packet: &'a [u8]) -> Option<Self> {
-        let ([first, _, high, low, _, _, _, _, ssrc @ ..], rest) =
+        let ([first, second, high, low, t0, t1, t2, t3, ssrc @ ..], rest) =
             packet.split_first_chunk::<FIXED_BYTES>()?;
         if first >> 6 != 2 {
             return None;
@@ -44,7 +48,9 @@ impl<'a> Header<'a> {
         }
         let sequence = u16::from_be_bytes([*high, *low]);
         let ssrc = u32::from_be_bytes(*ssrc);
-        Some(Self { ssrc, sequence, bytes, extension_form, extensions })
+        let timestamp = u32::from_be_bytes([*t0, *t1, *t2, *t3]);
+        let marker = second & 0x80 != 0;
+        Some(Self { ssrc, sequence, timestamp, marker, bytes, extension_form, extensions })
     }
 
     /// The value of a header extension in either form of RFC 8285.
@@ -95,6 +101,32 @@ pub(crate) mod extension_id {
     pub(crate) const TRANSPORT_CC: u8 = 3;
     /// `urn:ietf:params:rtp-hdrext:ssrc-audio-level`
     pub(crate) const AUDIO_LEVEL: u8 = 1;
+    /// `urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id`
+    pub(crate) const RID: u8 = 10;
+    /// `urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id`
+    pub(crate) const REPAIRED_RID: u8 = 11;
+}
+
+/// A header extension of one byte that not all packets have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extra {
+    /// Audio level, for audio.
+    Level(u8),
+    /// The encoding, one letter.
+    Rid(u8),
+    /// The encoding that a repair belongs to, one letter.
+    RepairedRid(u8),
+}
+
+impl Extra {
+    fn element(self) -> [u8; 2] {
+        let (id, value) = match self {
+            Self::Level(level) => (extension_id::AUDIO_LEVEL, level),
+            Self::Rid(rid) => (extension_id::RID, rid),
+            Self::RepairedRid(rid) => (extension_id::REPAIRED_RID, rid),
+        };
+        [id << 4, value]
+    }
 }
 
 /// What [`write()`] puts into a header.
@@ -116,8 +148,8 @@ pub(crate) struct Fields {
     pub(crate) sent: u64,
     /// Transport-wide sequence number.
     pub(crate) transport_sequence: u16,
-    /// Audio level, for audio.
-    pub(crate) level: Option<u8>,
+    /// What else is said.
+    pub(crate) extra: Option<Extra>,
 }
 
 /// Writes a header and returns its length; `None` when `out` is shorter than [`HEADER_BYTES`].
@@ -139,8 +171,8 @@ pub(crate) fn write(fields: &Fields, out: &mut [u8]) -> Option<usize> {
         transport_high,
         transport_low,
     ];
-    let level = fields.level.map(|level| [extension_id::AUDIO_LEVEL << 4, level]);
-    let all = written.into_iter().chain(level.into_iter().flatten());
+    let extra = fields.extra.map(Extra::element);
+    let all = written.into_iter().chain(extra.into_iter().flatten());
     for (to, from) in extensions.iter_mut().zip(all) {
         *to = from;
     }
@@ -174,23 +206,29 @@ mod tests {
             mid: b'1',
             sent: 1_500_000_000,
             transport_sequence: 0xABCD,
-            level: Some(0x85),
+            extra: Some(Extra::Level(0x85)),
         }
     }
 
     #[test]
     fn a_written_header_is_read_back() {
-        for level in [None, Some(0x85)] {
+        let cases = [
+            (None, extension_id::RID),
+            (Some(Extra::Level(0x85)), extension_id::AUDIO_LEVEL),
+            (Some(Extra::Rid(0x85)), extension_id::RID),
+            (Some(Extra::RepairedRid(0x85)), extension_id::REPAIRED_RID),
+        ];
+        for (extra, id) in cases {
             let mut out = [0; HEADER_BYTES];
-            let length = write(&Fields { level, ..fields() }, &mut out).unwrap();
+            let length = write(&Fields { extra, ..fields() }, &mut out).unwrap();
             let header = Header::read(&out[..length]).unwrap();
             assert_eq!((header.ssrc, header.sequence), (0xDEAD_BEEF, 0x1234));
+            assert_eq!((header.timestamp, header.marker), (5, true));
             assert_eq!(header.bytes, length);
             assert_eq!(header.extension(extension_id::TRANSPORT_CC), Some(&[0xAB, 0xCD][..]));
             assert_eq!(header.extension(extension_id::MID), Some(&b"1"[..]));
             assert_eq!(header.extension(extension_id::SEND_TIME), Some(&[0x06, 0, 0][..]));
-            let expected = level.map(|level| vec![level]);
-            assert_eq!(header.extension(extension_id::AUDIO_LEVEL).map(<[u8]>::to_vec), expected);
+            assert_eq!(header.extension(id).map(<[u8]>::to_vec), extra.map(|_| vec![0x85]));
             assert_eq!(header.extension(9), None);
         }
         assert!(write(&fields(), &mut [0; 20]).is_none());

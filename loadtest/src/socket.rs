@@ -43,6 +43,7 @@ const SO_MEMINFO: libc::c_int = 55;
 pub(crate) struct Socket {
     socket: UdpSocket,
     gro: bool,
+    drops_told: u32,
 }
 
 /// What sockets are opened with.
@@ -77,7 +78,7 @@ impl Socket {
         if options.kernel_stamps {
             set_option(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
         }
-        Ok(Self { socket, gro })
+        Ok(Self { socket, gro, drops_told: 0 })
     }
 
     /// Its own address.
@@ -128,10 +129,16 @@ impl Socket {
         usize::try_from(sent).unwrap_or(0)
     }
 
-    /// Reads what waits, at most one batch; returns how many messages. Fewer than
-    /// [`Batch::capacity`] means that nothing is left.
-    pub(crate) fn receive(&self, batch: &mut Batch) -> usize {
-        batch.fill(self.socket.as_raw_fd())
+    /// Reads what waits, at most `most` messages and one batch; returns how many. Fewer than asked
+    /// for means that nothing is left.
+    pub(crate) fn receive(&self, batch: &mut Batch, most: usize) -> usize {
+        batch.fill(self.socket.as_raw_fd(), most)
+    }
+
+    /// Datagrams dropped since this was last asked.
+    pub(crate) fn new_drops(&mut self) -> u32 {
+        let drops = self.drops();
+        drops.wrapping_sub(mem::replace(&mut self.drops_told, drops))
     }
 
     /// Datagrams that the kernel dropped because the socket was full.
@@ -210,7 +217,7 @@ impl Batch {
         })
     }
 
-    fn fill(&mut self, fd: RawFd) -> usize {
+    fn fill(&mut self, fd: RawFd, most: usize) -> usize {
         self.filled.clear();
         let mut control = [[0_u64; CONTROL_WORDS]; SLOTS_PLAIN];
         let mut vectors =
@@ -220,7 +227,7 @@ impl Batch {
         let slots = self.buffer.chunks_exact_mut(self.slot_bytes);
         let frames = headers.iter_mut().zip(&mut vectors).zip(&mut control);
         let mut count = 0;
-        for (((header, vector), control), slot) in frames.zip(slots) {
+        for (((header, vector), control), slot) in frames.zip(slots).take(most) {
             *vector = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
@@ -241,6 +248,43 @@ impl Batch {
             self.filled.push(Filled { length, segment, kernel_unix });
         }
         received
+    }
+}
+
+/// Lets the calling thread sleep, to the precision that [`Poller::new`] asked for.
+pub(crate) fn nap(nanoseconds: u64) {
+    if nanoseconds == 0 {
+        return;
+    }
+    let time = timespec(nanoseconds);
+    // SAFETY: the kernel reads the local `time` during the call; what would be left after a signal
+    // is not asked for.
+    unsafe {
+        libc::nanosleep(&raw const time, ptr::null_mut());
+    }
+}
+
+fn timespec(nanoseconds: u64) -> libc::timespec {
+    libc::timespec {
+        tv_sec: i64::try_from(nanoseconds / 1_000_000_000).unwrap_or(1),
+        tv_nsec: i64::try_from(nanoseconds % 1_000_000_000).unwrap_or(0),
+    }
+}
+
+/// Raises the number of descriptors that this process may have to its hard limit, and returns it.
+pub(crate) fn raise_descriptors() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls name the local `limit`, which the first fills and the second reads.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            return 0;
+        }
+        let hard = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const hard) == 0 {
+            hard.rlim_cur
+        } else {
+            limit.rlim_cur
+        }
     }
 }
 
@@ -307,10 +351,7 @@ impl Poller {
 
     /// Waits at most `nanoseconds`, then returns the tokens of readable sockets.
     pub(crate) fn wait(&mut self, nanoseconds: u64) -> impl Iterator<Item = u64> {
-        let timeout = libc::timespec {
-            tv_sec: i64::try_from(nanoseconds / 1_000_000_000).unwrap_or(1),
-            tv_nsec: i64::try_from(nanoseconds % 1_000_000_000).unwrap_or(0),
-        };
+        let timeout = timespec(nanoseconds);
         // SAFETY: the kernel fills at most as many events as the vector holds, and reads the
         // timeout; no signal mask is given.
         let ready = unsafe {
@@ -358,7 +399,7 @@ mod tests {
             }
             assert_eq!(poller.wait(1_000_000_000).collect::<Vec<_>>(), [42]);
             let mut batch = Batch::new(gro);
-            let messages = socket.receive(&mut batch);
+            let messages = socket.receive(&mut batch, usize::MAX);
             assert_eq!(messages, if gro { 1 } else { 4 });
             let lengths: Vec<_> = batch
                 .messages()
@@ -368,7 +409,7 @@ mod tests {
                 })
                 .collect();
             assert_eq!(lengths, [1_000, 1_000, 1_000, 500]);
-            assert_eq!(socket.receive(&mut batch), 0);
+            assert_eq!(socket.receive(&mut batch, 1), 0);
             assert_eq!(socket.drops(), 0);
         }
     }
@@ -386,13 +427,37 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_read_than_asked_for_and_the_rest_waits() {
+        let (server, socket) = pair(SocketOptions { gro: false, kernel_stamps: true });
+        for length in [10, 20, 30] {
+            server.send(&vec![7; length]).unwrap();
+        }
+        let mut batch = Batch::new(false);
+        let mut lengths = Vec::new();
+        for most in [1, 5, 5] {
+            socket.receive(&mut batch, most);
+            lengths.push(batch.messages().map(|message| message.bytes.len()).collect::<Vec<_>>());
+        }
+        assert_eq!(lengths, [vec![10], vec![20, 30], vec![]]);
+    }
+
+    #[test]
+    fn a_process_may_have_as_many_descriptors_as_its_hard_limit_says() {
+        let limit = raise_descriptors();
+        assert!(limit > 0);
+        assert_eq!(raise_descriptors(), limit);
+    }
+
+    #[test]
     fn what_a_full_socket_loses_is_counted() {
-        let (server, socket) = pair(SocketOptions { gro: false, kernel_stamps: false });
+        let (server, mut socket) = pair(SocketOptions { gro: false, kernel_stamps: false });
         let fd = socket.socket.as_raw_fd();
         set_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, 1).unwrap();
         for _ in 0..100 {
             server.send(&[0; 1_000]).unwrap();
         }
         assert!(socket.drops() > 50);
+        assert_eq!(socket.new_drops(), socket.drops());
+        assert_eq!(socket.new_drops(), 0);
     }
 }

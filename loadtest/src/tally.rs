@@ -7,13 +7,40 @@ use hdrhistogram::Histogram;
 /// Longest value that is told apart from longer ones, ns: a minute.
 const LONGEST: u64 = 60_000_000_000;
 
-/// A histogram of nanoseconds with three significant digits (0.1 %), 1 ns to a minute.
+/// A histogram of nanoseconds with three significant digits (0.1 %), 1 ns to a minute, with a small
+/// one beside it of what was counted lately.
 #[derive(Debug, Clone)]
-pub(crate) struct Times(Histogram<u64>);
+pub(crate) struct Times(Histogram<u64>, Recent);
 
 impl Default for Times {
     fn default() -> Self {
-        Self(Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are constants"))
+        let whole = Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are constants");
+        Self(whole, Recent::default())
+    }
+}
+
+/// A histogram of microseconds with two significant digits (1 %), 1 µs to a minute: small enough to
+/// be handed over each second without disturbing what is measured.
+#[derive(Debug, Clone)]
+pub(crate) struct Recent(Histogram<u64>);
+
+impl Default for Recent {
+    fn default() -> Self {
+        let most = LONGEST / 1_000;
+        Self(Histogram::new_with_bounds(1, most, 2).expect("the bounds are constants"))
+    }
+}
+
+impl Recent {
+    /// Adds what another counted.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("all have the same bounds");
+    }
+
+    /// The value at a quantile of 0 to 1, µs; none when nothing was counted.
+    #[expect(clippy::cast_precision_loss, reason = "values have two digits")]
+    pub(crate) fn quantile_us(&self, quantile: f64) -> Option<f64> {
+        (!self.0.is_empty()).then(|| self.0.value_at_quantile(quantile) as f64)
     }
 }
 
@@ -21,6 +48,12 @@ impl Times {
     /// Counts one duration; longer ones than a minute as a minute.
     pub(crate) fn record(&mut self, nanoseconds: u64) {
         self.0.saturating_record(nanoseconds);
+        self.1.0.saturating_record(nanoseconds / 1_000);
+    }
+
+    /// What was counted since this was last asked.
+    pub(crate) fn take_recent(&mut self) -> Recent {
+        std::mem::take(&mut self.1)
     }
 
     /// Adds what another counted.
@@ -63,11 +96,13 @@ pub(crate) enum Stage {
     Dtls,
     /// From the consumer's reply to its first packet; includes the wait for a key frame.
     FirstPacket,
+    /// Joins during the run, from the time each was due to its transport's first packet.
+    Join,
 }
 
 impl Stage {
     /// All stages in their order.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Transport,
         Self::Connect,
         Self::Produce,
@@ -75,6 +110,7 @@ impl Stage {
         Self::Ice,
         Self::Dtls,
         Self::FirstPacket,
+        Self::Join,
     ];
 
     /// Its name in results.
@@ -87,6 +123,7 @@ impl Stage {
             Self::Ice => "ice",
             Self::Dtls => "dtls",
             Self::FirstPacket => "first_packet",
+            Self::Join => "join",
         }
     }
 }
@@ -172,8 +209,44 @@ counts! {
     receive_drops,
     /// Whole run: key-frame requests that publishers answered.
     key_frame_requests,
-    /// Whole run: packets that the server asked publishers for again (not answered).
+    /// Whole run: packets that the server asked publishers for again.
     nacked,
+    /// Whole run: of these, sent again.
+    resent,
+    /// RTP that the lossy way to the server lost, repairs included.
+    lost_up,
+    /// RTP that the lossy way from the server lost, repairs included.
+    lost_down,
+    /// Packets that receivers asked for again, each time counted.
+    asked,
+    /// Repairs that arrived, whether still of use or not.
+    repairs,
+    /// Of the packets delivered, those that only a repair brought.
+    repaired,
+    /// Packets that receivers no longer ask for.
+    given_up,
+    /// Frames of video whose last packet arrived, and all before it with `--repair`.
+    frames,
+    /// Times that a picture stood still, and for how long, ns.
+    freezes,
+    /// See `freezes`.
+    frozen_ns,
+    /// Times that a received stream went over to another encoding.
+    switches,
+    /// Packets of the smallest, middle and largest of several encodings.
+    layer_0,
+    /// See `layer_0`.
+    layer_1,
+    /// See `layer_0`.
+    layer_2,
+    /// Transports that were due to join within the window.
+    joins_begun,
+    /// Of these, those that received a packet.
+    joins_done,
+    /// Of these, those that the API refused or that left without a packet.
+    joins_failed,
+    /// Transports that left within the window.
+    leaves,
 }
 
 /// Everything one worker counted.
@@ -185,6 +258,10 @@ pub(crate) struct Tally {
     pub(crate) latency: Times,
     /// How late each burst in the window was handed to the kernel.
     pub(crate) lateness: Times,
+    /// Since a packet was missed until a repair brought it.
+    pub(crate) repair: Times,
+    /// Interarrival jitter of each received stream at its end.
+    pub(crate) jitter: Times,
     /// Join stages.
     pub(crate) stages: Stages,
     /// CPU of the worker's thread during the window, ns.
@@ -195,12 +272,48 @@ pub(crate) struct Tally {
     pub(crate) gro_refused: bool,
 }
 
-impl Tally {
+/// What a worker counted since it was last asked, small enough to be asked for each second.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Brief {
+    /// Counters, which the worker then begins anew.
+    pub(crate) counts: Counts,
+    /// As [`Tally::latency`], of lately.
+    pub(crate) latency: Recent,
+    /// As [`Tally::lateness`], of lately.
+    pub(crate) lateness: Recent,
+    /// CPU of the worker's thread, ns.
+    pub(crate) cpu: u64,
+}
+
+impl Brief {
     /// Adds what another worker counted.
     pub(crate) fn add(&mut self, other: &Self) {
         self.counts.add(&other.counts);
         self.latency.add(&other.latency);
         self.lateness.add(&other.lateness);
+        self.cpu += other.cpu;
+    }
+}
+
+impl Tally {
+    /// Takes the counters and a copy in small of the times since the last taking; the whole times
+    /// stay.
+    pub(crate) fn take_brief(&mut self, cpu: u64) -> Brief {
+        Brief {
+            counts: std::mem::take(&mut self.counts),
+            latency: self.latency.take_recent(),
+            lateness: self.lateness.take_recent(),
+            cpu,
+        }
+    }
+
+    /// Adds what another worker counted.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.counts.add(&other.counts);
+        self.latency.add(&other.latency);
+        self.lateness.add(&other.lateness);
+        self.repair.add(&other.repair);
+        self.jitter.add(&other.jitter);
         self.stages.add(&other.stages);
         self.cpu += other.cpu;
         self.profiles.extend(&other.profiles);
@@ -328,7 +441,12 @@ mod tests {
             let error = (times.quantile_us(quantile) - expected).abs() / expected;
             assert!(error < 0.001, "{quantile}");
         }
-        let mut twice = times.clone();
+        let (mut twice, recent) = (times.clone(), times.take_recent());
+        for (quantile, expected) in [(0.5, 5_000.0), (0.99, 9_900.0)] {
+            let error = (recent.quantile_us(quantile).unwrap() - expected).abs() / expected;
+            assert!(error < 0.01, "{quantile}");
+        }
+        assert_eq!(times.take_recent().quantile_us(0.5), None);
         twice.add(&times);
         assert_eq!(twice.count(), 20_000);
     }

@@ -1,51 +1,44 @@
-//! One thread of the generator: it drives its endpoints with one `epoll`, one clock and no locks.
+//! The handle to one thread of the generator, and what it is told.
 //!
-//! `main` hands it endpoints and streams over a queue, and takes its [`Tally`] when it ends. A turn:
-//! orders, due bursts, due timers, wait, then readable sockets; between any two sockets it looks
-//! whether a burst is due, so that receiving delays sending by one socket's batch at most.
+//! What the thread does is [`Turner`]'s.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Sender, unbounded};
 
-use crate::agent::Remote;
-use crate::clock::{Clock, MILLISECOND, SECOND};
+use crate::clock::Clock;
 use crate::dtls::Identity;
-use crate::endpoint::{Change, Endpoint, Surroundings};
-use crate::plan::Publication;
-use crate::probe::thread_cpu;
-use crate::rng::Rng;
-use crate::socket::{Batch, Poller, SocketOptions};
+use crate::endpoint::Opening;
+use crate::marks::Marks;
+use crate::plan::{Conduct, Encoding, Publication};
+use crate::schedule::Pace;
+use crate::socket::SocketOptions;
 use crate::stream::Subscription;
-use crate::tally::Tally;
+use crate::tally::{Brief, Tally};
+use crate::turner::Turner;
 
-/// How long a worker sleeps at most before it looks for orders.
-const ORDERS_EVERY: u64 = 2 * MILLISECOND;
-
-/// Timers that are due within this time are handled together.
-const TIMER_GRAIN: u64 = MILLISECOND / 2;
-
-/// What `main` tells a worker. Places number a worker's endpoints in the order of their opening.
+/// What a worker is told. Places number its endpoints.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Connect to a transport.
     Open {
-        /// The server's end.
-        remote: Remote,
-        /// The peer's canonical name.
-        cname: String,
+        /// Where it will live; empty by now.
+        place: usize,
+        /// To what.
+        opening: Opening,
     },
-    /// Send a stream once connected.
+    /// Send an encoding once connected.
     Publish {
         /// Over which endpoint.
         place: usize,
-        /// What.
+        /// Of what.
         publication: Publication,
+        /// Which.
+        encoding: Encoding,
+        /// Where to tell the window.
+        marks: Arc<Marks>,
     },
     /// Expect a stream.
     Subscribe {
@@ -54,6 +47,16 @@ pub(crate) enum Order {
         /// What.
         subscription: Subscription,
     },
+    /// Close an endpoint's books: it is about to leave.
+    Retire {
+        /// Which.
+        place: usize,
+    },
+    /// Close an endpoint's socket; its place may be used again by a later order.
+    Close {
+        /// Which.
+        place: usize,
+    },
     /// Measure what is due in a window, ns of the run.
     Measure {
         /// From.
@@ -61,6 +64,15 @@ pub(crate) enum Order {
         /// Until.
         until: u64,
     },
+    /// From a time of the run on, send streams of a kind at another rate.
+    Pace(Pace),
+    /// Tell briefly what was counted since the last time. Once a window is over, its ends are
+    /// written for all who receive before this is answered.
+    Brief(Sender<Brief>),
+    /// Close the books of the window (what was due, silent streams, drops, protections) and hand
+    /// over everything counted since the last time. Every worker must have answered
+    /// [`Brief`](Self::Brief) since the window was over: receivers count against its ends.
+    HandOver(Sender<Box<Tally>>),
     /// End.
     Stop,
 }
@@ -87,6 +99,10 @@ pub(crate) struct Settings {
     pub(crate) sockets: SocketOptions,
     /// One of how many packets is opened.
     pub(crate) sample: u64,
+    /// How clients behave.
+    pub(crate) conduct: Conduct,
+    /// How long datagrams may gather, ns; zero reads at once.
+    pub(crate) gather: u64,
 }
 
 /// The handle to a worker's thread.
@@ -109,261 +125,19 @@ impl Worker {
         Ok(Self { orders, thread })
     }
 
+    /// A way to hand it orders.
+    pub(crate) fn orders(&self) -> Sender<Order> {
+        self.orders.clone()
+    }
+
     /// Hands over an order; without effect on a worker that has ended.
     pub(crate) fn order(&self, order: Order) {
         let _ = self.orders.send(order);
     }
 
-    /// Ends it and returns what it counted.
+    /// Ends it and returns what it counted since it last handed over.
     pub(crate) fn finish(self) -> Result<Tally, String> {
         self.order(Order::Stop);
         self.thread.join().map_err(|_| "a generator thread panicked")?
-    }
-}
-
-/// A burst that is due: when, endpoint, stream, burst.
-type Due = Reverse<(u64, usize, usize, u64)>;
-
-/// The state of a worker's thread.
-struct Turner {
-    orders: Receiver<Order>,
-    progress: Arc<Progress>,
-    settings: Settings,
-    around: Surroundings,
-    endpoints: Vec<Option<Endpoint>>,
-    poller: Poller,
-    batch: Batch,
-    due: BinaryHeap<Due>,
-    timers_at: u64,
-    cpu_from: Option<u64>,
-    cpu_until: Option<u64>,
-    unix_at: u64,
-}
-
-impl Turner {
-    fn new(
-        settings: Settings,
-        seed: u64,
-        progress: Arc<Progress>,
-        orders: Receiver<Order>,
-    ) -> Result<Self, String> {
-        let around = Surroundings {
-            clock: settings.clock,
-            unix_origin: settings.clock.unix_origin(),
-            tally: Tally::default(),
-            window: 0..0,
-            rng: Rng::new(seed),
-            sample: settings.sample,
-            datagrams: Vec::new(),
-            packets: Vec::new(),
-            report: Vec::new(),
-        };
-        Ok(Self {
-            orders,
-            progress,
-            around,
-            endpoints: Vec::new(),
-            poller: Poller::new().map_err(|error| error.to_string())?,
-            batch: Batch::new(settings.sockets.gro),
-            settings,
-            due: BinaryHeap::new(),
-            timers_at: 0,
-            cpu_from: None,
-            cpu_until: None,
-            unix_at: 0,
-        })
-    }
-
-    fn run(mut self) -> Result<Tally, String> {
-        let mut tokens = Vec::new();
-        loop {
-            while let Ok(order) = self.orders.try_recv() {
-                if matches!(order, Order::Stop) {
-                    return Ok(self.finish());
-                }
-                self.handle_order(order);
-            }
-            let now = self.around.clock.now();
-            self.note_window(now);
-            self.send_due();
-            if now >= self.timers_at {
-                self.handle_timers(now);
-            }
-            let now = self.around.clock.now();
-            let next = self.next_burst().min(self.timers_at).min(now + ORDERS_EVERY);
-            tokens.clear();
-            tokens.extend(self.poller.wait(next.saturating_sub(now)));
-            for token in &tokens {
-                self.receive(*token);
-                if self.around.clock.now() >= self.next_burst() {
-                    self.send_due();
-                }
-            }
-        }
-    }
-
-    fn next_burst(&self) -> u64 {
-        self.due.peek().map_or(u64::MAX, |Reverse((at, ..))| *at)
-    }
-
-    fn handle_order(&mut self, order: Order) {
-        self.timers_at = 0;
-        match order {
-            Order::Open { remote, cname } => {
-                let opened = Endpoint::open(
-                    &remote,
-                    cname,
-                    &self.settings.identity,
-                    self.settings.sockets,
-                    &mut self.around,
-                );
-                let token = u64::try_from(self.endpoints.len()).unwrap_or(u64::MAX);
-                let added = opened.and_then(|endpoint| {
-                    let added = self.poller.add(endpoint.socket(), token);
-                    added.map(|()| endpoint).map_err(|error| error.to_string())
-                });
-                if let Err(reason) = &added {
-                    let _ = self.progress.failures.send(reason.clone());
-                }
-                self.endpoints.push(added.ok());
-            }
-            Order::Publish { place, publication } => {
-                let Some(Some(endpoint)) = self.endpoints.get_mut(place) else { return };
-                let stream = endpoint.publish(publication);
-                if endpoint.is_connected() {
-                    self.begin(place, stream);
-                }
-            }
-            Order::Subscribe { place, subscription } => {
-                if let Some(Some(endpoint)) = self.endpoints.get_mut(place) {
-                    endpoint.subscribe(subscription);
-                }
-            }
-            Order::Measure { from, until } => {
-                self.around.window = from..until;
-                for endpoint in self.endpoints.iter_mut().flatten() {
-                    endpoint.measure(from, until, &mut self.around.tally);
-                }
-            }
-            Order::Stop => {}
-        }
-    }
-
-    /// Puts a stream's next burst on the list.
-    fn begin(&mut self, place: usize, stream: usize) {
-        let Some(Some(endpoint)) = self.endpoints.get(place) else { return };
-        let Some(outgoing) = endpoint.outgoing().get(stream) else { return };
-        let schedule = outgoing.schedule();
-        let burst = schedule.burst_from(self.around.clock.now());
-        self.due.push(Reverse((schedule.burst_due(burst), place, stream, burst)));
-    }
-
-    /// Sends all bursts that are due, however late.
-    fn send_due(&mut self) {
-        loop {
-            let now = self.around.clock.now();
-            let Some(Reverse((at, place, stream, burst))) = self.due.peek().copied() else {
-                return;
-            };
-            if at > now {
-                return;
-            }
-            self.due.pop();
-            let Some(Some(endpoint)) = self.endpoints.get_mut(place) else { continue };
-            endpoint.send_burst(stream, burst, now, &mut self.around);
-            if let Some(outgoing) = endpoint.outgoing().get(stream) {
-                let next = burst + 1;
-                self.due.push(Reverse((outgoing.schedule().burst_due(next), place, stream, next)));
-            }
-        }
-    }
-
-    fn handle_timers(&mut self, now: u64) {
-        if now >= self.unix_at {
-            self.unix_at = now + SECOND;
-            self.around.unix_origin = self.around.clock.unix_origin();
-        }
-        let mut next = now + SECOND;
-        for place in 0..self.endpoints.len() {
-            let Some(Some(endpoint)) = self.endpoints.get_mut(place) else { continue };
-            if endpoint.poll_timeout(&self.around.clock) <= now {
-                let change = endpoint.handle_timeout(now, &mut self.around);
-                next = next.min(endpoint.poll_timeout(&self.around.clock));
-                self.handle_change(place, change);
-                if self.around.clock.now() >= self.next_burst() {
-                    self.send_due();
-                }
-            } else {
-                next = next.min(endpoint.poll_timeout(&self.around.clock));
-            }
-        }
-        self.timers_at = next.max(now + TIMER_GRAIN);
-    }
-
-    fn handle_change(&mut self, place: usize, change: Option<Change>) {
-        match change {
-            None => {}
-            Some(Change::Connected) => {
-                self.progress.connected.fetch_add(1, Ordering::Relaxed);
-                let streams = match self.endpoints.get(place) {
-                    Some(Some(endpoint)) => endpoint.outgoing().len(),
-                    _ => 0,
-                };
-                (0..streams).for_each(|stream| self.begin(place, stream));
-            }
-            Some(Change::Failed(reason)) => {
-                let _ = self.progress.failures.send(reason);
-            }
-        }
-    }
-
-    fn receive(&mut self, token: u64) {
-        let Ok(place) = usize::try_from(token) else { return };
-        loop {
-            let Some(Some(endpoint)) = self.endpoints.get_mut(place) else { return };
-            let received = endpoint.socket().receive(&mut self.batch);
-            let now = self.around.clock.now();
-            let mut changes = None;
-            let was_connected = endpoint.is_connected();
-            for message in self.batch.messages() {
-                let (change, begun) = endpoint.handle_message(message, now, &mut self.around);
-                changes = change.or(changes);
-                if begun > 0 {
-                    self.progress.begun.fetch_add(begun, Ordering::Relaxed);
-                }
-            }
-            if !was_connected || changes.is_some() {
-                // Handshakes move their own deadlines.
-                self.timers_at = self.timers_at.min(endpoint.poll_timeout(&self.around.clock));
-            }
-            self.handle_change(place, changes);
-            if received < self.batch.capacity() || now >= self.next_burst() {
-                return;
-            }
-        }
-    }
-
-    /// Reads the thread's CPU at both edges of the window.
-    fn note_window(&mut self, now: u64) {
-        let Range { start: from, end: until } = self.around.window;
-        if until == 0 {
-            return;
-        }
-        if now >= from && self.cpu_from.is_none() {
-            self.cpu_from = thread_cpu();
-        }
-        if now >= until && self.cpu_until.is_none() {
-            self.cpu_until = thread_cpu();
-        }
-    }
-
-    fn finish(mut self) -> Tally {
-        for endpoint in self.endpoints.iter().flatten() {
-            endpoint.finish(&mut self.around.tally);
-        }
-        if let (Some(from), Some(until)) = (self.cpu_from, self.cpu_until) {
-            self.around.tally.cpu = until.saturating_sub(from);
-        }
-        self.around.tally
     }
 }

@@ -12,6 +12,7 @@ mod stock;
 
 mod floods;
 mod leaks;
+mod load;
 mod logs;
 mod paths;
 mod process;

@@ -1,0 +1,168 @@
+//! The built load test against the built server: every scenario for a second, judged by its counts.
+//!
+//! The server is found beside the load test, where `cargo test --workspace` puts it, and is built
+//! there when it is missing. Nothing here depends on how fast the machine is: a run that is INVALID
+//! because its generator was late has counted all the same.
+
+#[cfg(test)]
+mod scenarios {
+    use std::io::{BufRead, BufReader};
+    use std::path::{Path, PathBuf};
+    use std::process::{Child, Command, Stdio};
+
+    use serde_json::Value;
+
+    /// Where cargo put both programs.
+    fn programs() -> &'static Path {
+        Path::new(env!("CARGO_BIN_EXE_loadtest")).parent().unwrap()
+    }
+
+    /// The server's binary.
+    fn server_binary() -> PathBuf {
+        let path = programs().join("ringcast");
+        if !path.exists() {
+            let mut build = Command::new(env!("CARGO"));
+            build.args(["build", "--locked", "--package", "ringcast", "--bin", "ringcast"]);
+            build.arg("--target-dir").arg(programs().parent().unwrap());
+            assert!(build.current_dir("..").status().unwrap().success());
+        }
+        path
+    }
+
+    /// A server on any ports of loopback; killed when dropped.
+    struct Server {
+        child: Child,
+        url: String,
+    }
+
+    impl Server {
+        fn start() -> Self {
+            let arguments = ["--api-listen=127.0.0.1:0", "--media-port=0", "--announce=127.0.0.1"];
+            let mut child = Command::new(server_binary())
+                .args(arguments)
+                .args(["--pin=false", "--shards=1", "--log=info"])
+                .env_remove("RINGCAST_CONFIG")
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut log =
+                BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+            let line = log.find(|line| line.contains("API open")).unwrap();
+            let (_, rest) = line.split_once("127.0.0.1:").unwrap();
+            let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            // A full pipe must not stop the server.
+            std::thread::spawn(move || log.for_each(drop));
+            Self { child, url: format!("http://127.0.0.1:{port}") }
+        }
+    }
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            // Already gone, where the server failed.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    /// Plays a scenario for a second; its results.
+    fn play(name: &str, arguments: &str) -> Value {
+        let server = Server::start();
+        let json = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.json"));
+        let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+            .args(arguments.split(' '))
+            .args(["--url", &server.url, "--server-pid", &server.child.id().to_string()])
+            .args(["--duration=1", "--ramp=0.1", "--settle=0.6", "--threads=1", "--json"])
+            .arg(&json)
+            .output()
+            .unwrap();
+        let told = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(matches!(output.status.code(), Some(0 | 4)), "{told}");
+        let outcome: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+        assert_eq!(outcome["arguments"]["scenario"], arguments.split(' ').next().unwrap());
+        assert!(outcome["scenario_version"].as_u64().unwrap() > 0);
+        for fault in ["undecryptable", "unstamped", "renumbered", "unknown_streams"] {
+            assert_eq!(count(&outcome, fault), 0, "{fault}: {told}");
+        }
+        outcome
+    }
+
+    fn count(outcome: &Value, name: &str) -> u64 {
+        outcome["counts"][name].as_u64().unwrap()
+    }
+
+    #[test]
+    fn a_livestream_of_uneven_frames_arrives_whole() {
+        let line = "livestream --subscribers 5 --frame-sizes libwebrtc --bitrate 1M";
+        let outcome = play("livestream", line);
+        assert_eq!(count(&outcome, "expected"), 5 * count(&outcome, "offered"));
+        assert_eq!(count(&outcome, "delivered"), count(&outcome, "expected"));
+        assert_eq!((count(&outcome, "duplicates"), count(&outcome, "reordered")), (0, 0));
+        assert_eq!(outcome["jitter_us"]["count"], 5);
+        assert!(count(&outcome, "frames") > 0 && outcome["picture"]["layers_percent"].is_null());
+    }
+
+    #[test]
+    fn in_a_churn_transports_join_receive_and_leave() {
+        let outcome = play("churn", "churn --subscribers 2 --joins-per-s 20 --stay 1");
+        let [begun, done, failed] =
+            ["joins_begun", "joins_done", "joins_failed"].map(|name| count(&outcome, name));
+        assert!(begun.abs_diff(20) <= 1, "{begun}");
+        assert!(done > 0 && done + failed <= begun, "{done} + {failed} of {begun}");
+        assert!(count(&outcome, "leaves") > 0);
+        let stages: Vec<_> = outcome["join"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|stage| stage["stage"].clone())
+            .collect();
+        let all = ["transport", "connect", "consume", "ice", "dtls", "first_packet", "join"];
+        assert_eq!(stages, all);
+    }
+
+    #[test]
+    fn over_lossy_networks_repair_brings_back_what_was_lost_both_ways() {
+        let line = "lossy --subscribers 3 --pps 500 --loss-up 3% --loss-down 5% --loss-burst 2";
+        let outcome = play("lossy", line);
+        let [up, down] = ["lost_up", "lost_down"].map(|name| count(&outcome, name));
+        // A packet held back for long enough arrives behind its own repair: duplicates are right.
+        assert!(up > 0 && down > 0);
+        assert!(count(&outcome, "nacked") > 0 && count(&outcome, "resent") > 0);
+        assert!(count(&outcome, "asked") > 0 && count(&outcome, "repaired") > 0);
+        assert!(count(&outcome, "repairs") >= count(&outcome, "repaired"));
+        let missing = count(&outcome, "expected") - count(&outcome, "delivered");
+        assert!(missing < down, "{missing} of {down} lost on the way down are still missing");
+    }
+
+    #[test]
+    fn of_three_encodings_each_receiver_sees_which_it_gets() {
+        let outcome = play("simulcast", "simulcast --subscribers 2");
+        let layers: u64 =
+            ["layer_0", "layer_1", "layer_2"].map(|name| count(&outcome, name)).iter().sum();
+        assert_eq!(layers, count(&outcome, "delivered"));
+        assert_eq!(count(&outcome, "silent_streams"), 0);
+        assert!(count(&outcome, "frames") > 0 && outcome["picture"]["switches"].is_u64());
+    }
+
+    #[test]
+    fn idle_transports_connect_and_stay_without_a_packet() {
+        let outcome = play("idle", "idle --transports 40");
+        assert_eq!(outcome["idle"]["transports"], 40);
+        assert_eq!((count(&outcome, "expected"), count(&outcome, "delivered")), (0, 0));
+        assert_eq!(outcome["invalid_because"], serde_json::json!([]));
+    }
+
+    #[test]
+    fn a_soak_is_a_lossy_meeting_with_joins_and_tells_growth() {
+        let outcome = play("soak", "soak --publishers 2 --joins-per-s 5 --stay 0.5");
+        assert!(count(&outcome, "delivered") > 0 && count(&outcome, "joins_begun") > 0);
+        for who in ["server_growth", "generator_growth"] {
+            assert!(outcome[who]["resident_bytes_per_hour"].is_f64(), "{who}");
+            assert!(outcome[who]["descriptors"][0].as_f64().unwrap() > 0.0, "{who}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The load test against a server: it joins, measures, searches, writes and compares.
+//!
+//! What it measured is not judged here: this machine may be too busy for valid numbers.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use super::servers::Hosted;
+
+/// The built load test: a package of its own, so that cargo is asked to build it.
+fn built() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let build = Command::new(env!("CARGO"))
+            .args(["build", "--locked", "--package", "loadtest"])
+            .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
+            .args(["--message-format", "json-render-diagnostics"])
+            .output()
+            .unwrap();
+        assert!(build.status.success(), "{}", String::from_utf8_lossy(&build.stderr));
+        let text = String::from_utf8(build.stdout).unwrap();
+        let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut executables = messages
+            .filter(|message| message["target"]["name"] == "loadtest")
+            .filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+        executables.next_back().expect("cargo names what it built")
+    })
+}
+
+fn play(server: &Hosted, files: &Path, arguments: &str) -> (Output, Value, String) {
+    let url = format!("http://{}", server.api.0);
+    let (json, html) = (files.join("result.json"), files.join("result.html"));
+    let output = Command::new(built())
+        .args(arguments.split(' '))
+        .args(["--url", &url, "--ramp", "0", "--settle", "0.1", "--threads", "1"])
+        .args(["--server-pid", &std::process::id().to_string()])
+        .arg("--json")
+        .arg(&json)
+        .arg("--html")
+        .arg(&html)
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&output.stderr).into_owned();
+    let text = std::fs::read_to_string(json).unwrap_or_else(|error| panic!("{error}: {shown}"));
+    (output, serde_json::from_str(&text).unwrap(), std::fs::read_to_string(html).unwrap())
+}
+
+fn folder(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("ringcast-load-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+#[test]
+fn the_load_test_measures_a_server_and_compares_what_it_wrote() {
+    let (server, files) = (Hosted::start(&["--shards=1"]), folder("run"));
+    let arguments = "livestream --subscribers 3 --pps 50 --duration 2 --progress";
+    let (output, result, page) = play(&server, &files, arguments);
+    let status = output.status.code().unwrap();
+    assert_eq!(status, if result["valid"] == true { 0 } else { 4 }, "{result:#}");
+    assert_eq!((&result["kind"], &result["subscriptions"]), (&"run".into(), &3.into()));
+    assert!(result["counts"]["delivered"].as_u64().unwrap() > 0);
+    assert_eq!(result["series"].as_array().unwrap().len(), 2);
+    assert!(result["server_says"]["datagrams_out"].is_u64(), "{result:#}");
+    assert!(page.contains("<svg ") && page.ends_with("</html>\n"));
+    let progress = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(progress.contains("3/3 streams") && progress.contains("packets/s"), "{progress}");
+    let file = files.join("result.json");
+    let compared = Command::new(built()).arg("compare").args([&file, &file]).output().unwrap();
+    assert_eq!(compared.status.code(), Some(status), "equal to itself, or INVALID");
+    server.stop();
+    std::fs::remove_dir_all(files).unwrap();
+}
+
+#[test]
+fn the_load_test_searches_a_limit_in_the_same_rooms() {
+    let (server, files) = (Hosted::start(&["--shards=1"]), folder("limit"));
+    // A limit that no machine is too slow or too fast for: the rate itself.
+    let arguments = "livestream --subscribers 2 --pps 40 --burst 1 --duration 1 --find-limit \
+                     --limit delivered<=100pps";
+    let (output, result, page) = play(&server, &files, arguments);
+    assert_eq!(result["kind"], "limit");
+    let steps = result["steps"].as_array().unwrap();
+    let asked: Vec<f64> = steps.iter().map(|s| s["expected_pps"].as_f64().unwrap()).collect();
+    // 80 packets per second at first, then half as much again.
+    assert!((asked[0] - 80.0).abs() <= 4.0 && (asked[1] - 120.0).abs() <= 4.0, "{asked:?}");
+    assert!(steps.iter().any(|step| step["holds"] == false), "{result:#}");
+    assert!(page.contains("Latency against rate"));
+    assert!([Some(0), Some(1)].contains(&output.status.code()), "{result:#}");
+    server.stop();
+    std::fs::remove_dir_all(files).unwrap();
+}
+
+#[test]
+fn what_is_passed_wrongly_is_named() {
+    let run = |arguments: &str| {
+        let output = Command::new(built()).args(arguments.split(' ')).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for (arguments, flag) in [
+        ("livestream --slo p98<=1ms", "--slo"),
+        ("livestream --find-limit --limit loss<=1ms", "--limit"),
+        ("livestream --limit loss<=1%", "--find-limit"),
+        ("livestream --progress --no-progress", "--no-progress"),
+        ("livestream --duration x", "--duration"),
+        ("compare a b --tolerance 5", "--tolerance"),
+    ] {
+        let (status, said) = run(arguments);
+        assert!(status == Some(2) && said.contains(flag), "{arguments}: {status:?} {said}");
+    }
+    let (status, said) = run("livestream --server-pid 4294967295");
+    assert!(status == Some(3) && said.contains("--server-pid"), "{said}");
+}

@@ -12,7 +12,8 @@
 //!   monotonic clock, so a stalled server or generator shows up in it. Arrival is the kernel's receive
 //!   time: latency contains the publisher's send, the server, and the kernel's way to the receiver's
 //!   socket, but not the wait until a thread of ours reads it (`--reader-stamps` includes that, and
-//!   then nothing is left to gather). A random one of `--sample` packets is opened for it.
+//!   then nothing is left to gather). A random one of `--sample` packets is opened for it. What was due
+//!   before its receiver asked for it, as a server may keep since a key frame, has none.
 //! * **Loss** is exact: every packet counts, by its readable sequence number, against what its
 //!   publisher sent in the window ([`marks`], [`stream`]). Only packets due within the measured
 //!   window count; those that take longer than half a second after its end count as lost. Streams of

@@ -194,6 +194,8 @@ impl Incoming {
         }
         self.until_sample -= u64::from(self.until_sample > 0);
         let bytes = packet.len().saturating_sub(TAG_BYTES);
+        // A server may begin with what it kept since a key frame: that was due before it was asked.
+        let due = due.filter(|due| *due >= self.subscription.since);
         if self.count(index, bytes, head.arrival, context)
             && let Some(due) = due
         {
@@ -643,6 +645,19 @@ mod tests {
         assert_eq!((counts.layer_0, counts.layer_1), (count as u64, 0));
         assert_eq!(counts.layer_2, (sent - count) as u64);
         assert_eq!(counts.switches, 1);
+    }
+
+    #[test]
+    fn what_was_due_before_it_was_asked_for_arrives_without_a_latency() {
+        let mut path = Path::new("loadtest churn --size 300", 1, true);
+        let kept: Vec<_> = (0..10).flat_map(|burst| path.burst(burst)).collect();
+        path.incoming.subscription.since = path.now;
+        kept.into_iter().for_each(|packet| path.arrive(packet));
+        path.burst(10).into_iter().for_each(|packet| path.arrive(packet));
+        let tally = path.finish();
+        assert_eq!((tally.counts.delivered, tally.counts.sampled), (55, 5));
+        assert_eq!(tally.latency.count(), 5);
+        assert!((tally.latency.max_us() - 1_000.0).abs() < 1.0);
     }
 
     #[test]

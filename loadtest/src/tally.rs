@@ -191,7 +191,7 @@ counts! {
     reordered,
     /// Packets too old to tell from duplicates; counted as lost.
     too_old,
-    /// Packets opened, of those delivered.
+    /// Packets opened, of those delivered that were due after their receiver had asked for them.
     sampled,
     /// Streams of which nothing arrived in the window.
     silent_streams,

@@ -130,7 +130,7 @@ pub const RECEIVE_SLOTS_GRO: usize = 16;
 pub const RECEIVE_SLOTS_PLAIN: usize = 64;
 
 /// Trains of one `sendmmsg`.
-pub const TRAINS_PER_BATCH_MAX: usize = 64;
+pub const TRAINS_PER_BATCH_MAX: usize = 32;
 
 /// Segments of one train: longer ones save little more and hit real networks as bursts.
 pub const SEGMENTS_PER_TRAIN_MAX: usize = 8;
@@ -142,8 +142,9 @@ pub const TRAIN_PADDING_MAX: usize = 32;
 /// Thousandths of a train's bytes that padding may be.
 pub const TRAIN_PADDING_PER_MILLE_MAX: usize = 30;
 
-/// Bytes of one transmit batch: some 200 media packets, small enough to stay in L2.
-pub const TRANSMIT_BATCH_BYTES: usize = 256 * 1024;
+/// Bytes of one transmit batch: 30 to 40 media packets. 256 KiB costs the same CPU, and what is
+/// sealed first leaves later (median latency 860 µs instead of 780 with 100 receivers of 5 packets).
+pub const TRANSMIT_BATCH_BYTES: usize = 64 * 1024;
 
 /// How long a full send buffer may hold up a shard, once per batch; then the rest is dropped.
 pub const SEND_WAIT_MAX: Duration = Duration::from_millis(1);

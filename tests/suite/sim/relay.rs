@@ -15,7 +15,7 @@ use ringcast::ortc::types::MediaKind;
 use super::media::Codec;
 use super::network::Link;
 use super::raw::RawPacket;
-use super::reports::clock_errors;
+use super::reports::assert_together;
 use super::room::{Camera, Feed, Peer, Room, View, ms, secs};
 use super::shards::{Freight, Told};
 use super::verdicts::assert_same;
@@ -408,25 +408,6 @@ fn sound_and_picture_stay_together_there_to_a_millisecond() {
         let alice = room.publisher();
         room.seat(alice).up.jitter = ms(up_jitter);
         let bob = joined(&mut room, THERE);
-        let camera = room.produce(alice, &Camera::new(Codec::Vp8));
-        let microphone = room.produce(alice, &Camera::new(Codec::Opus));
-        let picture = room.consume(bob, &camera);
-        let sound = room.consume(bob, &microphone);
-        room.start(&microphone);
-        room.run_for(ms(333));
-        room.start(&camera);
-        room.run_for(secs(30));
-        let of_picture = clock_errors(&room, &picture, &camera, 0);
-        let of_sound = clock_errors(&room, &sound, &microphone, 0);
-        assert!(of_picture.len() > 20 && of_sound.len() > 20, "reports arrive");
-        let way = ms(10 + up_jitter).as_secs_f64();
-        for (at, least, most) in &of_picture {
-            let Some(beside) = of_sound.iter().rev().find(|(other, ..)| other <= at) else {
-                continue;
-            };
-            let spread = most.max(beside.2) - least.min(beside.1);
-            assert!(spread < 0.001, "{spread} s apart at {at}");
-            assert!(*least > 0.009 && *most < way + 0.001, "{least} to {most}");
-        }
+        assert_together(&mut room, alice, bob, ms(10 + up_jitter).as_secs_f64());
     }
 }

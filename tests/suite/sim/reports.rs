@@ -20,12 +20,7 @@ fn sender_reports(room: &Room, view: &View) -> Vec<SenderInfo> {
 
 /// For each report: when it was written, and by how much the moment of capture that it gives for a
 /// packet differs from the real one, least and most, in seconds.
-pub(super) fn clock_errors(
-    room: &Room,
-    view: &View,
-    feed: &Feed,
-    encoding: usize,
-) -> Vec<(f64, f64, f64)> {
+fn clock_errors(room: &Room, view: &View, feed: &Feed, encoding: usize) -> Vec<(f64, f64, f64)> {
     let rate = f64::from(feed.codec.clock_rate());
     let sent = &room.source(feed, encoding).sent;
     let heard = room.heard(view);
@@ -57,6 +52,32 @@ pub(super) fn clock_errors(
     errors
 }
 
+/// Half a minute of a camera and a microphone of one peer, which `way` after capture reach the server:
+/// the reports of both let the other peer put them together to a millisecond.
+pub(super) fn assert_together(room: &mut Room, alice: Peer, bob: Peer, way: f64) {
+    let camera = room.produce(alice, &Camera::new(Codec::Vp8));
+    let microphone = room.produce(alice, &Camera::new(Codec::Opus));
+    let picture = room.consume(bob, &camera);
+    let sound = room.consume(bob, &microphone);
+    room.start(&microphone);
+    room.run_for(ms(333));
+    room.start(&camera);
+    room.run_for(secs(30));
+    let of_picture = clock_errors(room, &picture, &camera, 0);
+    let of_sound = clock_errors(room, &sound, &microphone, 0);
+    assert!(of_picture.len() > 20 && of_sound.len() > 20, "reports arrive");
+    for (at, least, most) in &of_picture {
+        // What a receiver puts beside it: the newest report of the sound.
+        let Some(beside) = of_sound.iter().rev().find(|(other, ..)| other <= at) else {
+            continue;
+        };
+        let spread = most.max(beside.2) - least.min(beside.1);
+        assert!(spread < 0.001, "{spread} s apart at {at}");
+        // What is common to both is the way to the server.
+        assert!(*least > 0.009 && *most < way + 0.001, "{least} to {most}");
+    }
+}
+
 #[test]
 fn sound_and_picture_are_captured_at_the_same_time_to_a_millisecond_for_every_viewer() {
     for (seed, up_jitter, down_delay) in [(61, 0, 10), (62, 40, 10), (63, 20, 150)] {
@@ -65,28 +86,7 @@ fn sound_and_picture_are_captured_at_the_same_time_to_a_millisecond_for_every_vi
         room.seat(alice).up.jitter = ms(up_jitter);
         let bob = room.subscriber();
         room.seat(bob).down.delay = ms(down_delay);
-        let camera = room.produce(alice, &Camera::new(Codec::Vp8));
-        let microphone = room.produce(alice, &Camera::new(Codec::Opus));
-        let picture = room.consume(bob, &camera);
-        let sound = room.consume(bob, &microphone);
-        room.start(&microphone);
-        room.run_for(ms(333));
-        room.start(&camera);
-        room.run_for(secs(30));
-        let of_picture = clock_errors(&room, &picture, &camera, 0);
-        let of_sound = clock_errors(&room, &sound, &microphone, 0);
-        assert!(of_picture.len() > 20 && of_sound.len() > 20, "reports arrive");
-        let way = ms(10 + up_jitter).as_secs_f64();
-        for (at, least, most) in &of_picture {
-            // What a receiver puts beside it: the newest report of the sound.
-            let Some(beside) = of_sound.iter().rev().find(|(other, ..)| other <= at) else {
-                continue;
-            };
-            let spread = most.max(beside.2) - least.min(beside.1);
-            assert!(spread < 0.001, "{spread} s apart at {at}");
-            // What is common to both is the way to the server.
-            assert!(*least > 0.009 && *most < way + 0.001, "{least} to {most}");
-        }
+        assert_together(&mut room, alice, bob, ms(10 + up_jitter).as_secs_f64());
     }
 }
 

@@ -112,6 +112,8 @@ pub struct CreateConsumer {
     pub preferred_layers: Option<(u8, Option<u8>)>,
 }
 
+    /// Packets of Opus that only say that there is silence (DTX) are left out.
+    pub ignore_dtx: bool,
 /// A producer of another shard, to be mirrored.
 #[derive(Debug, Clone)]
 pub struct Mirror {

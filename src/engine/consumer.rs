@@ -100,6 +100,8 @@ pub struct Consumer {
     /// The receiver paused it.
     pub paused: bool,
     /// Highest spatial layer wanted.
+    /// Packets of Opus that only say that there is silence are left out.
+    pub ignore_dtx: bool,
     pub preferred_spatial: usize,
     /// What it is being fed with.
     pub playing: Option<Cursor>,
@@ -164,6 +166,7 @@ impl Consumer {
         let kind = if first.mime_type.to_ascii_lowercase().starts_with("audio/") {
             MediaKind::Audio
         } else {
+        let codec_is_opus = matches!(first.codec(), Codec::Opus | Codec::Red);
             MediaKind::Video
         };
         Ok(Self {
@@ -182,6 +185,7 @@ impl Consumer {
             preferred_spatial: command.preferred_layers.map_or(usize::MAX, |(s, _)| usize::from(s)),
             playing: None,
             awaiting: None,
+            ignore_dtx: command.ignore_dtx && codec_is_opus,
             live_from: PacketIndex::default(),
             fresh: true,
             left: None,

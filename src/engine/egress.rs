@@ -298,19 +298,19 @@ impl Consumer {
             // Without a switch before: it can only be accepted.
             let _ = self.time.switch(way.now, meta.timestamp, None, None);
         }
-        let known = self.codec(meta.payload_type).is_some();
-        let body = way.body(payload);
-        let octets = payload.bytes.len() - usize::from(payload.padding);
-        if octets == 0 || !known {
+        let readable = self.readable(meta, payload);
+        let octets = readable.map_or(0, |(_, payload)| payload.unpadded().len());
+        let Some((payload_type, payload)) = readable.filter(|_| octets > 0) else {
             if let Some(seq) = self.seq.drop(meta.seq) {
                 self.send_fill(seq, meta, way);
             }
             return Ok(false);
-        }
+        };
+        let body = way.body(payload);
         let Some(seq) = self.seq.forward(meta.seq) else { return Ok(false) };
         self.fresh = false;
         let timestamp = self.time.rewrite(way.now, meta.timestamp);
-        let fields = way.fields(meta, meta.payload_type, seq, timestamp);
+        let fields = way.fields(meta, payload_type, seq, timestamp);
         let (abs_send_time, transport_seq) = (fields.abs_send_time, fields.transport_cc);
         let sealed = way.seal(&self.header, seq, &fields, &body);
         if sealed {
@@ -383,15 +383,16 @@ impl Consumer {
         payload: Padded<'_>,
         way: &mut Way<'_>,
     ) {
-        let Some(codec) = self.codec(meta.payload_type).copied() else { return };
+        let Some((payload_type, payload)) = self.readable(meta, payload) else { return };
+        let Some(codec) = self.codec(payload_type).copied() else { return };
         let done = match (&mut self.rtx, codec.rtx_payload_type) {
-            (Some(rtx), Some(payload_type)) => {
+            (Some(rtx), Some(rtx_payload_type)) => {
                 let seq = rtx.next;
                 rtx.next += 1;
                 let original = low_16(sent.seq).to_be_bytes();
                 let payload = payload.unpadded();
                 let body = RtpBody { prefix: &original, payload, ..RtpBody::default() };
-                let fields = way.fields(meta, payload_type, seq, sent.timestamp);
+                let fields = way.fields(meta, rtx_payload_type, seq, sent.timestamp);
                 let done = way.seal(&rtx.header, seq, &fields, &body);
                 way.count_number(done && self.numbered);
                 done
@@ -400,7 +401,7 @@ impl Consumer {
             // repeat a GCM nonce (RFC 7714 §8.4).
             _ => {
                 let body = payload.body(sent.padded);
-                let mut fields = way.fields(meta, meta.payload_type, sent.seq, sent.timestamp);
+                let mut fields = way.fields(meta, payload_type, sent.seq, sent.timestamp);
                 fields.abs_send_time = sent.abs_send_time;
                 fields.transport_cc = sent.transport_seq;
                 way.seal(&self.header, sent.seq, &fields, &body)
@@ -477,7 +478,7 @@ impl Way<'_> {
 }
 
 impl<'a> Padded<'a> {
-    fn unpadded(self) -> &'a [u8] {
+    pub(super) fn unpadded(self) -> &'a [u8] {
         let len = self.bytes.len().saturating_sub(usize::from(self.padding));
         self.bytes.get(..len).unwrap_or_default()
     }

@@ -8,8 +8,9 @@ use std::time::Instant;
 use slotmap::SlotMap;
 
 use crate::engine::codec::dependency_descriptor::TemplateStructure;
-use crate::engine::codec::{self, PayloadInfo};
-use crate::engine::codec_table::CodecEntry;
+use crate::engine::codec::red::Primary;
+use crate::engine::codec::{self, PayloadInfo, red};
+use crate::engine::codec_table::{CodecEntry, CodecTable};
 use crate::engine::io::Received;
 use crate::engine::listener::{Hints, Role, Route};
 use crate::engine::nack::NackOutcome;
@@ -147,9 +148,10 @@ fn accept_media(
     let payload = unpadded_payload(plain, packet.view.has_padding).ok_or(Discard::RtpMalformed)?;
     let len = payload.len();
     let info = look_into(&mut stream.templates, packet, codec.codec, payload);
+    let primary = enter_room(&stream.codecs, codec.codec, slot.bytes_mut().get_mut(..len))?;
     // Padding alone is no sign of life: it would awake the stream with each packet.
     let awoke = len > 0 && !stream.activity.is_active(packet.now);
-    slot.commit(meta(packet, seq, codec.room_payload_type, info), len);
+    slot.commit(PacketMeta { primary, ..meta(packet, seq, codec.room_payload_type, info) }, len);
     note_seq(stream, packet, info.key_frame);
     note_media(stream, packet.now, len, info);
     Ok(Arrived { stream: key, awoke, restarted: false })
@@ -168,6 +170,23 @@ fn look_into(
         return PayloadInfo::default();
     }
     codec::inspect(codec, payload, descriptor.as_ref())
+}
+
+/// The same of a repair: its descriptor may be older than what is known of the stream, and teaches
+/// only where nothing is.
+fn look_again(
+    stream: &mut Stream,
+    packet: &Packet<'_>,
+    codec: Codec,
+    payload: &[u8],
+) -> PayloadInfo {
+    if stream.templates.is_none() {
+        return look_into(&mut stream.templates, packet, codec, payload);
+    }
+    let info = codec::inspect(codec, payload, None);
+    let descriptor = packet.extensions.dependency_descriptor.and_then(|s| s.of(packet.bytes));
+    let begins = descriptor.and_then(TemplateStructure::begins_key_frame);
+    PayloadInfo { key_frame: begins.unwrap_or(info.key_frame), ..info }
 }
 
 /// Tells the NACK generator of an original; too much loss asks for a key frame instead.
@@ -199,7 +218,24 @@ fn meta(packet: &Packet<'_>, seq: u64, payload_type: u8, info: PayloadInfo) -> P
         marker: packet.view.marker,
         info,
         extensions: packet.extensions,
+        primary: None,
     }
+}
+
+/// Puts the room's payload types into a payload that names others (RED), once for all consumers.
+fn enter_room(
+    codecs: &CodecTable,
+    codec: Codec,
+    payload: Option<&mut [u8]>,
+) -> Result<Option<Primary>, Discard> {
+    let Some(payload) = payload.filter(|bytes| codec == Codec::Red && !bytes.is_empty()) else {
+        return Ok(None);
+    };
+    let room = |payload_type| {
+        let entry = codecs.entry(payload_type).filter(|entry| entry.codec.is_media());
+        entry.map(|entry| entry.room_payload_type)
+    };
+    Ok(Some(red::enter(payload, room).ok_or(Discard::RtpMalformed)?))
 }
 
 fn media_codec(stream: &Stream, payload_type: u8) -> Result<CodecEntry, Discard> {
@@ -306,7 +342,12 @@ fn accept_first(
         return Err(Discard::Paused);
     }
     let info = look_into(&mut stream.templates, packet, codec.codec, payload);
-    push_copy(stream, meta(packet, seq, codec.room_payload_type, info), packet.arrival, payload)?;
+    let mut slot = stream.ring.push_slot(packet.arrival);
+    let space = slot.bytes_mut().get_mut(..payload.len()).ok_or(Discard::TooLarge)?;
+    space.copy_from_slice(payload);
+    let primary = enter_room(&stream.codecs, codec.codec, Some(space))?;
+    let meta = PacketMeta { primary, ..meta(packet, seq, codec.room_payload_type, info) };
+    slot.commit(meta, payload.len());
     note_seq(stream, packet, info.key_frame);
     note_media(stream, packet.now, payload.len(), info);
     Ok(Arrived { stream: route.stream, awoke: true, restarted })
@@ -338,7 +379,7 @@ fn accept_repair(
     if stream.paused {
         return Err(Discard::Paused);
     }
-    let info = codec::inspect(codec.codec, payload, None);
+    let info = look_again(stream, packet, codec.codec, payload);
     push_copy(stream, meta(packet, seq, codec.room_payload_type, info), packet.arrival, payload)?;
     note_media(stream, packet.now, payload.len(), info);
     Ok(Arrived { stream: route.stream, awoke: false, restarted: false })

@@ -42,6 +42,7 @@ pub mod sent;
 mod shed;
 pub mod source_clock;
 pub mod srtp;
+mod sound;
 pub mod stream;
 pub mod timer;
 pub mod transport;

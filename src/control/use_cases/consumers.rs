@@ -37,6 +37,8 @@ pub struct ConsumerRequest {
     pub preferred_layers: Option<(u8, Option<u8>)>,
     /// Retransmissions; by default for video only.
     pub enable_rtx: Option<bool>,
+    /// Packets of Opus that only say that there is silence (DTX) are left out.
+    pub ignore_dtx: bool,
 }
 
 /// How well streams arrive, 0–10.
@@ -202,6 +204,7 @@ impl Control {
             rtp,
             paused: request.paused,
             preferred_layers: layers.map(|(spatial, temporal)| (spatial, Some(temporal))),
+            ignore_dtx: request.ignore_dtx,
         };
         let pending =
             self.inner.dispatcher.submit(shard, Command::CreateConsumer(Box::new(command)));

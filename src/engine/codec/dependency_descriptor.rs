@@ -113,6 +113,15 @@ impl TemplateStructure {
         Some(descriptor)
     }
 
+    /// Whether a packet with this descriptor begins a key frame, whatever came before it; `None` when
+    /// it is cut short. Nothing is learned.
+    #[must_use]
+    pub fn begins_key_frame(bytes: &[u8]) -> Option<bool> {
+        let (first, rest) = bytes.split_first_chunk::<3>()?;
+        let attached = rest.first().is_some_and(|flags| flags & 0x80 != 0);
+        Some(first[0] & 0x80 != 0 && attached)
+    }
+
     /// Spatial layers of the structure; 0 while none was attached.
     #[must_use]
     pub fn spatial_layers(&self) -> u8 {
@@ -341,6 +350,17 @@ mod tests {
             let later = structure.read(&[id, 0, 101]).expect("complete");
             assert_eq!((later.layer, later.structure_attached), (layer, false), "{id}");
         }
+    }
+
+    #[test]
+    fn a_key_frame_is_known_without_what_came_before() {
+        let key = key_frame(62);
+        assert_eq!(TemplateStructure::begins_key_frame(&key), Some(true));
+        let mut later = key.clone();
+        later[0] &= 0x7f;
+        assert_eq!(TemplateStructure::begins_key_frame(&later), Some(false));
+        assert_eq!(TemplateStructure::begins_key_frame(&[0x80 | 62, 0, 101]), Some(false));
+        assert_eq!(TemplateStructure::begins_key_frame(&key[..2]), None);
     }
 
     #[test]

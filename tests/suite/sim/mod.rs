@@ -13,6 +13,7 @@ mod raw;
 mod room;
 mod shards;
 mod stock;
+mod studio;
 mod verdicts;
 
 mod calls;
@@ -30,6 +31,7 @@ mod relay_life;
 mod reports;
 mod review;
 mod sequence;
+mod sealed_frames;
 mod simulcast;
 mod trains;
 mod wires;

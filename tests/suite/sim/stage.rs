@@ -112,6 +112,7 @@ impl Stage {
             rtp: self.produced.consume(self.codec, &room_capabilities(), ssrc, "0"),
             paused: false,
             preferred_layers: None,
+            ignore_dtx: false,
         }))
     }
 

@@ -20,6 +20,7 @@ mod egress;
 pub mod equalise;
 mod feedback;
 pub mod incoming_rate;
+pub mod incoming_limit;
 mod ingress;
 pub mod io;
 pub mod keyframe;

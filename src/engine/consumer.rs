@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::control::command::{CreateConsumer, Refusal};
+use crate::engine::demand::WantedLayers;
 use crate::engine::rewrite::{SeqRewriter, TimestampRewriter};
 use crate::engine::ring::PacketIndex;
 use crate::engine::rtp::{EgressHeader, Extension, ExtensionIds, Token};
@@ -99,10 +100,12 @@ pub struct Consumer {
     pub repairable: bool,
     /// The receiver paused it.
     pub paused: bool,
-    /// Highest spatial layer wanted.
     /// Packets of Opus that only say that there is silence are left out.
     pub ignore_dtx: bool,
+    /// Highest spatial layer wanted.
     pub preferred_spatial: usize,
+    /// Highest temporal layer wanted.
+    pub preferred_temporal: u8,
     /// What it is being fed with.
     pub playing: Option<Cursor>,
     /// What it will be fed with, once a key frame is there.
@@ -163,10 +166,10 @@ impl Consumer {
             header: EgressHeader::new(rtx.ssrc, &ids, mid),
             next: u64::from(first_seq.1 & 0x7fff),
         });
+        let codec_is_opus = matches!(first.codec(), Codec::Opus | Codec::Red);
         let kind = if first.mime_type.to_ascii_lowercase().starts_with("audio/") {
             MediaKind::Audio
         } else {
-        let codec_is_opus = matches!(first.codec(), Codec::Opus | Codec::Red);
             MediaKind::Video
         };
         Ok(Self {
@@ -182,10 +185,11 @@ impl Consumer {
             numbered: ids.has(Extension::TransportCc),
             repairable,
             paused: command.paused,
+            ignore_dtx: command.ignore_dtx && codec_is_opus,
             preferred_spatial: command.preferred_layers.map_or(usize::MAX, |(s, _)| usize::from(s)),
+            preferred_temporal: command.preferred_layers.and_then(|(_, t)| t).unwrap_or(u8::MAX),
             playing: None,
             awaiting: None,
-            ignore_dtx: command.ignore_dtx && codec_is_opus,
             live_from: PacketIndex::default(),
             fresh: true,
             left: None,
@@ -206,6 +210,13 @@ impl Consumer {
     #[must_use]
     pub fn codec(&self, payload_type: u8) -> Option<&SendCodec> {
         self.codecs.iter().find(|codec| codec.payload_type == payload_type)
+    }
+
+    /// The highest layers it wants, counted over all encodings.
+    #[must_use]
+    pub fn preferred_layers(&self) -> WantedLayers {
+        let spatial = u8::try_from(self.preferred_spatial).unwrap_or(u8::MAX);
+        WantedLayers { spatial, temporal: self.preferred_temporal }
     }
 
     /// Feeds nothing until it is started again.

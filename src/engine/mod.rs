@@ -14,13 +14,14 @@ pub mod codec;
 pub mod codec_table;
 mod commands;
 pub mod consumer;
+pub mod demand;
 pub mod demux;
 pub mod dtls;
 mod egress;
 pub mod equalise;
 mod feedback;
-pub mod incoming_rate;
 pub mod incoming_limit;
+pub mod incoming_rate;
 mod ingress;
 pub mod io;
 pub mod keyframe;
@@ -41,13 +42,14 @@ pub mod rtcp_queue;
 pub mod rtp;
 pub mod sent;
 mod shed;
+mod sound;
 pub mod source_clock;
 pub mod srtp;
-mod sound;
 pub mod stream;
 pub mod timer;
 pub mod transport;
 pub mod twcc;
+pub mod voice;
 pub mod wall;
 
 use std::collections::{HashMap, VecDeque};
@@ -74,6 +76,7 @@ use crate::engine::stream::Stream;
 use crate::engine::timer::Timers;
 use crate::engine::transport::Transport;
 use crate::engine::transport::connection::ConnectionEvent;
+use crate::engine::voice::Voices;
 use crate::engine::wall::WallClock;
 use crate::id::{ConsumerId, ProducerId, ShardId, TransportId};
 use crate::limits::{EVENTS_QUEUED_MAX, PATH_CHANGES_QUEUED_MAX, TIMERS_PER_TURN_MAX};
@@ -100,6 +103,10 @@ enum TimerKey {
     Layers(ProducerKey),
     /// What found a full lane to another shard: the turn itself tries it again.
     Relay,
+    /// The end of a window of audio levels.
+    Voices,
+    /// What nobody wanted of a producer's layers for long enough.
+    Demand(ProducerKey),
 }
 
 /// What an engine is made of.
@@ -147,6 +154,10 @@ pub struct Engine {
     arrivals: Vec<Arrival>,
     /// What goes to and comes from other shards.
     relaying: Relaying,
+    /// Who was heard lately.
+    voices: Voices,
+    /// Own producers whose demand may have changed in this turn, each once.
+    demands: Vec<ProducerKey>,
     /// What transports that are gone still say to their clients (DTLS close_notify).
     farewells: VecDeque<(Path, Vec<u8>)>,
 }
@@ -182,6 +193,8 @@ impl Engine {
             blocks: Vec::new(),
             arrivals: Vec::new(),
             relaying: Relaying::default(),
+            voices: Voices::default(),
+            demands: Vec::new(),
             farewells: VecDeque::new(),
         }
     }
@@ -391,6 +404,8 @@ impl Engine {
             TimerKey::Stream(key) => self.handle_stream_deadline(now, key),
             TimerKey::Layers(key) => self.choose_layers(now, key),
             TimerKey::Relay => {}
+            TimerKey::Voices => self.tell_voices(now),
+            TimerKey::Demand(key) => self.settle_demand(now, key),
         }
     }
 }

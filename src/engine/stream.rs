@@ -21,6 +21,7 @@ use crate::engine::reception::Reception;
 use crate::engine::relay::{MirroredStream, Tap};
 use crate::engine::ring::{PacketIndex, PacketRing};
 use crate::engine::source_clock::StreamClock;
+use crate::engine::voice::VoiceMeter;
 use crate::limits::{
     AUDIO_RING_SLOTS_MAX, KEY_FRAME_AGE_MAX, KEY_FRAME_LOOKBACK, SEGMENTS_PER_TRAIN_MAX,
     STREAM_RESTART_GAP, VIDEO_RING_SLOTS_MAX,
@@ -62,6 +63,8 @@ pub struct Stream {
     pub rate: RateMeter,
     /// Templates of the dependency descriptor, once one came.
     pub templates: Option<Box<TemplateStructure>>,
+    /// How loud it is; only of sound, and only where a client sends it.
+    pub voice: Option<VoiceMeter>,
     /// Its producer is paused: packets are opened (the rollover counter goes on) and let go.
     pub paused: bool,
     /// Among the streams that brought something in this turn.
@@ -133,6 +136,7 @@ impl Stream {
             },
             rate: RateMeter::new(setup.now),
             templates: None,
+            voice: (setup.kind == MediaKind::Audio && !mirrored).then(VoiceMeter::default),
             paused: setup.paused,
             dirty: false,
             floor: PacketIndex::default(),

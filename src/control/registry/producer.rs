@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{Close, Effects, Happening, Registry};
 use crate::control::ControlError;
 use crate::control::command::{CreateProducer, Mirror};
+use crate::engine::demand::WantedLayers;
 use crate::events::RoomEvent;
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
 use crate::limits::PRODUCERS_PER_TRANSPORT_MAX;
@@ -47,6 +48,8 @@ pub struct Producer {
     pub paused: bool,
     /// The client's own data.
     pub app_data: Value,
+    /// The highest layers wanted of each encoding, as they were told; empty until then.
+    pub demand: Vec<Option<WantedLayers>>,
     /// Its shard has made it.
     pub ready: bool,
     /// Other shards that were told to mirror it, until it closes; true while one could not be told
@@ -143,6 +146,7 @@ impl Registry {
             paused: made_of.paused,
             made_of,
             app_data,
+            demand: Vec::new(),
             ready: false,
             mirrors: BTreeMap::new(),
             order,
@@ -199,6 +203,7 @@ impl Registry {
         }
         if let Some(room) = self.rooms.get_mut(&producer.room) {
             room.producers.remove(&producer.order);
+            room.speakers.forget(id);
         }
         effects.closes.push((producer.shard, Close::Producer(id)));
         effects.closes.extend(producer.mirror_closes(id));
@@ -227,6 +232,9 @@ impl Registry {
         let producer = self.producers.get_mut(&id).ok_or(ControlError::ProducerNotFound)?;
         if std::mem::replace(&mut producer.paused, paused) == paused {
             return Ok(Effects::default());
+        }
+        if paused && let Some(room) = self.rooms.get_mut(&producer.room) {
+            room.speakers.forget(id);
         }
         let event = RoomEvent::ProducerPaused { producer: id, peer: producer.peer.clone(), paused };
         Ok(Effects::event(&producer.room, producer.shard, event))

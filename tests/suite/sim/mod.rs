@@ -17,6 +17,7 @@ mod studio;
 mod verdicts;
 
 mod calls;
+mod demand;
 mod hostile;
 mod key_frames;
 mod life;
@@ -30,8 +31,9 @@ mod relay_lanes;
 mod relay_life;
 mod reports;
 mod review;
-mod sequence;
 mod sealed_frames;
+mod sequence;
 mod simulcast;
+mod sound;
 mod trains;
 mod wires;

@@ -77,7 +77,9 @@ mod tests {
         let red = PacketMeta { payload_type: 109, primary, ..PacketMeta::default() };
         let (whole, newest, quiet) = (b"heads..onewest", b"newest", b"heads..ox");
         let (both, plain) = (&[100, 109][..], &[100][..]);
-        let table: [(&[u8], bool, &PacketMeta, &[u8], Option<(u8, &[u8])>); 10] = [
+        // Payload types known, silence ignored, packet, payload; what it gets.
+        type Case<'a> = (&'a [u8], bool, &'a PacketMeta, &'a [u8], Option<(u8, &'a [u8])>);
+        let table: [Case<'_>; 10] = [
             (both, false, &red, whole, Some((109, whole))),
             (plain, false, &red, whole, Some((100, newest))),
             (plain, true, &red, whole, Some((100, newest))),

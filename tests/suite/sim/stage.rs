@@ -215,6 +215,7 @@ fn publish(engine: &mut Engine, now: Instant, codec: Codec) -> Produced {
         by_mid: false,
         rtx: true,
         transport_cc: true,
+        mode: None,
     };
     let produced = offer.negotiate(&room_capabilities(), 100_000_000);
     let create = CreateProducer {

@@ -77,7 +77,7 @@ fn told(c: &mut Criterion<ThreadTime>) {
                 seq = seq.wrapping_add(1);
                 now += GAP;
             }
-            let Some(RtcpItem::TransportCc(feedback)) = parse(&prepared.get(next).unwrap()).next()
+            let Some(RtcpItem::TransportCc(feedback)) = parse(prepared.get(next).unwrap()).next()
             else {
                 return;
             };

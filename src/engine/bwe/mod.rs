@@ -313,4 +313,3 @@ impl Estimator {
 fn whole(value: f64) -> u64 {
     value as u64
 }
-

@@ -284,7 +284,7 @@ impl Model {
 
     /// Ticks to add to this feedback's arrivals, so that time goes on where its 24 bits wrap.
     fn unwrap_reference(&mut self, wire: u32) -> i64 {
-        let (unwrapped, before) = self.reference.unwrap_or((i64::from(wire), wire));
+        let (unwrapped, before) = self.reference.unwrap_or_else(|| (i64::from(wire), wire));
         let ahead = (wire.wrapping_sub(before) << 8).cast_signed() >> 8;
         let unwrapped = unwrapped + i64::from(ahead);
         self.reference = Some((unwrapped, wire));

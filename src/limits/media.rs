@@ -57,6 +57,23 @@ pub const TWCC_INTERVAL: Duration = Duration::from_millis(100);
 /// An arrival reported this long ago is no longer repeated for packets that come late (libwebrtc).
 pub const TWCC_REPEAT: Duration = Duration::from_millis(500);
 
+/// What a transport may send before anything is known of its path (mediasoup's 600 kbit/s): a
+/// small picture at once, and on a slow link a second of queue at worst.
+pub const BWE_START_BPS: u64 = 600_000;
+
+/// No estimate is below this: a voice and what tells us that there is more again.
+pub const BWE_LEAST_BPS: u64 = 30_000;
+
+/// Packets that a transport remembers for feedback at first: 1 KiB.
+pub const BWE_HISTORY_PACKETS_MIN: usize = 128;
+
+/// Packets that a transport remembers for feedback at most: two seconds at 40 Mbit/s, 64 KiB.
+pub const BWE_HISTORY_PACKETS_MAX: usize = 8192;
+
+/// Feedback on a packet is waited for this long: a round trip of 300 ms, a queue of a second and
+/// the feedback's own interval.
+pub const BWE_HISTORY_SPAN: Duration = Duration::from_secs(2);
+
 /// Bytes of one datagram that media may have: Ethernet's 1,500 less the smallest IP and UDP headers.
 pub const MEDIA_DATAGRAM_BYTES_MAX: usize = 1472;
 

@@ -173,6 +173,7 @@ fn send_rtcp(
             Some(len) => {
                 batch.commit(path, len);
                 counters.rtcp_out += 1;
+                transport.tally.rtcp.1 += len as u64;
             }
             None => discards.add(Discard::TooLarge),
         }
@@ -384,6 +385,7 @@ impl Consumer {
         way: &mut Way<'_>,
     ) {
         let Some(codec) = self.codec(meta.payload_type).copied() else { return };
+        let octets = payload.bytes.len() - usize::from(payload.padding);
         let done = match (&mut self.rtx, codec.rtx_payload_type) {
             (Some(rtx), Some(payload_type)) => {
                 let seq = rtx.next;
@@ -408,6 +410,8 @@ impl Consumer {
         };
         if done {
             way.counters.retransmitted += 1;
+            self.tally.rtx.add(octets);
+            self.tally.repaired += u64::from(!sent.repeated);
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::engine::report::{Counters, Discard};
 use crate::engine::rewrite::Switch;
 use crate::engine::ring::Padded;
 use crate::engine::rtp::{EGRESS_HEADER_BYTES_MAX, EgressFields};
-use crate::engine::sent::{Sent, low_16};
+use crate::engine::sent::{Sent, Verbatim, low_16};
 use crate::engine::srtp::{RtpBody, SrtpSealer};
 use crate::engine::stream::Stream;
 use crate::engine::transport::Transport;
@@ -218,9 +218,9 @@ impl Consumer {
             self.playing = Some(cursor);
             self.closes_up = true;
         }
-        if self.repairable {
+        if self.repeats_verbatim {
             // What the ring no longer has cannot be sent again.
-            self.sent.grow(stream.ring.slots());
+            self.sent.keep_verbatim(stream.ring.slots());
         }
         while cursor.next < stream.ring.head() {
             if let Some((meta, payload)) = stream.ring.padded(cursor.next) {
@@ -322,19 +322,14 @@ impl Consumer {
                 way.counters.padding_bytes += u64::from(payload.padding);
             }
             if self.repairable {
-                let (stream, index, at) = (cursor.stream, cursor.next, way.now);
-                let (repeated, padded) = (false, body.padded);
-                self.sent.note(Sent {
-                    seq,
-                    stream,
-                    index,
-                    timestamp,
-                    abs_send_time,
-                    transport_seq,
-                    at,
-                    repeated,
-                    padded,
-                });
+                let (stream, index) = (cursor.stream, cursor.next);
+                let timestamp_offset = timestamp.wrapping_sub(meta.timestamp);
+                self.sent.note(Sent { seq, stream, index, timestamp_offset });
+                if self.repeats_verbatim {
+                    let padded = body.padded;
+                    let looked = Verbatim { abs_send_time, transport_seq, padded };
+                    self.sent.note_verbatim(seq, looked);
+                }
             }
         }
         Ok(sealed)
@@ -365,14 +360,22 @@ impl Consumer {
         while let Some(asked) = self.repairs.front().copied() {
             way.has_room()?;
             self.repairs.pop_front();
-            let sent = self.sent.take_for_repair(asked, way.now, age_max, self.round_trip);
-            let Some(sent) = sent else { continue };
-            let found = streams.get(sent.stream).and_then(|stream| stream.ring.padded(sent.index));
-            let Some((meta, payload)) = found else {
+            let Some(sent) = self.sent.find(asked) else { continue };
+            let stream = streams.get(sent.stream);
+            let found = stream.and_then(|s| Some((s.ring.slots(), s.ring.padded(sent.index)?)));
+            let Some((slots, (meta, payload))) = found else {
                 way.counters.retransmit_missed += 1;
                 continue;
             };
-            self.send_repair(&sent, meta, payload, way);
+            if way.now.saturating_duration_since(payload.arrival) > age_max {
+                continue;
+            }
+            let repeat = self.sent.take_repeat(sent.seq, way.now, self.round_trip, slots);
+            let Some(repeat) = repeat else { continue };
+            if self.send_repair(&sent, meta, payload, way) {
+                way.counters.retransmitted += 1;
+                self.tally.count_repair(payload.unpadded().len(), repeat);
+            }
         }
         Ok(())
     }
@@ -383,17 +386,17 @@ impl Consumer {
         meta: &PacketMeta,
         payload: Padded<'_>,
         way: &mut Way<'_>,
-    ) {
-        let Some(codec) = self.codec(meta.payload_type).copied() else { return };
-        let octets = payload.bytes.len() - usize::from(payload.padding);
-        let done = match (&mut self.rtx, codec.rtx_payload_type) {
+    ) -> bool {
+        let Some(codec) = self.codec(meta.payload_type).copied() else { return false };
+        let timestamp = meta.timestamp.wrapping_add(sent.timestamp_offset);
+        match (&mut self.rtx, codec.rtx_payload_type) {
             (Some(rtx), Some(payload_type)) => {
                 let seq = rtx.next;
                 rtx.next += 1;
                 let original = low_16(sent.seq).to_be_bytes();
                 let payload = payload.unpadded();
                 let body = RtpBody { prefix: &original, payload, ..RtpBody::default() };
-                let fields = way.fields(meta, payload_type, seq, sent.timestamp);
+                let fields = way.fields(meta, payload_type, seq, timestamp);
                 let done = way.seal(&rtx.header, seq, &fields, &body);
                 way.count_number(done && self.numbered);
                 done
@@ -401,17 +404,13 @@ impl Consumer {
             // Byte for byte what was sent before: another header under the same number would
             // repeat a GCM nonce (RFC 7714 §8.4).
             _ => {
-                let body = payload.body(sent.padded);
-                let mut fields = way.fields(meta, meta.payload_type, sent.seq, sent.timestamp);
-                fields.abs_send_time = sent.abs_send_time;
-                fields.transport_cc = sent.transport_seq;
+                let Some(looked) = self.sent.verbatim(sent.seq) else { return false };
+                let body = payload.body(looked.padded);
+                let mut fields = way.fields(meta, meta.payload_type, sent.seq, timestamp);
+                fields.abs_send_time = looked.abs_send_time;
+                fields.transport_cc = looked.transport_seq;
                 way.seal(&self.header, sent.seq, &fields, &body)
             }
-        };
-        if done {
-            way.counters.retransmitted += 1;
-            self.tally.rtx.add(octets);
-            self.tally.repaired += u64::from(!sent.repeated);
         }
     }
 }

@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use crate::engine::score::{ScoreKeeper, Totals};
+use crate::engine::sent::Repeat;
 
 /// Bytes of an RTP header without what differs: what a packet counts besides its payload.
 pub const RTP_HEADER_BYTES: usize = 12;
@@ -171,6 +172,12 @@ impl OutgoingTally {
         flow.advance(media + rtx, span);
         self.bitrate_bps = flow.bps;
         (media, rtx)
+    }
+
+    /// Counts a packet sent again.
+    pub fn count_repair(&mut self, payload_bytes: usize, repeat: Repeat) {
+        self.rtx.add(payload_bytes);
+        self.repaired += u64::from(repeat == Repeat::First);
     }
 
     /// Takes a report block.

@@ -49,10 +49,21 @@ pub(crate) struct SourceSetup {
     pub(crate) first_seq: u64,
 }
 
+/// Makes the payloads of pictures whose sizes follow a rate.
+pub(crate) trait Encode: std::fmt::Debug {
+    /// Between two pictures.
+    fn interval(&self) -> Duration;
+
+    /// The payloads of the next picture, in order; the marker goes on the last.
+    fn picture(&mut self, key: bool) -> Vec<Vec<u8>>;
+}
+
 /// A camera or microphone: one RTP stream.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) setup: SourceSetup,
+    /// Makes its pictures, instead of packets of one size that are all kept in `sent`.
+    pub(crate) encoder: Option<Box<dyn Encode>>,
     /// Between frames.
     pub(crate) interval: Duration,
     pub(crate) packets_per_frame: usize,
@@ -69,6 +80,9 @@ pub(crate) struct Source {
     pub(crate) next_seq: u64,
     timestamp: u32,
     frames: u32,
+    /// First picture of an encoder, and the clock then.
+    began: Option<(Instant, u32)>,
+    reported: Option<Instant>,
 }
 
 impl Source {
@@ -86,8 +100,24 @@ impl Source {
             next_seq: setup.first_seq,
             timestamp: setup.ssrc.wrapping_mul(77_777),
             frames: 0,
+            began: None,
+            reported: None,
             setup,
+            encoder: None,
         }
+    }
+
+    /// An encoder's clock is told once a second, with a picture.
+    pub(crate) fn is_report_due(&mut self, now: Instant) -> bool {
+        let is_due = self.reported.is_none_or(|at| now >= at + Duration::from_secs(1));
+        let is_due = is_due && self.encoder.is_some();
+        self.reported = if is_due { Some(now) } else { self.reported };
+        is_due
+    }
+
+    /// What the clock of its media shows at the picture that was taken last.
+    pub(crate) fn timestamp(&self) -> u32 {
+        self.timestamp
     }
 
     /// A key-frame request came.
@@ -100,6 +130,9 @@ impl Source {
 
     /// Takes the picture that is due at `now`.
     pub(crate) fn take_frame(&mut self, now: Instant) -> Vec<Packet> {
+        if let Some(encoder) = self.encoder.take() {
+            return self.take_encoded(now, encoder);
+        }
         let key = std::mem::take(&mut self.wants_key);
         let count = if key { self.packets_per_key_frame } else { self.packets_per_frame };
         let mut packets = Vec::new();
@@ -126,6 +159,31 @@ impl Source {
         self.timestamp = self.timestamp.wrapping_add(u32::try_from(ticks / 1_000_000).unwrap());
         self.next_at = Some(now + self.interval);
         self.sent.extend(packets.iter().cloned());
+        packets
+    }
+
+    fn take_encoded(&mut self, now: Instant, mut encoder: Box<dyn Encode>) -> Vec<Packet> {
+        let (since, clock) = *self.began.get_or_insert((now, self.timestamp));
+        let ticks = (now - since).as_micros() * u128::from(self.setup.codec.clock_rate());
+        self.timestamp = clock.wrapping_add(u32::try_from(ticks / 1_000_000).unwrap());
+        let key = std::mem::take(&mut self.wants_key);
+        let payloads = encoder.picture(key);
+        let count = payloads.len();
+        let packets = (0..count).zip(payloads).map(|(index, payload)| Packet {
+            seq: self.next_seq + index as u64,
+            timestamp: self.timestamp,
+            marker: index + 1 == count,
+            payload: payload.into(),
+            key: key && index == 0,
+            at: now,
+        });
+        let packets = packets.collect();
+        self.next_seq += count as u64;
+        self.frames += 1;
+        let next = since + encoder.interval() * self.frames;
+        // It was off in between.
+        self.next_at = Some(if next <= now { now + encoder.interval() } else { next });
+        self.encoder = Some(encoder);
         packets
     }
 

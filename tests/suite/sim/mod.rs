@@ -4,6 +4,8 @@
 //! deadline, camera frame}. Seeds are constants. Handshakes draw their own randomness, so runs are
 //! equal in what the network does to the n-th datagram, not bit for bit.
 
+mod adaptive;
+mod bottleneck;
 mod clients;
 mod media;
 mod network;

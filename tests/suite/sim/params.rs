@@ -19,6 +19,8 @@ pub(crate) struct Offer {
     pub(crate) rids: Vec<String>,
     pub(crate) rtx: bool,
     pub(crate) transport_cc: bool,
+    /// Layers within each encoding.
+    pub(crate) mode: Option<&'static str>,
 }
 
 /// One producer in everybody's terms.
@@ -117,8 +119,8 @@ impl Offer {
             if self.rtx && self.codec != Codec::Opus {
                 encoding["rtx"] = json!({"ssrc": ssrc + 1});
             }
-            if self.codec == Codec::Vp9Svc {
-                encoding["scalabilityMode"] = json!("L3T1");
+            if let Some(mode) = self.mode {
+                encoding["scalabilityMode"] = json!(mode);
             }
             encoding
         };

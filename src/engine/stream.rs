@@ -21,6 +21,7 @@ use crate::engine::reception::Reception;
 use crate::engine::relay::{MirroredStream, Tap};
 use crate::engine::ring::{PacketIndex, PacketRing};
 use crate::engine::source_clock::StreamClock;
+use crate::engine::tally::IncomingTally;
 use crate::limits::{
     AUDIO_RING_SLOTS_MAX, KEY_FRAME_AGE_MAX, KEY_FRAME_LOOKBACK, SEGMENTS_PER_TRAIN_MAX,
     STREAM_RESTART_GAP, VIDEO_RING_SLOTS_MAX,
@@ -58,8 +59,10 @@ pub struct Stream {
     pub clock: StreamClock,
     /// Whether it is arriving.
     pub activity: Activity,
-    /// bits/s.
+    /// bits/s, headers included.
     pub rate: RateMeter,
+    /// What is counted for statistics.
+    pub tally: IncomingTally,
     /// Templates of the dependency descriptor, once one came.
     pub templates: Option<Box<TemplateStructure>>,
     /// Its producer is paused: packets are opened (the rollover counter goes on) and let go.
@@ -132,6 +135,7 @@ impl Stream {
                 Activity::new(setup.dtx)
             },
             rate: RateMeter::new(setup.now),
+            tally: IncomingTally::default(),
             templates: None,
             paused: setup.paused,
             dirty: false,

@@ -238,6 +238,16 @@ pub const RELAY_PACKETS_PER_TURN_MAX: usize = 2048;
 /// A demand or a request that found its lane full is tried again after this.
 pub const RELAY_RETRY: Duration = Duration::from_millis(5);
 
+/// Reports from which a score is worked out: half a minute (mediasoup's 24).
+pub const SCORE_REPORTS: usize = 24;
+
+/// The least limit of a transport's bitrate that is kept; lower ones count as this. Below it not even
+/// audio with its headers is carried (mediasoup's).
+pub const BITRATE_LIMIT_MIN_BPS: u64 = 30_000;
+
+/// The highest limit of a transport's bitrate that is kept: as good as none, and far from overflow.
+pub const BITRATE_LIMIT_MAX_BPS: u64 = u32::MAX as u64;
+
 /// Mirrors of one shard: four for each transport it may have. One without consumers costs some
 /// 2 KB until its producer closes.
 pub const MIRRORS_PER_SHARD_MAX: usize = 64 * 1024;
@@ -257,3 +267,4 @@ const _: () = assert!(MEDIA_DATAGRAM_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(TWCC_FEEDBACK_PACKETS_MAX < TWCC_ARRIVALS_MAX);
 const _: () = assert!(TWCC_ARRIVALS_MAX < 1 << 15);
 const _: () = assert!(CONSENT_TIMEOUT.as_secs() >= 10);
+const _: () = assert!(SCORE_REPORTS <= u8::MAX as usize);

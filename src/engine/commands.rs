@@ -58,6 +58,13 @@ impl Engine {
                 self.ask_key_frame(now, key);
                 Ok(Reply::Done)
             }
+            Command::SetPreferredLayers(id, layers) => self.set_preferred_layers(now, id, layers),
+            Command::SetPriority(id, priority) => self.set_priority(now, id, priority),
+            Command::SetBitrates(id, change) => self.set_bitrates(id, change),
+            Command::RestartIce(id) => self.restart_ice(id),
+            Command::TransportStats(id) => self.transport_stats(self.transport_key(id)?),
+            Command::ProducerStats(id) => self.producer_stats(now, self.producer_key(id)?),
+            Command::ConsumerStats(id) => self.consumer_stats(self.consumer_key(id)?),
             Command::CloseConsumer(id) => {
                 if let Some(key) = self.consumer_ids.get(&id).copied() {
                     self.remove_consumer(key);
@@ -75,7 +82,7 @@ impl Engine {
         }
     }
 
-    fn transport_key(&self, id: TransportId) -> Result<TransportKey, Refusal> {
+    pub(super) fn transport_key(&self, id: TransportId) -> Result<TransportKey, Refusal> {
         self.transport_ids.get(&id).copied().ok_or(Refusal::NoTransport)
     }
 
@@ -83,7 +90,7 @@ impl Engine {
         self.producer_ids.get(&id).copied().ok_or(Refusal::NoProducer)
     }
 
-    fn consumer_key(&self, id: ConsumerId) -> Result<ConsumerKey, Refusal> {
+    pub(super) fn consumer_key(&self, id: ConsumerId) -> Result<ConsumerKey, Refusal> {
         self.consumer_ids.get(&id).copied().ok_or(Refusal::NoConsumer)
     }
 
@@ -207,6 +214,7 @@ impl Engine {
             relays: Vec::new(),
             demand: (command.kind == MediaKind::Video && !started)
                 .then(|| Box::new(DemandNews::new(&layers_of(command)))),
+            scores_told: vec![None; command.rtp.encodings.len()],
         });
         let encodings = command.rtp.encodings.iter().enumerate();
         let streams: Vec<StreamKey> = encodings

@@ -17,19 +17,24 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::control::command::{CreateConsumer, Refusal};
-use crate::engine::demand::WantedLayers;
+use crate::control::command::{CreateConsumer, Layers, Refusal};
+
 use crate::engine::rewrite::{SeqRewriter, TimestampRewriter};
 use crate::engine::ring::PacketIndex;
 use crate::engine::rtp::{EgressHeader, Extension, ExtensionIds, Token};
 use crate::engine::sent::SentLog;
 use crate::engine::source_clock::ClockPoint;
 use crate::engine::stream::Stream;
+use crate::engine::tally::OutgoingTally;
 use crate::engine::{ProducerKey, StreamKey, TransportKey};
 use crate::id::ConsumerId;
 use crate::limits::REPAIRS_QUEUED_MAX;
 use crate::ortc::codec::Codec;
+use crate::ortc::scalability::Scalability;
 use crate::ortc::types::{MediaKind, RtpParameters};
+
+/// What a consumer counts unless its client says otherwise (mediasoup's).
+pub const PRIORITY_DEFAULT: u8 = 1;
 
 /// A place in a stream's ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,10 +109,14 @@ pub struct Consumer {
     pub paused: bool,
     /// Packets of Opus that only say that there is silence are left out.
     pub ignore_dtx: bool,
+    /// The highest layers there may be, as its scalability mode tells.
+    pub highest: Layers,
     /// Highest spatial layer wanted.
     pub preferred_spatial: usize,
     /// Highest temporal layer wanted.
     pub preferred_temporal: u8,
+    /// How much it counts among those of its transport, 1–255.
+    pub priority: u8,
     /// What it is being fed with.
     pub playing: Option<Cursor>,
     /// What it will be fed with, once a key frame is there.
@@ -139,6 +148,8 @@ pub struct Consumer {
     pub octets: u32,
     /// As the receiver's reports tell.
     pub round_trip: Duration,
+    /// What is counted for statistics; apart, because packets do not need it.
+    pub tally: Box<OutgoingTally>,
 }
 
 impl Consumer {
@@ -191,8 +202,10 @@ impl Consumer {
             repairable,
             paused: command.paused,
             ignore_dtx: command.ignore_dtx && codec_is_opus,
+            highest: highest_layers(encoding.scalability_mode.as_deref()),
             preferred_spatial: command.preferred_layers.map_or(usize::MAX, |(s, _)| usize::from(s)),
             preferred_temporal: command.preferred_layers.and_then(|(_, t)| t).unwrap_or(u8::MAX),
+            priority: PRIORITY_DEFAULT,
             playing: None,
             awaiting: None,
             live_from: PacketIndex::default(),
@@ -208,6 +221,7 @@ impl Consumer {
             packets: 0,
             octets: 0,
             round_trip: Duration::ZERO,
+            tally: Box::default(),
         })
     }
 
@@ -219,9 +233,9 @@ impl Consumer {
 
     /// The highest layers it wants, counted over all encodings.
     #[must_use]
-    pub fn preferred_layers(&self) -> WantedLayers {
+    pub fn preferred_layers(&self) -> Layers {
         let spatial = u8::try_from(self.preferred_spatial).unwrap_or(u8::MAX);
-        WantedLayers { spatial, temporal: self.preferred_temporal }
+        Layers { spatial, temporal: self.preferred_temporal }
     }
 
     /// Feeds nothing until it is started again.
@@ -265,6 +279,11 @@ impl Consumer {
         }
         true
     }
+}
+
+fn highest_layers(mode: Option<&str>) -> Layers {
+    let Scalability { spatial, temporal, .. } = mode.map_or(Scalability::SINGLE, Scalability::of);
+    Layers { spatial: spatial.saturating_sub(1), temporal: temporal.saturating_sub(1) }
 }
 
 fn send_codecs(rtp: &RtpParameters) -> Vec<SendCodec> {

@@ -16,22 +16,13 @@
 use std::cmp::Ordering;
 use std::time::Instant;
 
-use crate::control::command::Event;
+use crate::control::command::{Event, Layers};
 use crate::engine::producer::Producer;
 use crate::engine::{Engine, ProducerKey, TimerKey};
 use crate::limits::DEMAND_LINGER;
 use crate::ortc::scalability::Scalability;
 
-/// The highest layers of one encoding that somebody wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WantedLayers {
-    /// Spatial layer inside the encoding, 0 is the lowest.
-    pub spatial: u8,
-    /// Temporal layer, 0 is the lowest.
-    pub temporal: u8,
-}
-
-impl WantedLayers {
+impl Layers {
     /// All that an encoding has.
     fn all(of: Scalability) -> Self {
         Self { spatial: of.spatial.saturating_sub(1), temporal: of.temporal.saturating_sub(1) }
@@ -52,7 +43,7 @@ impl WantedLayers {
 }
 
 /// What satisfies both; `None` is nobody.
-fn both(one: Option<WantedLayers>, other: Option<WantedLayers>) -> Option<WantedLayers> {
+fn both(one: Option<Layers>, other: Option<Layers>) -> Option<Layers> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.with(other)),
         (one, other) => one.or(other),
@@ -62,14 +53,10 @@ fn both(one: Option<WantedLayers>, other: Option<WantedLayers>) -> Option<Wanted
 /// What the encodings of a producer are wanted for when its consumers prefer at most `highest`
 /// (spatial, then temporal layer, counted over all encodings) and are fed with the encodings `fed`,
 /// a bit each. Who is fed with an encoding above its preference has no other.
-fn wanted(
-    encodings: &[Scalability],
-    highest: Option<WantedLayers>,
-    fed: u8,
-) -> Vec<Option<WantedLayers>> {
+fn wanted(encodings: &[Scalability], highest: Option<Layers>, fed: u8) -> Vec<Option<Layers>> {
     let simulcast = encodings.len() > 1;
     let of = |(place, has): (usize, &Scalability)| {
-        let all = WantedLayers::all(*has);
+        let all = Layers::all(*has);
         let is_fed = fed.checked_shr(u32::try_from(place).unwrap_or(8)).unwrap_or(0) & 1 == 1;
         let preferred = highest.and_then(|highest| {
             // One above all there are means the highest.
@@ -88,14 +75,14 @@ fn wanted(
 /// What the application was told of one encoding.
 #[derive(Debug, Clone, Copy)]
 struct Told {
-    wanted: Option<WantedLayers>,
+    wanted: Option<Layers>,
     /// Since when less than that is wanted, and the most that was since.
-    less: Option<(Instant, Option<WantedLayers>)>,
+    less: Option<(Instant, Option<Layers>)>,
 }
 
 impl Told {
     /// Compares what is wanted now with what was told; true when there is news.
-    fn update(&mut self, now: Instant, current: Option<WantedLayers>) -> bool {
+    fn update(&mut self, now: Instant, current: Option<Layers>) -> bool {
         let before = self.wanted;
         self.wanted = both(before, current);
         if current == self.wanted {
@@ -124,13 +111,13 @@ impl DemandNews {
     /// Of a producer that sends all of these.
     #[must_use]
     pub fn new(encodings: &[Scalability]) -> Self {
-        let told = |of: &Scalability| Told { wanted: Some(WantedLayers::all(*of)), less: None };
+        let told = |of: &Scalability| Told { wanted: Some(Layers::all(*of)), less: None };
         let encodings = encodings.iter().map(|of| (*of, told(of))).collect();
         Self { encodings, queued: false }
     }
 
     /// Compares what is wanted now with what was told; true when there is news.
-    fn update(&mut self, now: Instant, current: &[Option<WantedLayers>]) -> bool {
+    fn update(&mut self, now: Instant, current: &[Option<Layers>]) -> bool {
         let mut news = false;
         for ((_, told), current) in self.encodings.iter_mut().zip(current) {
             news |= told.update(now, *current);
@@ -143,7 +130,7 @@ impl DemandNews {
         self.encodings.iter().filter_map(|(_, told)| Some(told.less?.0 + DEMAND_LINGER)).min()
     }
 
-    fn told(&self) -> Vec<Option<WantedLayers>> {
+    fn told(&self) -> Vec<Option<Layers>> {
         self.encodings.iter().map(|(_, told)| told.wanted).collect()
     }
 }
@@ -158,12 +145,12 @@ impl Producer {
 impl Engine {
     /// The highest layers that unpaused consumers on this shard prefer, counted over all encodings;
     /// `None` without any.
-    pub(super) fn preferred_of(&self, producer: &Producer) -> Option<WantedLayers> {
+    pub(super) fn preferred_of(&self, producer: &Producer) -> Option<Layers> {
         let consumers = producer.consumers.iter().filter_map(|key| self.consumers.get(*key));
         consumers
             .filter(|consumer| !consumer.paused)
             .map(|consumer| consumer.preferred_layers())
-            .reduce(WantedLayers::with)
+            .reduce(Layers::with)
     }
 
     /// The encodings of which somebody on any shard is being fed, or is about to be: a bit each.
@@ -213,8 +200,8 @@ mod tests {
     use super::*;
     use crate::engine::test_instant;
 
-    fn layers(spatial: u8, temporal: u8) -> Option<WantedLayers> {
-        Some(WantedLayers { spatial, temporal })
+    fn layers(spatial: u8, temporal: u8) -> Option<Layers> {
+        Some(Layers { spatial, temporal })
     }
 
     fn modes(modes: &[&str]) -> Vec<Scalability> {
@@ -290,7 +277,7 @@ mod tests {
             let mut news = DemandNews::new(&modes(&["L3T3"]));
             for (pause, preferred) in steps {
                 now += Duration::from_millis(pause);
-                let current = preferred.map(|(s, t)| WantedLayers { spatial: s, temporal: t });
+                let current = preferred.map(|(s, t)| Layers { spatial: s, temporal: t });
                 news.update(now, &[current]);
                 let told = news.told()[0];
                 prop_assert_eq!(both(told, current), told);

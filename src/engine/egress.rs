@@ -173,6 +173,7 @@ fn send_rtcp(
             Some(len) => {
                 batch.commit(path, len);
                 counters.rtcp_out += 1;
+                transport.tally.rtcp.1 += len as u64;
             }
             None => discards.add(Discard::TooLarge),
         }
@@ -366,12 +367,15 @@ impl Consumer {
                 way.counters.retransmit_missed += 1;
                 continue;
             };
-            if way.now.saturating_duration_since(payload.arrival) > age_max
-                || !self.sent.take_repeat(sent.seq, way.now, self.round_trip, slots)
-            {
+            if way.now.saturating_duration_since(payload.arrival) > age_max {
                 continue;
             }
-            self.send_repair(&sent, meta, payload, way);
+            let repeat = self.sent.take_repeat(sent.seq, way.now, self.round_trip, slots);
+            let Some(repeat) = repeat else { continue };
+            if self.send_repair(&sent, meta, payload, way) {
+                way.counters.retransmitted += 1;
+                self.tally.count_repair(payload.unpadded().len(), repeat);
+            }
         }
         Ok(())
     }
@@ -382,11 +386,11 @@ impl Consumer {
         meta: &PacketMeta,
         payload: Padded<'_>,
         way: &mut Way<'_>,
-    ) {
-        let Some((payload_type, payload)) = self.readable(meta, payload) else { return };
-        let Some(codec) = self.codec(payload_type).copied() else { return };
+    ) -> bool {
+        let Some((payload_type, payload)) = self.readable(meta, payload) else { return false };
+        let Some(codec) = self.codec(payload_type).copied() else { return false };
         let timestamp = meta.timestamp.wrapping_add(sent.timestamp_offset);
-        let done = match (&mut self.rtx, codec.rtx_payload_type) {
+        match (&mut self.rtx, codec.rtx_payload_type) {
             (Some(rtx), Some(rtx_payload_type)) => {
                 let seq = rtx.next;
                 rtx.next += 1;
@@ -401,16 +405,13 @@ impl Consumer {
             // Byte for byte what was sent before: another header under the same number would
             // repeat a GCM nonce (RFC 7714 §8.4).
             _ => {
-                let Some(looked) = self.sent.verbatim(sent.seq) else { return };
+                let Some(looked) = self.sent.verbatim(sent.seq) else { return false };
                 let body = payload.body(looked.padded);
                 let mut fields = way.fields(meta, payload_type, sent.seq, timestamp);
                 fields.abs_send_time = looked.abs_send_time;
                 fields.transport_cc = looked.transport_seq;
                 way.seal(&self.header, sent.seq, &fields, &body)
             }
-        };
-        if done {
-            way.counters.retransmitted += 1;
         }
     }
 }

@@ -75,4 +75,7 @@ pub struct Producer {
     pub relays: Vec<Relay>,
     /// What its application was told of who wants which layers; only of video that arrives here.
     pub demand: Option<Box<DemandNews>>,
+    /// SSRC and score of each encoding, as the control thread knows them; `None` before its first
+    /// packet.
+    pub scores_told: Vec<Option<(u32, u8)>>,
 }

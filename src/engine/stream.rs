@@ -21,6 +21,7 @@ use crate::engine::reception::Reception;
 use crate::engine::relay::{MirroredStream, Tap};
 use crate::engine::ring::{PacketIndex, PacketRing};
 use crate::engine::source_clock::StreamClock;
+use crate::engine::tally::IncomingTally;
 use crate::engine::voice::VoiceMeter;
 use crate::limits::{
     AUDIO_RING_SLOTS_MAX, KEY_FRAME_AGE_MAX, KEY_FRAME_LOOKBACK, SEGMENTS_PER_TRAIN_MAX,
@@ -59,8 +60,10 @@ pub struct Stream {
     pub clock: StreamClock,
     /// Whether it is arriving.
     pub activity: Activity,
-    /// bits/s.
+    /// bits/s, headers included.
     pub rate: RateMeter,
+    /// What is counted for statistics.
+    pub tally: IncomingTally,
     /// Templates of the dependency descriptor, once one came.
     pub templates: Option<Box<TemplateStructure>>,
     /// How loud it is; only of sound, and only where a client sends it.
@@ -135,6 +138,7 @@ impl Stream {
                 Activity::new(setup.dtx)
             },
             rate: RateMeter::new(setup.now),
+            tally: IncomingTally::default(),
             templates: None,
             voice: (setup.kind == MediaKind::Audio && !mirrored).then(VoiceMeter::default),
             paused: setup.paused,

@@ -4,7 +4,8 @@
 use std::time::Instant;
 
 use super::{Effects, Registry};
-use crate::engine::demand::WantedLayers;
+
+use crate::control::command::Layers;
 use crate::engine::voice::LevelWindow;
 use crate::events::RoomEvent;
 use crate::id::{ProducerId, RoomId};
@@ -44,7 +45,7 @@ impl Registry {
     }
 
     /// Notes which layers of a producer are wanted.
-    pub fn note_demand(&mut self, id: ProducerId, encodings: Vec<Option<WantedLayers>>) -> Effects {
+    pub fn note_demand(&mut self, id: ProducerId, encodings: Vec<Option<Layers>>) -> Effects {
         let Some(producer) = self.producers.get_mut(&id) else { return Effects::default() };
         producer.demand.clone_from(&encodings);
         let event =

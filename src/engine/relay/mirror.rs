@@ -5,9 +5,9 @@
 
 use std::time::Instant;
 
-use crate::control::command::{Mirror, Refusal};
+use crate::control::command::{Layers, Mirror, Refusal};
 use crate::engine::consumer::{Awaiting, Cursor};
-use crate::engine::demand::WantedLayers;
+
 use crate::engine::ingress::{Arrived, note_media, push_copy};
 use crate::engine::producer::{Producer, Source};
 use crate::engine::relay::{Continuity, RelayItem, RelayLanes, RelayPacket, RelayPulse, Relaying};
@@ -28,7 +28,7 @@ pub struct Mirrored {
     pub informed: bool,
     /// The demand that the origin was told last, and what consumers preferred then.
     told: Option<u8>,
-    told_preferred: Option<WantedLayers>,
+    told_preferred: Option<Layers>,
     /// A bit for each encoding of which a key frame is to be asked for.
     asks: u8,
     /// Among the mirrors with something to tell.

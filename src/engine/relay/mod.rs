@@ -45,7 +45,8 @@ use std::time::Instant;
 
 pub use self::mirror::{Mirrored, MirroredStream};
 pub use self::origin::{Relay, Tap};
-use crate::engine::demand::WantedLayers;
+
+use crate::control::command::Layers;
 use crate::engine::layer::Activity;
 use crate::engine::packet::PacketMeta;
 use crate::engine::ring::SLOT_BYTES;
@@ -153,7 +154,7 @@ pub enum RelayItem {
         encodings: Option<u8>,
         /// The highest layers that its unpaused consumers prefer, counted over all encodings: what
         /// the producer's application is told of (see [`demand`](crate::engine::demand)).
-        preferred: Option<WantedLayers>,
+        preferred: Option<Layers>,
     },
     /// A mirror that is being fed needs a key frame, from a mirror to the origin. The mirror's
     /// throttle repeats it until one arrives.

@@ -11,7 +11,7 @@
 
 use std::time::Instant;
 
-use crate::engine::demand::WantedLayers;
+use crate::control::command::Layers;
 use crate::engine::producer::Source;
 use crate::engine::relay::{Continuity, RelayItem, RelayLanes, RelayPacket, RelayPulse};
 use crate::engine::report::Counters;
@@ -31,7 +31,7 @@ pub struct Relay {
     /// One per encoding, lowest first.
     streams: Vec<RelayedTo>,
     /// The highest layers that consumers there prefer.
-    preferred: Option<WantedLayers>,
+    preferred: Option<Layers>,
 }
 
 /// What a shard has of one stream.
@@ -287,7 +287,7 @@ impl Engine {
         &mut self,
         from: ShardId,
         id: ProducerId,
-        preferred: Option<WantedLayers>,
+        preferred: Option<Layers>,
     ) {
         let Some(key) = self.own_producer(id) else { return };
         let Some(producer) = self.producers.get_mut(key) else { return };
@@ -401,7 +401,7 @@ impl Engine {
 
 impl Relay {
     /// The highest layers that consumers there prefer.
-    pub fn preferred(&self) -> Option<WantedLayers> {
+    pub fn preferred(&self) -> Option<Layers> {
         self.preferred
     }
 

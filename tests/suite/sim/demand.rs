@@ -1,7 +1,10 @@
 //! What publishers are asked for: only what somebody wants, and no more than they may send.
 
-use ringcast::control::command::{Command, Event};
-use ringcast::engine::demand::WantedLayers;
+use std::time::Instant;
+
+use ringcast::control::command::{BitrateChange, Command, Event, Layers};
+use ringcast::engine::rtcp::{RtcpItem, parse};
+use ringcast::engine::srtp::SrtpProfile;
 
 use super::media::Codec;
 use super::relay::{HERE, THERE, joined};
@@ -63,19 +66,82 @@ fn the_highest_encoding_that_anybody_wants_is_told_whichever_shard_they_are_on()
 
 #[test]
 fn layers_of_one_stream_are_told_by_their_numbers() {
-    let mut room = Room::with_shards(612, 2);
-    let alice = room.publisher();
-    let feed = room.produce(alice, &Camera::new(Codec::Vp9Svc));
-    let bob = joined(&mut room, THERE);
-    room.preferred_layers = Some((1, Some(0)));
-    room.consume(bob, &feed);
-    room.start(&feed);
-    room.run_for(secs(6));
-    let last = room.events.iter().rev().find_map(|(_, event)| match event {
-        Event::ProducerDemand { encodings, .. } => Some(encodings.clone()),
-        _ => None,
+    let last = |room: &Room| {
+        room.events.iter().rev().find_map(|(_, event)| match event {
+            Event::ProducerDemand { encodings, .. } => Some(encodings.clone()),
+            _ => None,
+        })
+    };
+    let layers = |spatial| Some(vec![Some(Layers { spatial, temporal: 0 })]);
+    for shard in [HERE, THERE] {
+        let mut room = Room::with_shards(612, 2);
+        let alice = room.publisher();
+        let feed = room.produce(alice, &Camera::new(Codec::Vp9Svc));
+        let bob = joined(&mut room, shard);
+        room.preferred_layers = Some((1, Some(0)));
+        let view = room.consume(bob, &feed);
+        room.start(&feed);
+        room.run_for(secs(6));
+        assert_eq!(last(&room), layers(1));
+        let prefer =
+            |spatial| Command::SetPreferredLayers(view.id, Layers { spatial, temporal: 0 });
+        room.command(prefer(2));
+        room.run_for(ms(10));
+        assert_eq!(last(&room), layers(2), "at once");
+        room.command(prefer(0));
+        room.run_for(secs(6));
+        assert_eq!(last(&room), layers(0));
+    }
+}
+
+/// What a publisher was told by REMB since `since`, bits/s.
+fn limits(room: &Room, feed: &Feed, since: Instant) -> Vec<u64> {
+    let rtcp = room.seats[feed.peer.0].raw().rtcp.iter().filter(|(at, _)| *at >= since);
+    let told = rtcp.flat_map(|(_, bytes)| {
+        let told = parse(bytes).filter_map(|item| match item {
+            RtcpItem::Remb(remb) => Some(remb.bitrate_bps),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
     });
-    assert_eq!(last, Some(vec![Some(WantedLayers { spatial: 1, temporal: 0 })]));
+    told.collect()
+}
+
+#[test]
+fn a_publisher_is_told_what_it_may_send_whatever_it_offers_and_when_that_ends() {
+    for transport_cc in [true, false] {
+        let mut room = Room::new(614);
+        let alice = room.raw_peer(SrtpProfile::AeadAes128Gcm);
+        let feed = room.produce(alice, &Camera { transport_cc, ..Camera::new(Codec::Vp8) });
+        room.start(&feed);
+        room.run_for(secs(3));
+        let before = limits(&room, &feed, room.start);
+        assert_eq!(before.is_empty(), transport_cc, "it estimates by itself: {before:?}");
+
+        let transport = room.seats[alice.0].transport;
+        let limit = |bps| {
+            let change = BitrateChange { max_incoming_bps: Some(bps), ..BitrateChange::default() };
+            Command::SetBitrates(transport, change)
+        };
+        let limit_bps = 200_000;
+        room.command(limit(limit_bps));
+        // What was under way has arrived.
+        room.run_for(ms(100));
+        let since = room.now;
+        room.run_for(secs(5));
+        let told = limits(&room, &feed, since);
+        assert!(told.len() >= 4, "{told:?}");
+        // The mantissa has 18 bits.
+        assert!(told.iter().all(|bps| limit_bps - bps < 2), "{told:?}");
+
+        room.command(limit(0));
+        room.run_for(ms(100));
+        let since = room.now;
+        room.run_for(secs(8));
+        let told = limits(&room, &feed, since);
+        assert!(told.iter().all(|bps| *bps > limit_bps), "{told:?}");
+        assert!(told.len() >= 4 && (told.len() == 4) == transport_cc, "{told:?}");
+    }
 }
 
 #[test]

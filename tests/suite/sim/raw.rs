@@ -74,6 +74,13 @@ impl RawClient {
         }
     }
 
+    /// Uses other ICE credentials from now on, and begins at once.
+    pub(crate) fn restart(&mut self, now: Instant, ufrag: &str, password: &str) {
+        self.username = format!("{ufrag}:raw");
+        self.password = IntegrityKey::new(password);
+        self.next_check = Some(now);
+    }
+
     /// A nominating binding request.
     pub(crate) fn ice_check(&self) -> Vec<u8> {
         let options = RequestOptions {

@@ -173,6 +173,7 @@ fn send_rtcp(
             Some(len) => {
                 batch.commit(path, len);
                 counters.rtcp_out += 1;
+                transport.tally.rtcp.1 += len as u64;
             }
             None => discards.add(Discard::TooLarge),
         }
@@ -355,20 +356,27 @@ impl Consumer {
                 way.counters.retransmit_missed += 1;
                 continue;
             };
-            if way.now.saturating_duration_since(arrival) > age_max
-                || !self.sent.take_repeat(sent.seq, way.now, self.round_trip, ring.slots())
-            {
+            if way.now.saturating_duration_since(arrival) > age_max {
                 continue;
             }
+            let repeat = self.sent.take_repeat(sent.seq, way.now, self.round_trip, ring.slots());
+            let Some(repeat) = repeat else { continue };
             let Some((meta, payload)) = ring.padded(sent.index) else { continue };
-            let Some(numbers) = sent.edit.numbers(&meta.info) else {
-                self.send_repair(&sent, meta, payload, way);
-                continue;
+            let mut send = |meta: &_, payload: Padded<'_>| {
+                let done = self.send_repair(&sent, meta, payload, way);
+                done.then(|| payload.unpadded().len())
             };
-            let rewrite = |head: &mut [u8]| numbers.write(head);
-            let _ = ring.rewritten(sent.index, rewrite, |meta, payload| {
-                self.send_repair(&sent, meta, payload, way);
-            });
+            let done = match sent.edit.numbers(&meta.info) {
+                None => send(meta, payload),
+                Some(numbers) => {
+                    let rewrite = |head: &mut [u8]| numbers.write(head);
+                    ring.rewritten(sent.index, rewrite, send).flatten()
+                }
+            };
+            if let Some(octets) = done {
+                way.counters.retransmitted += 1;
+                self.tally.count_repair(octets, repeat);
+            }
         }
         Ok(())
     }
@@ -379,10 +387,10 @@ impl Consumer {
         meta: &PacketMeta,
         payload: Padded<'_>,
         way: &mut Way<'_>,
-    ) {
-        let Some(codec) = self.codec(meta.payload_type).copied() else { return };
+    ) -> bool {
+        let Some(codec) = self.codec(meta.payload_type).copied() else { return false };
         let timestamp = meta.timestamp.wrapping_add(sent.timestamp_offset);
-        let done = match (&mut self.rtx, codec.rtx_payload_type) {
+        match (&mut self.rtx, codec.rtx_payload_type) {
             (Some(rtx), Some(payload_type)) => {
                 let seq = rtx.next;
                 rtx.next += 1;
@@ -398,7 +406,7 @@ impl Consumer {
             // Byte for byte what was sent before: another header under the same number would
             // repeat a GCM nonce (RFC 7714 §8.4).
             _ => {
-                let Some(looked) = self.sent.verbatim(sent.seq) else { return };
+                let Some(looked) = self.sent.verbatim(sent.seq) else { return false };
                 let body = payload.body(looked.padded);
                 let mut fields = way.fields(meta, meta.payload_type, sent.seq, timestamp);
                 fields.marker = sent.edit.marker(meta);
@@ -406,9 +414,6 @@ impl Consumer {
                 fields.transport_cc = looked.transport_seq;
                 way.seal(&self.header, sent.seq, &fields, &body)
             }
-        };
-        if done {
-            way.counters.retransmitted += 1;
         }
     }
 }

@@ -10,6 +10,7 @@
 //! (`egress`). Requests and reports travel beside that (`feedback`), commands change what is there
 //! (`commands`).
 
+pub mod bwe;
 pub mod codec;
 pub mod codec_table;
 mod commands;
@@ -28,6 +29,7 @@ pub mod listener;
 pub mod machine;
 pub mod nack;
 pub mod packet;
+mod preferences;
 pub mod producer;
 pub mod reception;
 pub mod relay;
@@ -38,13 +40,16 @@ mod router;
 pub mod rtcp;
 pub mod rtcp_queue;
 pub mod rtp;
+pub mod score;
 pub mod select;
 pub mod sent;
 mod shed;
 pub mod source_clock;
 pub mod srtp;
+mod stats;
 pub mod stream;
 mod switch;
+pub mod tally;
 pub mod timer;
 pub mod transport;
 pub mod twcc;

@@ -13,12 +13,13 @@ pub mod tuples;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::control::command::IceState;
+use crate::control::command::{BitrateLimits, IceState};
 use crate::engine::listener::{Listener, Route};
 use crate::engine::rtcp_queue::RtcpQueue;
 use crate::engine::rtp::{ExtensionIds, Token};
 use crate::engine::source_clock::SenderClock;
 use crate::engine::srtp::{OpenContext, SrtpKeys, SrtpOpener, SrtpSealer};
+use crate::engine::tally::TransportTally;
 use crate::engine::transport::connection::Connection;
 use crate::engine::twcc::TwccReceiver;
 use crate::engine::{ConsumerKey, ProducerKey};
@@ -197,6 +198,10 @@ pub struct Transport {
     pub connected: bool,
     /// When the control thread is told of another selected address.
     pub ice_news: IceNews,
+    /// What its client may send and be sent.
+    pub limits: BitrateLimits,
+    /// What is counted for statistics.
+    pub tally: Box<TransportTally>,
 }
 
 impl Transport {
@@ -229,6 +234,8 @@ impl Transport {
             reference_time: None,
             connected: false,
             ice_news: IceNews::default(),
+            limits: BitrateLimits::default(),
+            tally: Box::default(),
         }
     }
 

@@ -109,7 +109,7 @@ fn losses_are_repaired_with_the_numbers_that_were_lost() {
         let (mut room, camera, picture) = call(seed, codec, wanted);
         room.run_for(ms(500));
         let lossy = Link { loss: 0.05, jitter: ms(5), ..Link::new(20) };
-        room.seat(camera.peer).up = lossy;
+        room.seat(camera.peer).up = lossy.clone();
         room.seat(picture.peer).down = lossy;
         room.run_for(secs(10));
         assert!(room.counters().retransmitted > 5, "{}", room.counters().retransmitted);

@@ -54,6 +54,7 @@ impl Room {
             Party::Stock(client) => {
                 client.heard.iter().filter(|h| h.ssrc == view.ssrc).cloned().collect()
             }
+            Party::Viewer(_) => panic!("a viewer keeps no packets"),
             Party::Raw(client) => client
                 .heard
                 .iter()

@@ -160,7 +160,7 @@ fn accept_media(
     let awoke = len > 0 && !stream.activity.is_active(packet.now);
     slot.commit(PacketMeta { primary, ..meta(packet, seq, codec.room_payload_type, info) }, len);
     note_seq(stream, packet, info.key_frame);
-    note_media(stream, packet.now, len, info);
+    note_media(stream, packet.now, packet.view.timestamp, len, info);
     Ok(Arrived { stream: key, awoke, restarted: false })
 }
 
@@ -179,23 +179,6 @@ fn look_into(
     codec::inspect(codec, payload, descriptor.as_ref())
 }
 
-/// The same of a repair: its descriptor may be older than what is known of the stream, and teaches
-/// only where nothing is.
-fn look_again(
-    stream: &mut Stream,
-    packet: &Packet<'_>,
-    codec: Codec,
-    payload: &[u8],
-) -> PayloadInfo {
-    if stream.templates.is_none() {
-        return look_into(&mut stream.templates, packet, codec, payload);
-    }
-    let info = codec::inspect(codec, payload, None);
-    let descriptor = packet.extensions.dependency_descriptor.and_then(|s| s.of(packet.bytes));
-    let begins = descriptor.and_then(TemplateStructure::begins_key_frame);
-    PayloadInfo { key_frame: begins.unwrap_or(info.key_frame), ..info }
-}
-
 /// Tells the NACK generator of an original; too much loss asks for a key frame instead.
 fn note_seq(stream: &mut Stream, packet: &Packet<'_>, key_frame: bool) {
     let Some(nack) = &mut stream.nack else { return };
@@ -206,12 +189,19 @@ fn note_seq(stream: &mut Stream, packet: &Packet<'_>, key_frame: bool) {
 }
 
 /// What every media packet in a ring changes in its stream.
-pub(super) fn note_media(stream: &mut Stream, now: Instant, len: usize, info: PayloadInfo) {
+pub(super) fn note_media(
+    stream: &mut Stream,
+    now: Instant,
+    timestamp: u32,
+    len: usize,
+    info: PayloadInfo,
+) {
     if len == 0 {
         return;
     }
     stream.rate.add(now, len + RTP_HEADER_BYTES);
     stream.tally.media.add(len);
+    stream.layers.handle_packet(now, timestamp, len + RTP_HEADER_BYTES, &info);
     stream.activity.handle_packet(now);
     if info.key_frame {
         stream.key_frames.handle_key_frame();
@@ -360,7 +350,7 @@ fn accept_first(
     let meta = PacketMeta { primary, ..meta(packet, seq, codec.room_payload_type, info) };
     slot.commit(meta, payload.len());
     note_seq(stream, packet, info.key_frame);
-    note_media(stream, packet.now, payload.len(), info);
+    note_media(stream, packet.now, packet.view.timestamp, payload.len(), info);
     Ok(Arrived { stream: route.stream, awoke: true, restarted })
 }
 
@@ -394,9 +384,9 @@ fn accept_repair(
     if stream.paused {
         return Err(Discard::Paused);
     }
-    let info = look_again(stream, packet, codec.codec, payload);
+    let info = look_into(&mut stream.templates, packet, codec.codec, payload);
     push_copy(stream, meta(packet, seq, codec.room_payload_type, info), packet.arrival, payload)?;
-    note_media(stream, packet.now, payload.len(), info);
+    note_media(stream, packet.now, packet.view.timestamp, payload.len(), info);
     Ok(Arrived { stream: route.stream, awoke: false, restarted: false })
 }
 

@@ -50,11 +50,10 @@ pub fn inspect(payload: &[u8]) -> PayloadInfo {
     PayloadInfo {
         key_frame: begins.key_frame,
         frame_start: begins.frame,
-        frame_end: false,
-        spatial: 0,
         temporal,
         temporal_sync: temporal == 0 || begins.access,
-        spatial_sync: begins.key_frame,
+        intra: begins.key_frame,
+        ..PayloadInfo::default()
     }
 }
 

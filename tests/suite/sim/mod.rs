@@ -22,6 +22,7 @@ mod calls;
 mod demand;
 mod hostile;
 mod key_frames;
+mod layers;
 mod life;
 mod loss;
 mod oddities;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::StreamKey;
 use crate::engine::ring::PacketIndex;
+use crate::engine::select::Edit;
 use crate::limits::{REPAIR_INTERVAL_MIN, SENT_RUNS_MAX};
 
 /// One packet sent.
@@ -25,6 +26,8 @@ pub struct Sent {
     pub index: PacketIndex,
     /// Its timestamp in the stream's terms and this give the one it was sent with.
     pub timestamp_offset: u32,
+    /// What its payload and marker differ by.
+    pub edit: Edit,
 }
 
 /// What has to be known of a packet, besides its place, to send the same bytes again.
@@ -200,7 +203,7 @@ mod tests {
 
     fn sent(seq: u64, index: u64) -> Sent {
         let (stream, index) = (stream(), PacketIndex::new(index));
-        Sent { seq, stream, index, timestamp_offset: 9 }
+        Sent { seq, stream, index, timestamp_offset: 9, edit: Edit::default() }
     }
 
     #[test]
@@ -234,7 +237,8 @@ mod tests {
         let (low, high) = (streams.insert(()), streams.insert(()));
         let steps = [(1, low, 0), (2, low, 0), (3, high, 0), (4, high, 5)];
         let all = steps.map(|(seq, stream, timestamp_offset)| {
-            let sent = Sent { seq, stream, index: PacketIndex::new(seq), timestamp_offset };
+            let (index, edit) = (PacketIndex::new(seq), Edit::default());
+            let sent = Sent { seq, stream, index, timestamp_offset, edit };
             log.note(sent);
             sent
         });

@@ -20,6 +20,7 @@ use crate::engine::producer::Source;
 use crate::engine::reception::Reception;
 use crate::engine::relay::{MirroredStream, Tap};
 use crate::engine::ring::{PacketIndex, PacketRing};
+use crate::engine::select::{LayerRates, StreamLayers};
 use crate::engine::source_clock::StreamClock;
 use crate::engine::tally::IncomingTally;
 use crate::limits::{
@@ -61,6 +62,8 @@ pub struct Stream {
     pub activity: Activity,
     /// bits/s, headers included.
     pub rate: RateMeter,
+    /// The layers inside it.
+    pub layers: StreamLayers,
     /// What is counted for statistics.
     pub tally: IncomingTally,
     /// Templates of the dependency descriptor, once one came.
@@ -135,6 +138,7 @@ impl Stream {
                 Activity::new(setup.dtx)
             },
             rate: RateMeter::new(setup.now),
+            layers: StreamLayers::default(),
             tally: IncomingTally::default(),
             templates: None,
             paused: setup.paused,
@@ -157,6 +161,7 @@ impl Stream {
             self.clock = StreamClock::new(self.clock_rate);
             self.activity.reset();
             self.templates = None;
+            self.layers.reset();
             // No consumer may begin anew with a key frame of the old one.
             self.ring.clear();
         }
@@ -243,6 +248,14 @@ impl Stream {
     #[must_use]
     pub fn oldest(&self) -> PacketIndex {
         self.ring.oldest().max(self.floor)
+    }
+
+    /// bits/s of each of its layers; one layer where it has none inside. A mirror's as its origin
+    /// tells.
+    #[must_use]
+    pub fn layer_rates(&self, now: Instant) -> LayerRates {
+        let layered = self.layers.rates(now);
+        layered.unwrap_or_else(|| LayerRates::single(self.rate.bitrate_bps(now)))
     }
 
     /// When it next has something to ask its sender.

@@ -20,6 +20,7 @@ mod verdicts;
 mod calls;
 mod hostile;
 mod key_frames;
+mod layers;
 mod life;
 mod loss;
 mod oddities;

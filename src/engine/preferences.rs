@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use crate::control::command::{BitrateChange, BitrateLimits, Layers, Refusal, Reply};
 use crate::engine::Engine;
+use crate::engine::select::LayerTarget;
 use crate::engine::transport::ice::IceCredentials;
 use crate::id::{ConsumerId, TransportId};
 use crate::limits::{BITRATE_LIMIT_MAX_BPS, BITRATE_LIMIT_MIN_BPS};
@@ -25,6 +26,7 @@ impl Engine {
         let wanted = (usize::from(spatial), temporal);
         if (consumer.preferred_spatial, consumer.preferred_temporal) != wanted {
             (consumer.preferred_spatial, consumer.preferred_temporal) = wanted;
+            consumer.target = LayerTarget { spatial, temporal };
             let producer = consumer.producer;
             self.note_demand(producer);
             self.choose_layer(now, producer, key);

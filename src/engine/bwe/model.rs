@@ -34,6 +34,10 @@ const SETTLE_US: u64 = 1_500_000;
 /// Decreases that left the standing queue as it was, before it counts as a longer path.
 const STUCK_MAX: u8 = 3;
 
+/// A rate that a probe raised and that falls again within this was not what the path carries.
+const PROOF_US: u64 = 4_000_000;
+const PROOF_PART: f64 = 0.8;
+
 /// A round trip that nobody measured yet.
 const ROUND_TRIP_US: u64 = 200_000;
 
@@ -47,6 +51,14 @@ pub(super) struct Bounds {
     pub(super) min_bps: f64,
     pub(super) max_bps: f64,
     pub(super) demand_bps: f64,
+}
+
+/// A rate that a probe raised.
+#[derive(Debug, Clone, Copy)]
+struct Raise {
+    at_us: u64,
+    from_bps: f64,
+    to_bps: f64,
 }
 
 /// One path.
@@ -65,6 +77,7 @@ pub(super) struct Model {
     /// The first packet that left since the last feedback.
     unanswered_us: Option<u64>,
     answered: bool,
+    raise: Option<Raise>,
     stuck: u8,
     stuck_us: i64,
 }
@@ -83,6 +96,7 @@ impl Model {
             round_trip_us: None,
             unanswered_us: None,
             answered: false,
+            raise: None,
             stuck: 0,
             stuck_us: 0,
         }
@@ -234,8 +248,12 @@ impl Model {
         }
         match self.loss.judge(now_us, before_bps, self.round_trip()) {
             Some(Verdict::Limit(bps)) => {
-                fell |= bps < self.rate.bps();
-                self.rate.set(now_us, bps.min(self.rate.bps()));
+                // What was fine before a raise is fine after it.
+                let bps = self.raise.map_or(bps, |raise| raise.from_bps.max(bps));
+                if bps < self.rate.bps() {
+                    fell = true;
+                    self.rate.set(now_us, bps);
+                }
             }
             Some(Verdict::Restore(bps)) => self.rate.set(now_us, bps.max(self.rate.bps())),
             None => {}
@@ -244,11 +262,25 @@ impl Model {
         if fell {
             self.probing.handle_drop(now_us, self.rate.bps() < 0.67 * before_bps);
         }
+        self.watch_raise(now_us);
+    }
+
+    /// Whether what a probe showed holds.
+    fn watch_raise(&mut self, now_us: u64) {
+        let Some(raise) = self.raise else { return };
+        if self.rate.bps() < PROOF_PART * raise.to_bps {
+            self.probing.handle_lie(now_us);
+            self.raise = None;
+        } else if now_us.saturating_sub(raise.at_us) > PROOF_US {
+            self.raise = None;
+        }
     }
 
     fn handle_probe(&mut self, now_us: u64, bounds: &Bounds) {
         let Some(outcome) = self.probing.poll_outcome(now_us) else { return };
         if outcome.bps > self.rate.bps() && self.usage() != Usage::Over {
+            let from_bps = self.raise.map_or(self.rate.bps(), |raise| raise.from_bps);
+            self.raise = Some(Raise { at_us: now_us, from_bps, to_bps: outcome.bps });
             self.rate.set(now_us, outcome.bps);
             self.rate.clamp(bounds.min_bps, bounds.max_bps);
             if !outcome.is_saturated {

@@ -20,6 +20,8 @@ const TOLERATED_MAX: f64 = 0.4;
 const WINDOW_US: u64 = 500_000;
 const WINDOW_US_MAX: u64 = 2_000_000;
 const WINDOW_PACKETS: u32 = 60;
+/// What is compared with lower rates may need longer.
+const LONG_US: u64 = 6_000_000;
 
 /// Fewer packets say nothing.
 const PACKETS_MIN: u32 = 10;
@@ -37,6 +39,11 @@ const RISEN_MIN: f64 = 0.03;
 
 /// Part of the delivered rate that is kept.
 const KEPT: f64 = 0.95;
+
+/// The experiment counts while no more than so many times the limit is sent, and is over when more
+/// is sent for this long.
+const KEPT_TO: f64 = 1.15;
+const KEPT_TO_US: u64 = 5_000_000;
 
 /// How long growth is held, first and at most; quiet for twice as long makes it forget.
 const HOLD_US: u64 = 15_000_000;
@@ -56,7 +63,6 @@ struct Count {
     /// Losses without a packet between them are one.
     runs: u32,
     bytes: u64,
-    lost_bytes: u64,
     first_us: u64,
     last_us: u64,
 }
@@ -71,7 +77,6 @@ impl Count {
         self.bytes += u64::from(bytes);
         if lost {
             self.lost += 1;
-            self.lost_bytes += u64::from(bytes);
             self.runs += u32::from(!in_run);
         }
     }
@@ -85,7 +90,6 @@ impl Count {
             lost: self.lost + other.lost,
             runs: self.runs + other.runs,
             bytes: self.bytes + other.bytes,
-            lost_bytes: self.lost_bytes + other.lost_bytes,
             first_us: other.first_us,
             last_us: self.last_us.max(other.last_us),
         }
@@ -115,11 +119,6 @@ impl Count {
 
     fn sent_bps(&self) -> Option<f64> {
         self.span_us().map(|span_us| self.bytes as f64 * 8e6 / span_us)
-    }
-
-    fn delivered_bps(&self) -> Option<f64> {
-        let bytes = self.bytes - self.lost_bytes;
-        self.span_us().map(|span_us| bytes as f64 * 8e6 / span_us)
     }
 }
 
@@ -169,8 +168,9 @@ fn band(bps: f64) -> usize {
 #[derive(Debug, Clone, Copy)]
 struct Trial {
     since_us: u64,
-    /// The rate before.
+    /// The rate before, and the limit.
     before_bps: f64,
+    limit_bps: f64,
     /// The loss that set it, in runs of so many.
     ratio: f64,
     run_length: f64,
@@ -179,6 +179,17 @@ struct Trial {
     /// What was sent since the limit took effect, until it is decided.
     count: Count,
     decided: bool,
+}
+
+/// The rates that loss is judged by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rates {
+    /// What was allowed.
+    pub(super) allowed_bps: f64,
+    /// What arrived of it.
+    pub(super) delivered_bps: f64,
+    /// What was fine until the rate was raised a moment ago; 0 = it was not.
+    pub(super) proved_bps: f64,
 }
 
 /// What loss asks for.
@@ -195,6 +206,8 @@ pub(super) enum Verdict {
 pub(super) struct Loss {
     current: Count,
     before: Count,
+    /// Since the last raise, or some seconds.
+    long: Count,
     in_run: bool,
     bands: Bands,
     tolerated: f64,
@@ -207,6 +220,7 @@ impl Loss {
         Self {
             current: Count::default(),
             before: Count::default(),
+            long: Count::default(),
             in_run: false,
             bands: Bands { bands: [(0.0, 0.0); BANDS], faded_us: 0 },
             tolerated: TOLERATED,
@@ -224,6 +238,10 @@ impl Loss {
             self.before = std::mem::take(&mut self.current);
         }
         self.current.add(at_us, bytes, lost, self.in_run);
+        if at_us.saturating_sub(self.long.first_us) > LONG_US {
+            self.long = Count::default();
+        }
+        self.long.add(at_us, bytes, lost, self.in_run);
         if let Some(trial) = self.trial.as_mut().filter(|trial| !trial.decided)
             && at_us > trial.since_us
         {
@@ -233,19 +251,29 @@ impl Loss {
     }
 
     /// A packet told lost arrived after all.
-    pub(super) fn handle_late(&mut self, at_us: u64, bytes: u32) {
+    pub(super) fn handle_late(&mut self, at_us: u64) {
         let counts = [&mut self.current, &mut self.before];
         if let Some(count) =
             counts.into_iter().find(|count| at_us >= count.first_us && count.lost > 0)
         {
             count.lost -= 1;
-            count.lost_bytes = count.lost_bytes.saturating_sub(u64::from(bytes));
         }
+    }
+
+    /// The rate was raised: what was lost before says nothing of it.
+    pub(super) fn handle_raise(&mut self) {
+        self.long = Count::default();
     }
 
     /// The part of the packets lost within the last second or two.
     pub(super) fn ratio(&self) -> f64 {
         self.current.with(&self.before).ratio()
+    }
+
+    /// Enough packets lately, and hardly one lost.
+    pub(super) fn is_clean(&self) -> bool {
+        let both = self.current.with(&self.before);
+        both.packets >= WINDOW_PACKETS / 2 && both.ratio() < RISEN_MIN
     }
 
     /// A limit was set and is not forgotten.
@@ -258,9 +286,14 @@ impl Loss {
         self.trial.is_some_and(|trial| now_us.saturating_sub(trial.since_us) < self.hold_us)
     }
 
-    /// Judges what was told of so far. `bps` is the rate that was allowed meanwhile.
-    pub(super) fn judge(&mut self, now_us: u64, bps: f64, round_trip_us: u64) -> Option<Verdict> {
-        if let Some(verdict) = self.decide() {
+    /// Judges what was told of so far.
+    pub(super) fn judge(
+        &mut self,
+        now_us: u64,
+        rates: &Rates,
+        round_trip_us: u64,
+    ) -> Option<Verdict> {
+        if let Some(verdict) = self.decide(now_us) {
             return Some(verdict);
         }
         let quiet_us = self.trial.map_or(0, |trial| now_us.saturating_sub(trial.since_us));
@@ -272,21 +305,22 @@ impl Loss {
             return None;
         }
         let both = self.current.with(&self.before);
-        let usual = self.usual(&both);
+        let usual = self.usual(&both).or_else(|| self.usual(&self.long));
         let tolerated = [self.current, both].iter().all(|c| !c.exceeds(self.tolerated, DEVIATIONS));
         if usual.is_none() && tolerated {
             return None;
         }
         let usual = usual.unwrap_or_default();
-        let limit = KEPT * self.delivered_bps()? / (1.0 - usual);
+        let limit_bps = (KEPT * rates.delivered_bps / (1.0 - usual)).max(rates.proved_bps);
         if self.trial.is_some() && quiet_us > self.hold_us {
             self.hold_us = (self.hold_us * 2).min(HOLD_MAX_US);
         }
         self.trial = Some(Trial {
             // What is on its way met the rate before.
             since_us: now_us + round_trip_us.min(500_000) / 2,
-            before_bps: bps,
-            ratio: both.ratio(),
+            before_bps: rates.allowed_bps,
+            limit_bps,
+            ratio: both.ratio().max(self.long.ratio()),
             run_length: both.run_length(),
             usual,
             count: Count::default(),
@@ -295,13 +329,8 @@ impl Loss {
         self.bands.add(now_us, &self.current);
         self.current = Count::default();
         self.before = Count::default();
-        (limit < bps).then_some(Verdict::Limit(limit))
-    }
-
-    /// What arrived lately; in the last window, if that was more.
-    fn delivered_bps(&self) -> Option<f64> {
-        let both = self.current.with(&self.before).delivered_bps()?;
-        Some(self.current.delivered_bps().map_or(both, |current| current.max(both)))
+        self.long = Count::default();
+        (limit_bps < rates.allowed_bps).then_some(Verdict::Limit(limit_bps))
     }
 
     /// What is usually lost at lower rates, if more is lost now.
@@ -318,9 +347,15 @@ impl Loss {
     }
 
     /// Whether the last limit helped, once that can be said.
-    fn decide(&mut self) -> Option<Verdict> {
+    fn decide(&mut self, now_us: u64) -> Option<Verdict> {
         let trial = self.trial.as_mut().filter(|trial| !trial.decided)?;
         let count = &trial.count;
+        // The sender may need some time to keep to the limit.
+        if count.sent_bps().is_some_and(|bps| bps > KEPT_TO * trial.limit_bps) {
+            trial.decided = now_us.saturating_sub(trial.since_us) > KEPT_TO_US;
+            trial.count = Count::default();
+            return None;
+        }
         let expected = f64::from(count.packets) * trial.ratio;
         if count.packets < DECIDE_PACKETS || expected < DECIDE_LOSSES * trial.run_length {
             return None;
@@ -341,6 +376,8 @@ impl Loss {
 mod tests {
     use super::*;
 
+    const RATES: Rates = Rates { allowed_bps: 1.6e6, delivered_bps: 1.6e6, proved_bps: 0.0 };
+
     /// Packets of 1,000 bytes every 5 ms (1.6 Mbit/s), of which `lost` of 20 are lost; judged every
     /// 100 ms. Returns what was asked for, and when.
     fn run(loss: &mut Loss, from_ms: u64, to_ms: u64, lost: u64) -> Vec<(u64, Verdict)> {
@@ -349,7 +386,7 @@ mod tests {
             // 7 is prime to 20: the losses are spread.
             loss.handle_packet(at_ms * 1_000, 1_000, at_ms / 5 * 7 % 20 < lost);
             if at_ms.is_multiple_of(100)
-                && let Some(verdict) = loss.judge(at_ms * 1_000, 1.6e6, 100_000)
+                && let Some(verdict) = loss.judge(at_ms * 1_000, &RATES, 100_000)
             {
                 verdicts.push((at_ms, verdict));
             }
@@ -371,7 +408,7 @@ mod tests {
         let mut loss = Loss::new();
         let verdicts = run(&mut loss, 0, 150, 8);
         let [(100, Verdict::Limit(bps))] = verdicts[..] else { panic!("{verdicts:?}") };
-        assert!((0.8e6..1e6).contains(&bps), "{bps}");
+        assert_eq!(bps, KEPT * 1.6e6);
         assert_eq!(run(&mut loss, 150, 10_000, 0), []);
         assert!(loss.is_held(10_000_000) && !loss.is_held(16_000_000));
         // When it comes again after the hold, the hold is longer.
@@ -397,8 +434,8 @@ mod tests {
     fn what_arrives_late_was_not_lost() {
         let mut loss = Loss::new();
         (0..100).for_each(|n| loss.handle_packet(n * 1_000, 1_000, n < 50));
-        (0..50).for_each(|n| loss.handle_late(n * 1_000, 1_000));
+        (0..50).for_each(|n| loss.handle_late(n * 1_000));
         assert_eq!(loss.ratio(), 0.0);
-        assert_eq!(loss.judge(100_000, 1e6, 50_000), None);
+        assert_eq!(loss.judge(100_000, &RATES, 50_000), None);
     }
 }

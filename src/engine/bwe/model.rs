@@ -5,7 +5,7 @@
 
 use super::delay::Delay;
 use super::history::{SentHistory, SentPacket, Told};
-use super::loss::{Loss, Verdict};
+use super::loss::{Loss, Rates, Verdict};
 use super::probe::{Probing, Wish};
 use super::rate::{Rate, Seen};
 use super::throughput::{Throughput, WINDOW_US};
@@ -38,6 +38,9 @@ const STUCK_MAX: u8 = 3;
 const PROOF_US: u64 = 4_000_000;
 const PROOF_PART: f64 = 0.8;
 
+/// Loss below this is nothing that a rate could be blamed for.
+const LITTLE_LOSS: f64 = 0.03;
+
 /// A round trip that nobody measured yet.
 const ROUND_TRIP_US: u64 = 200_000;
 
@@ -59,6 +62,10 @@ struct Raise {
     at_us: u64,
     from_bps: f64,
     to_bps: f64,
+    /// Hardly anything was lost before it.
+    was_clean: bool,
+    /// It did not hold.
+    is_refuted: bool,
 }
 
 /// One path.
@@ -137,11 +144,11 @@ impl Model {
                     self.handle_received(packet, arrival_us);
                 }
                 Told::Lost(packet) => {
-                    self.loss.handle_packet(packet.at_us, packet.bytes, true);
+                    self.count_loss(packet, true);
                     self.sent.add(signed(packet.at_us), packet.bytes);
                     self.probing.handle_told(packet.cluster, packet.bytes, None);
                 }
-                Told::Late(packet) => self.loss.handle_late(packet.at_us, packet.bytes),
+                Told::Late(packet) => self.loss.handle_late(packet.at_us),
             }
         }
         let Some(newest_us) = newest_us else { return };
@@ -225,9 +232,16 @@ impl Model {
         self.delay.handle_packet(packet.at_us, arrival_us);
         self.received.add(arrival_us, packet.bytes);
         self.sent.add(signed(packet.at_us), packet.bytes);
-        self.loss.handle_packet(packet.at_us, packet.bytes, false);
+        self.count_loss(packet, false);
         if packet.cluster != 0 {
             self.probing.handle_told(packet.cluster, packet.bytes, Some(arrival_us));
+        }
+    }
+
+    /// What a probe loses says nothing of the rate that is sent otherwise.
+    fn count_loss(&mut self, packet: SentPacket, lost: bool) {
+        if packet.cluster == 0 {
+            self.loss.handle_packet(packet.at_us, packet.bytes, lost);
         }
     }
 
@@ -246,17 +260,19 @@ impl Model {
         if fell {
             self.watch_standing(seen.standing_us);
         }
-        match self.loss.judge(now_us, before_bps, self.round_trip()) {
-            Some(Verdict::Limit(bps)) => {
-                // What was fine before a raise is fine after it.
-                let bps = self.raise.map_or(bps, |raise| raise.from_bps.max(bps));
-                if bps < self.rate.bps() {
-                    fell = true;
-                    self.rate.set(now_us, bps);
-                }
+        let delivered = seen.delivered_bps.unwrap_or(before_bps);
+        let rates = Rates {
+            allowed_bps: before_bps,
+            delivered_bps: seen.lately_bps.map_or(delivered, |lately| lately.max(delivered)),
+            proved_bps: self.raise.filter(|r| r.was_clean).map_or(0.0, |r| r.from_bps),
+        };
+        match self.loss.judge(now_us, &rates, self.round_trip()) {
+            Some(Verdict::Limit(bps)) if bps < self.rate.bps() => {
+                fell = true;
+                self.rate.set(now_us, bps);
             }
             Some(Verdict::Restore(bps)) => self.rate.set(now_us, bps.max(self.rate.bps())),
-            None => {}
+            _ => {}
         }
         self.rate.clamp(bounds.min_bps, bounds.max_bps);
         if fell {
@@ -267,11 +283,12 @@ impl Model {
 
     /// Whether what a probe showed holds.
     fn watch_raise(&mut self, now_us: u64) {
-        let Some(raise) = self.raise else { return };
-        if self.rate.bps() < PROOF_PART * raise.to_bps {
+        let Some(raise) = &mut self.raise else { return };
+        if !raise.is_refuted && self.rate.bps() < PROOF_PART * raise.to_bps {
+            raise.is_refuted = true;
             self.probing.handle_lie(now_us);
-            self.raise = None;
-        } else if now_us.saturating_sub(raise.at_us) > PROOF_US {
+        }
+        if now_us.saturating_sub(raise.at_us) > PROOF_US {
             self.raise = None;
         }
     }
@@ -279,8 +296,13 @@ impl Model {
     fn handle_probe(&mut self, now_us: u64, bounds: &Bounds) {
         let Some(outcome) = self.probing.poll_outcome(now_us) else { return };
         if outcome.bps > self.rate.bps() && self.usage() != Usage::Over {
-            let from_bps = self.raise.map_or(self.rate.bps(), |raise| raise.from_bps);
-            self.raise = Some(Raise { at_us: now_us, from_bps, to_bps: outcome.bps });
+            let before = (self.rate.bps(), self.loss.is_clean());
+            let (from_bps, was_clean) =
+                self.raise.map_or(before, |raise| (raise.from_bps, raise.was_clean));
+            let to_bps = outcome.bps;
+            self.raise =
+                Some(Raise { at_us: now_us, from_bps, to_bps, was_clean, is_refuted: false });
+            self.loss.handle_raise();
             self.rate.set(now_us, outcome.bps);
             self.rate.clamp(bounds.min_bps, bounds.max_bps);
             if !outcome.is_saturated {
@@ -292,7 +314,7 @@ impl Model {
     /// A queue that no decrease makes smaller is a longer path.
     fn watch_standing(&mut self, standing_us: i64) {
         let same = (standing_us - self.stuck_us).abs() < self.stuck_us / 10;
-        if !same || self.loss.ratio() > 0.02 {
+        if !same || self.loss.ratio() > LITTLE_LOSS {
             self.stuck = 0;
             self.stuck_us = standing_us;
             return;

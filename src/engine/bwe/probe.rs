@@ -27,9 +27,11 @@ const SEND_US_MAX: u64 = 300_000;
 /// The receiver has to tell of it within this and two round trips.
 const TELL_US_MAX: u64 = 1_000_000;
 
-/// How much faster than the estimate: first, and after that.
+/// How much faster than the estimate: first, and after that, and a cluster that lasts long: it must
+/// not fill a short queue.
 const FACTOR_FIRST: f64 = 3.0;
 const FACTOR: f64 = 2.0;
+const FACTOR_LONG: f64 = 1.5;
 
 /// Demand is looked for with this margin, and is enough with that.
 const REACH: f64 = 1.45;
@@ -223,7 +225,11 @@ impl Probing {
         if !self.wanted || !wish.is_settled || self.cluster.is_some() || now_us < self.next_us {
             return;
         }
-        let factor = if self.first { FACTOR_FIRST } else { FACTOR };
+        let factor = match self.first {
+            true => FACTOR_FIRST,
+            false if self.cluster_us > CLUSTER_US => FACTOR_LONG,
+            false => FACTOR,
+        };
         let bps = (factor * wish.estimate_bps).min(most);
         self.first = false;
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);

@@ -1,4 +1,4 @@
-//! Consumers: create, pause, resume, ask for a key frame, close.
+//! Consumers: create, pause, resume, ask for a key frame, choose, look at, close.
 
 use axum::extract::State;
 use serde_json::Value;
@@ -9,7 +9,8 @@ use super::error::{ApiError, Failure};
 use super::fields::Fields;
 use super::path::{Of, Segment};
 use super::reply::{Answer, Done, Success, created, ok};
-use crate::control::{ConsumerReply, ConsumerRequest, Control};
+use crate::control::stats::ConsumerStats;
+use crate::control::{ConsumerReply, ConsumerRequest, Control, LayersReply};
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, TransportId};
 use crate::ortc;
 use crate::ortc::types::RtpCapabilities;
@@ -41,6 +42,9 @@ pub(super) struct CreateConsumer {
     preferred_layers: Option<(u8, Option<u8>)>,
     /// Retransmissions; by default for video only.
     enable_rtx: Option<bool>,
+    /// Leaves out the packets of Opus that only say that there is silence.
+    #[schema(value_type = Option<bool>)]
+    ignore_dtx: bool,
 }
 
 impl FromFields for CreateConsumer {
@@ -52,7 +56,7 @@ impl FromFields for CreateConsumer {
         let paused = fields.optional_bool("paused")?.unwrap_or(false);
         let preferred_layers = fields.optional("preferredLayers").map(layers).transpose()?;
         let enable_rtx = fields.optional_bool("enableRtx")?;
-        fields.optional_bool("ignoreDtx")?;
+        let ignore_dtx = fields.optional_bool("ignoreDtx")?.unwrap_or(false);
         Ok(Self {
             room_id,
             peer_id,
@@ -63,21 +67,20 @@ impl FromFields for CreateConsumer {
             paused,
             preferred_layers,
             enable_rtx,
+            ignore_dtx,
         })
     }
 }
 
-/// Layers beyond 255 are as good as the highest.
 fn layers(value: Value) -> Result<(u8, Option<u8>), ApiError> {
     let Value::Object(map) = value else {
         return Err(ApiError::invalid("preferredLayers", "must be an object"));
     };
     let mut fields = Fields::new(map);
     let mut layer = |name| {
-        let layer = fields.optional_u64(name).map_err(|error| {
+        fields.optional_layer(name).map_err(|error| {
             ApiError::new(error.code, format!("preferredLayers.{}", error.message))
-        })?;
-        Ok::<_, ApiError>(layer.map(|layer| u8::try_from(layer).unwrap_or(u8::MAX)))
+        })
     };
     let spatial =
         layer("spatialLayer")?.ok_or_else(|| ApiError::missing("preferredLayers.spatialLayer"))?;
@@ -102,6 +105,7 @@ pub(super) async fn create(
         paused: body.paused,
         preferred_layers: body.preferred_layers,
         enable_rtx: body.enable_rtx,
+        ignore_dtx: body.ignore_dtx,
     };
     created(control.create_consumer(request).await?)
 }
@@ -140,6 +144,85 @@ pub(super) async fn key_frame(
 ) -> Answer {
     control.request_key_frame(consumer).await?;
     created(Done::YES)
+}
+
+/// Body of `PUT /media/consumer/{consumerId}/layers`.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(super) struct SetLayers {
+    /// The highest spatial layer wanted, from 0.
+    spatial_layer: u8,
+    /// The highest temporal layer wanted, from 0; by default the highest there is.
+    temporal_layer: Option<u8>,
+}
+
+impl FromFields for SetLayers {
+    fn from_fields(fields: &mut Fields) -> Result<Self, ApiError> {
+        let spatial_layer = fields.optional_layer("spatialLayer")?;
+        Ok(Self {
+            spatial_layer: spatial_layer.ok_or_else(|| ApiError::missing("spatialLayer"))?,
+            temporal_layer: fields.optional_layer("temporalLayer")?,
+        })
+    }
+}
+
+/// Chooses the highest layers that a consumer gets; higher ones than there are count as the highest.
+#[utoipa::path(put, path = "/media/consumer/{consumerId}/layers",
+    operation_id = "setPreferredLayers", tag = "calls", request_body = SetLayers,
+    params(("consumerId" = String, Path)), responses(
+    (status = 200, body = Success<LayersReply>), (status = "4XX", body = Failure),
+    (status = 503, body = Failure)))]
+pub(super) async fn choose_layers(
+    State(control): State<Control>,
+    Of(consumer): Of<ConsumerId>,
+    Body(body): Body<SetLayers>,
+) -> Answer {
+    let layers = (body.spatial_layer, body.temporal_layer);
+    ok(control.set_preferred_layers(consumer, layers).await?)
+}
+
+/// Body of `PUT /media/consumer/{consumerId}/priority`.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(super) struct SetPriority {
+    /// The higher, the more of a narrow link; 1 until it is set.
+    #[schema(minimum = 1, maximum = 255)]
+    priority: u8,
+}
+
+impl FromFields for SetPriority {
+    fn from_fields(fields: &mut Fields) -> Result<Self, ApiError> {
+        let given = fields.required("priority")?.as_u64().and_then(|n| u8::try_from(n).ok());
+        let priority = given
+            .filter(|priority| *priority > 0)
+            .ok_or_else(|| ApiError::invalid("priority", "must be an integer from 1 to 255"))?;
+        Ok(Self { priority })
+    }
+}
+
+/// Says how much a consumer counts among those of its transport when not all fits.
+#[utoipa::path(put, path = "/media/consumer/{consumerId}/priority",
+    operation_id = "setPriority", tag = "calls", request_body = SetPriority,
+    params(("consumerId" = String, Path)), responses(
+    (status = 200, body = Success<Done>), (status = "4XX", body = Failure),
+    (status = 503, body = Failure)))]
+pub(super) async fn set_priority(
+    State(control): State<Control>,
+    Of(consumer): Of<ConsumerId>,
+    Body(body): Body<SetPriority>,
+) -> Answer {
+    control.set_priority(consumer, body.priority).await?;
+    ok(Done::YES)
+}
+
+/// Tells how a consumer's stream is sent, and how what it is fed with arrives.
+#[utoipa::path(get, path = "/media/consumer/{consumerId}/stats",
+    operation_id = "consumerStats", tag = "statistics",
+    params(("consumerId" = String, Path)), responses(
+    (status = 200, body = Success<ConsumerStats>), (status = "4XX", body = Failure),
+    (status = 503, body = Failure)))]
+pub(super) async fn stats(State(control): State<Control>, Of(consumer): Of<ConsumerId>) -> Answer {
+    ok(control.consumer_stats(consumer).await?)
 }
 
 /// Closes a consumer.

@@ -9,7 +9,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::stats::{ConsumerNumbers, StreamNumbers, TransportNumbers};
 use crate::engine::report::Report;
+use crate::engine::voice::LevelWindow;
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
 use crate::ortc::types::{MediaKind, ProducerType, RtpMapping, RtpParameters};
 
@@ -38,6 +43,21 @@ pub enum Command {
     PauseConsumer(ConsumerId, bool),
     /// Ask the producer for a key frame on behalf of a consumer. Answer: [`Reply::Done`].
     RequestKeyFrame(ConsumerId),
+    /// The highest layers that a consumer wants from now on. Answer: [`Reply::Done`].
+    SetPreferredLayers(ConsumerId, Layers),
+    /// How much a consumer counts among those of its transport, 1–255. Answer: [`Reply::Done`].
+    SetPriority(ConsumerId, u8),
+    /// Change some of a transport's limits. Answer: [`Reply::Bitrates`].
+    SetBitrates(TransportId, BitrateChange),
+    /// Give a transport further ICE credentials; those in use hold until the client uses the new
+    /// ones. Answer: [`Reply::IceRestarted`].
+    RestartIce(TransportId),
+    /// Tell how a transport does. Answer: [`Reply::TransportStats`].
+    TransportStats(TransportId),
+    /// Tell how a producer's streams arrive; to its own shard. Answer: [`Reply::ProducerStats`].
+    ProducerStats(ProducerId),
+    /// Tell how a consumer's stream is sent. Answer: [`Reply::ConsumerStats`].
+    ConsumerStats(ConsumerId),
     /// Close a consumer. Answer: [`Reply::Done`], also when it is unknown.
     CloseConsumer(ConsumerId),
     /// List what is alive, after events were lost. Answer: [`Reply::Inventory`].
@@ -110,6 +130,8 @@ pub struct CreateConsumer {
     pub paused: bool,
     /// Highest spatial and temporal layer wanted; `None` is the highest there is.
     pub preferred_layers: Option<(u8, Option<u8>)>,
+    /// Packets of Opus that only say that there is silence (DTX) are left out.
+    pub ignore_dtx: bool,
 }
 
 /// A producer of another shard, to be mirrored.
@@ -123,6 +145,45 @@ pub struct Mirror {
     pub paused: bool,
 }
 
+/// Layers of a simulcast or SVC stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
+pub struct Layers {
+    /// From 0.
+    #[serde(rename = "spatialLayer")]
+    pub spatial: u8,
+    /// From 0.
+    #[serde(rename = "temporalLayer")]
+    pub temporal: u8,
+}
+
+/// Limits of a transport, in bits/s; what is absent is not limited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BitrateLimits {
+    /// What its client may send.
+    #[serde(rename = "maxIncomingBitrate", skip_serializing_if = "Option::is_none")]
+    pub max_incoming_bps: Option<u64>,
+    /// What its client is sent, whatever the estimate; at least [`BITRATE_LIMIT_MIN_BPS`].
+    ///
+    /// [`BITRATE_LIMIT_MIN_BPS`]: crate::limits::BITRATE_LIMIT_MIN_BPS
+    #[serde(rename = "maxOutgoingBitrate", skip_serializing_if = "Option::is_none")]
+    pub max_outgoing_bps: Option<u64>,
+    /// What the estimate does not fall below.
+    #[serde(rename = "minOutgoingBitrate", skip_serializing_if = "Option::is_none")]
+    pub min_outgoing_bps: Option<u64>,
+}
+
+/// New limits of a transport, in bits/s: what is absent stays, 0 ends a limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BitrateChange {
+    /// What its client may send.
+    pub max_incoming_bps: Option<u64>,
+    /// What its client is sent, whatever the estimate.
+    pub max_outgoing_bps: Option<u64>,
+    /// What the estimate does not fall below.
+    pub min_outgoing_bps: Option<u64>,
+}
+
 /// A shard's answer to a command it carried out.
 #[derive(Debug)]
 pub enum Reply {
@@ -130,6 +191,21 @@ pub enum Reply {
     Done,
     /// What the client needs to reach the new transport.
     TransportCreated(TransportCreated),
+    /// A transport's limits from now on.
+    Bitrates(BitrateLimits),
+    /// What the client must use from now on.
+    IceRestarted {
+        /// ICE user name fragment; begins with the shard.
+        ufrag: String,
+        /// ICE password.
+        password: String,
+    },
+    /// How a transport does.
+    TransportStats(Box<TransportNumbers>),
+    /// How each stream of a producer that has begun arrives, with the place of its encoding.
+    ProducerStats(Vec<(u8, StreamNumbers)>),
+    /// How a consumer's stream is sent.
+    ConsumerStats(Box<ConsumerNumbers>),
     /// All that is alive on the shard.
     Inventory(Inventory),
 }
@@ -180,12 +256,18 @@ pub enum Refusal {
     /// The parameters cannot be carried; the text names the field.
     #[error("{0}")]
     Unsupported(String),
+    /// The parameters contradict each other or what was set before; the text names the field.
+    #[error("{0}")]
+    Contradiction(&'static str),
     /// A limit of this shard is reached; the text names it.
     #[error("{0} limit reached")]
     Full(&'static str),
     /// The command lane is full or the shard is stopping.
     #[error("shard is overloaded")]
     Overloaded,
+    /// The shard did not answer in time. It may still carry the command out. Told by the dispatcher.
+    #[error("shard does not answer")]
+    NoAnswer,
 }
 
 /// Why a transport closed by itself.
@@ -308,6 +390,48 @@ pub enum Event {
     ProducerStarted {
         /// Which producer.
         producer: ProducerId,
+    },
+    /// How loud producers of sound were since the last such event, [`LEVEL_WINDOW`] ago: those that
+    /// were audible lately, where they live. Ends with a second of silence.
+    ///
+    /// [`LEVEL_WINDOW`]: crate::limits::LEVEL_WINDOW
+    AudioLevels(Box<[(ProducerId, LevelWindow)]>),
+    /// Other layers of a producer are wanted than were told last.
+    ProducerDemand {
+        /// Which producer.
+        producer: ProducerId,
+        /// The highest layers wanted of each encoding, lowest encoding first; `None`: nobody wants
+        /// it.
+        encodings: Vec<Option<Layers>>,
+    },
+    /// How well a producer's streams arrive has changed; told by its own shard, at most once a
+    /// second.
+    ProducerScore {
+        /// Which producer.
+        producer: ProducerId,
+        /// Of each encoding, lowest first: its SSRC and 0–10; `None` before its first packet.
+        scores: Vec<Option<(u32, u8)>>,
+    },
+    /// How well a consumer's stream arrives at its client has changed; told at most once a second.
+    ConsumerScore {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// 0–10.
+        score: u8,
+    },
+    /// A consumer is sent other layers than before.
+    ConsumerLayers {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// What it is sent now; `None`: nothing, for want of bandwidth or because nothing arrives.
+        layers: Option<Layers>,
+    },
+    /// What a transport's client can be sent has changed noticeably.
+    Bandwidth {
+        /// Which transport.
+        transport: TransportId,
+        /// The estimate, in bits/s.
+        estimate_bps: u64,
     },
     /// This many events were lost since the last one told.
     Lost(u64),

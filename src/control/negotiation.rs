@@ -5,11 +5,12 @@
 use rand::Rng;
 use rand::distr::Alphanumeric;
 
+use super::command::Layers;
 use super::error::ControlError;
 use super::registry::Transport;
 use crate::ortc::scalability::Scalability;
 use crate::ortc::types::{MediaKind, ProducerType, RtpCapabilities, RtpMapping, RtpParameters};
-use crate::ortc::{self, OrtcError};
+use crate::ortc::{self, Menu, OrtcError};
 
 /// mediasoup's range of SSRCs, less room for a producer's further encodings. 1234, which clients
 /// use for probing, is not in it.
@@ -58,7 +59,7 @@ pub(super) fn produce(
         .or_else(|| rtp.rtcp.cname.take().filter(|cname| !cname.is_empty()))
         .unwrap_or_else(random_cname);
     rtp.rtcp.cname = Some(cname.clone());
-    let producer_type = ortc::producer_type(&rtp)?;
+    let producer_type = Menu::EXTENDED.producer_type(&rtp)?;
     let mapping = ortc::producer_mapping(&rtp, room, rand::rng().random_range(SSRCS))?;
     let consumable = ortc::consumable_parameters(kind, &rtp, room, &mapping);
     Ok(Produced { producer_type, rtp, mapping, consumable, cname })
@@ -77,12 +78,28 @@ pub(super) fn free_ssrc(transport: &Transport) -> Result<u32, ControlError> {
 }
 
 /// The layers a consumer gets at most, clamped to those there are; `None` where there is but one.
-/// A temporal layer that is not given is the highest.
 pub(super) fn preferred_layers(
     producer_type: ProducerType,
     consumer: &RtpParameters,
     wanted: Option<(u8, Option<u8>)>,
-) -> Option<(u8, u8)> {
+) -> Option<Layers> {
+    highest_layers(producer_type, consumer).map(|highest| clamped(highest, wanted))
+}
+
+/// What is wanted, as far as it is there: what is not given is the highest.
+pub(super) fn clamped(highest: Layers, wanted: Option<(u8, Option<u8>)>) -> Layers {
+    let (spatial, temporal) = wanted.unwrap_or((highest.spatial, None));
+    Layers {
+        spatial: spatial.min(highest.spatial),
+        temporal: temporal.map_or(highest.temporal, |t| t.min(highest.temporal)),
+    }
+}
+
+/// The highest layers of a consumer; `None` where there is but one.
+pub(super) fn highest_layers(
+    producer_type: ProducerType,
+    consumer: &RtpParameters,
+) -> Option<Layers> {
     if producer_type == ProducerType::Simple {
         return None;
     }
@@ -91,7 +108,5 @@ pub(super) fn preferred_layers(
         .first()
         .and_then(|encoding| encoding.scalability_mode.as_deref())
         .map_or(Scalability::SINGLE, Scalability::of);
-    let (spatial_max, temporal_max) = (layers.spatial - 1, layers.temporal - 1);
-    let (spatial, temporal) = wanted.unwrap_or((spatial_max, None));
-    Some((spatial.min(spatial_max), temporal.map_or(temporal_max, |t| t.min(temporal_max))))
+    Some(Layers { spatial: layers.spatial - 1, temporal: layers.temporal - 1 })
 }

@@ -1,14 +1,15 @@
 //! What shards tell without being asked: transports' states, closes, lost events, reports.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::Hash;
 
 use super::command::{Command, Refusal, Reply};
 use super::command::{DtlsState, Event, FromShard, IceState, Inventory};
 use super::registry::{Close, Effects, Transport};
 use super::service::{Control, State, now};
-use crate::events::RoomEvent;
-use crate::id::{ShardId, TransportId};
+use crate::engine::voice::LevelWindow;
+use crate::events::{RoomEvent, RoomLog};
+use crate::id::{ProducerId, ShardId, TransportId};
 use crate::limits::CLOSE_RETRY_DELAY;
 
 impl Control {
@@ -50,6 +51,22 @@ impl Control {
                     tracing::debug!(producer.id = %producer, shard.id = %shard, "first packet");
                     Effects::default()
                 }
+                Event::AudioLevels(levels) => audio_levels(state, &levels),
+                Event::ProducerDemand { producer, encodings } => {
+                    state.registry.note_demand(producer, encodings)
+                }
+                Event::ProducerScore { producer, scores } => {
+                    state.registry.note_producer_scores(producer, scores)
+                }
+                Event::ConsumerScore { consumer, score } => {
+                    state.registry.note_consumer_score(consumer, score)
+                }
+                Event::ConsumerLayers { consumer, layers } => {
+                    state.registry.note_consumer_layers(consumer, layers)
+                }
+                Event::Bandwidth { transport, estimate_bps } => {
+                    bandwidth(state, transport, estimate_bps)
+                }
                 Event::Lost(count) => {
                     tracing::warn!(shard.id = %shard, count, "events lost, reconciling");
                     self.reconcile(shard, state);
@@ -75,7 +92,9 @@ impl Control {
         tokio::spawn(async move {
             match inventory.answer().await {
                 Ok(Reply::Inventory(inventory)) => control.compare(shard, &expected, &inventory),
-                Err(Refusal::Overloaded) => control.reconcile_later(shard).await,
+                Err(Refusal::Overloaded | Refusal::NoAnswer) => {
+                    control.reconcile_later(shard).await;
+                }
                 other => tracing::warn!(shard.id = %shard, ?other, "no inventory"),
             }
         });
@@ -135,6 +154,20 @@ impl Control {
     }
 }
 
+fn audio_levels(state: &mut State, levels: &[(ProducerId, LevelWindow)]) -> Effects {
+    let now = now();
+    let mut rooms = BTreeSet::new();
+    for (producer, window) in levels {
+        rooms.extend(state.registry.hear(now, *producer, window));
+    }
+    let mut effects = Effects::default();
+    for room in &rooms {
+        let is_followed = state.logs.get(room).is_some_and(RoomLog::has_readers);
+        effects.append(state.registry.tell_speakers(now, room, is_followed));
+    }
+    effects
+}
+
 /// Members of `expected` that are not in `found`.
 fn missing<T: Copy + Eq + Hash>(expected: &[T], found: &[T]) -> Vec<T> {
     let found: HashSet<T> = found.iter().copied().collect();
@@ -162,6 +195,13 @@ fn ice_state(
     }
     let event =
         RoomEvent::TransportIceState { transport: id, peer: transport.peer.clone(), state: ice };
+    Effects::event(&transport.room, transport.shard, event)
+}
+
+fn bandwidth(state: &State, id: TransportId, estimate_bps: u64) -> Effects {
+    let Ok(transport) = state.registry.transport(id) else { return Effects::default() };
+    let peer = transport.peer.clone();
+    let event = RoomEvent::Bandwidth { transport: id, peer, estimate_bps };
     Effects::event(&transport.room, transport.shard, event)
 }
 

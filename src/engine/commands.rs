@@ -13,6 +13,7 @@ use crate::control::command::{
 };
 use crate::engine::codec_table::CodecTable;
 use crate::engine::consumer::Consumer;
+use crate::engine::demand::DemandNews;
 use crate::engine::producer::{Producer, Source};
 use crate::engine::relay::{Mirrored, MirroredStream};
 use crate::engine::rtp::{Extension, ExtensionIds};
@@ -27,6 +28,8 @@ use crate::limits::{
     CONSUMERS_PER_TRANSPORT_MAX, FAREWELLS_QUEUED_MAX, PRODUCERS_PER_TRANSPORT_MAX,
     REPORT_INTERVAL, TRANSPORTS_PER_SHARD_MAX,
 };
+use crate::ortc::scalability::Scalability;
+use crate::ortc::types::{MediaKind, RtpEncodingParameters};
 
 impl Engine {
     /// Carries out one command.
@@ -55,6 +58,13 @@ impl Engine {
                 self.ask_key_frame(now, key);
                 Ok(Reply::Done)
             }
+            Command::SetPreferredLayers(id, layers) => self.set_preferred_layers(now, id, layers),
+            Command::SetPriority(id, priority) => self.set_priority(now, id, priority),
+            Command::SetBitrates(id, change) => self.set_bitrates(id, change),
+            Command::RestartIce(id) => self.restart_ice(id),
+            Command::TransportStats(id) => self.transport_stats(self.transport_key(id)?),
+            Command::ProducerStats(id) => self.producer_stats(now, self.producer_key(id)?),
+            Command::ConsumerStats(id) => self.consumer_stats(self.consumer_key(id)?),
             Command::CloseConsumer(id) => {
                 if let Some(key) = self.consumer_ids.get(&id).copied() {
                     self.remove_consumer(key);
@@ -72,7 +82,7 @@ impl Engine {
         }
     }
 
-    fn transport_key(&self, id: TransportId) -> Result<TransportKey, Refusal> {
+    pub(super) fn transport_key(&self, id: TransportId) -> Result<TransportKey, Refusal> {
         self.transport_ids.get(&id).copied().ok_or(Refusal::NoTransport)
     }
 
@@ -80,7 +90,7 @@ impl Engine {
         self.producer_ids.get(&id).copied().ok_or(Refusal::NoProducer)
     }
 
-    fn consumer_key(&self, id: ConsumerId) -> Result<ConsumerKey, Refusal> {
+    pub(super) fn consumer_key(&self, id: ConsumerId) -> Result<ConsumerKey, Refusal> {
         self.consumer_ids.get(&id).copied().ok_or(Refusal::NoConsumer)
     }
 
@@ -202,6 +212,9 @@ impl Engine {
             key_frame_request_delay: command.key_frame_request_delay,
             started,
             relays: Vec::new(),
+            demand: (command.kind == MediaKind::Video && !started)
+                .then(|| Box::new(DemandNews::new(&layers_of(command)))),
+            scores_told: vec![None; command.rtp.encodings.len()],
         });
         let encodings = command.rtp.encodings.iter().enumerate();
         let streams: Vec<StreamKey> = encodings
@@ -224,6 +237,7 @@ impl Engine {
             producer.streams.clone_from(&streams);
         }
         self.producer_ids.insert(command.producer, key);
+        self.note_demand(key);
         Ok((key, streams))
     }
 
@@ -285,7 +299,9 @@ impl Engine {
         if transport.consumers.len() >= CONSUMERS_PER_TRANSPORT_MAX {
             return Err(Refusal::Full("consumer"));
         }
-        let consumer = Consumer::new(command, producer_key, key, first)?;
+        let mut consumer = Consumer::new(command, producer_key, key, first)?;
+        consumer.simulcast =
+            self.producers.get(producer_key).is_some_and(|producer| producer.streams.len() > 1);
         let rtx = consumer.rtx.as_ref().map(|rtx| rtx.ssrc);
         let ssrcs = [Some(consumer.ssrc), rtx];
         if ssrcs.iter().flatten().any(|ssrc| transport.out_ssrcs.contains_key(ssrc)) {
@@ -361,6 +377,7 @@ impl Engine {
             self.timers.disarm(&crate::engine::TimerKey::Stream(*stream));
         }
         self.timers.disarm(&crate::engine::TimerKey::Layers(key));
+        self.timers.disarm(&crate::engine::TimerKey::Demand(key));
         match &producer.source {
             Source::Local(transport) => {
                 let Some(transport) = self.transports.get_mut(*transport) else { return };
@@ -386,6 +403,11 @@ impl Engine {
         self.cancel_unwanted_key_frames(consumer.producer);
         self.note_demand(consumer.producer);
     }
+}
+
+/// The layers of each of a producer's encodings.
+fn layers_of(command: &CreateProducer) -> Vec<Scalability> {
+    command.rtp.encodings.iter().map(RtpEncodingParameters::scalability).collect()
 }
 
 /// What a new producer means for the feedback of its transport.

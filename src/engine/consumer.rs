@@ -17,18 +17,25 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::control::command::{CreateConsumer, Refusal};
+use crate::control::command::{CreateConsumer, Layers, Refusal};
+
 use crate::engine::rewrite::{SeqRewriter, TimestampRewriter};
 use crate::engine::ring::PacketIndex;
 use crate::engine::rtp::{EgressHeader, Extension, ExtensionIds, Token};
+use crate::engine::select::{LayerTarget, Selector};
 use crate::engine::sent::SentLog;
 use crate::engine::source_clock::ClockPoint;
 use crate::engine::stream::Stream;
+use crate::engine::tally::OutgoingTally;
 use crate::engine::{ProducerKey, StreamKey, TransportKey};
 use crate::id::ConsumerId;
 use crate::limits::REPAIRS_QUEUED_MAX;
 use crate::ortc::codec::Codec;
+use crate::ortc::scalability::Scalability;
 use crate::ortc::types::{MediaKind, RtpParameters};
+
+/// What a consumer counts unless its client says otherwise (mediasoup's).
+pub const PRIORITY_DEFAULT: u8 = 1;
 
 /// A place in a stream's ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,8 +108,27 @@ pub struct Consumer {
     pub repeats_verbatim: bool,
     /// The receiver paused it.
     pub paused: bool,
+    /// Packets of Opus that only say that there is silence are left out.
+    pub ignore_dtx: bool,
+    /// The highest layers there may be, as its scalability mode tells.
+    pub highest: Layers,
     /// Highest spatial layer wanted.
     pub preferred_spatial: usize,
+    /// The highest layers to send, as the allocation decided; all if it did not. For simulcast,
+    /// `temporal` is for the encoding that `spatial` names.
+    pub target: LayerTarget,
+    /// Simulcast: the highest temporal layer of the encoding being played while another one is
+    /// waited for. To be set with each change of `target.spatial`: lower at once where bits have to
+    /// be saved before the key frame of the lower encoding is there.
+    pub meanwhile: u8,
+    /// Its producer has several encodings: going from one to another is not the selection's.
+    pub simulcast: bool,
+    /// What goes out of the stream being played.
+    pub select: Selector,
+    /// Highest temporal layer wanted.
+    pub preferred_temporal: u8,
+    /// How much it counts among those of its transport, 1–255.
+    pub priority: u8,
     /// What it is being fed with.
     pub playing: Option<Cursor>,
     /// What it will be fed with, once a key frame is there.
@@ -134,6 +160,8 @@ pub struct Consumer {
     pub octets: u32,
     /// As the receiver's reports tell.
     pub round_trip: Duration,
+    /// What is counted for statistics; apart, because packets do not need it.
+    pub tally: Box<OutgoingTally>,
 }
 
 impl Consumer {
@@ -163,6 +191,7 @@ impl Consumer {
             header: EgressHeader::new(rtx.ssrc, &ids, mid),
             next: u64::from(first_seq.1 & 0x7fff),
         });
+        let codec_is_opus = matches!(first.codec(), Codec::Opus | Codec::Red);
         let kind = if first.mime_type.to_ascii_lowercase().starts_with("audio/") {
             MediaKind::Audio
         } else {
@@ -184,7 +213,15 @@ impl Consumer {
             numbered: ids.has(Extension::TransportCc),
             repairable,
             paused: command.paused,
+            ignore_dtx: command.ignore_dtx && codec_is_opus,
+            highest: highest_layers(encoding.scalability_mode.as_deref()),
             preferred_spatial: command.preferred_layers.map_or(usize::MAX, |(s, _)| usize::from(s)),
+            target: first_target(command),
+            meanwhile: u8::MAX,
+            simulcast: false,
+            select: Selector::default(),
+            preferred_temporal: command.preferred_layers.and_then(|(_, t)| t).unwrap_or(u8::MAX),
+            priority: PRIORITY_DEFAULT,
             playing: None,
             awaiting: None,
             live_from: PacketIndex::default(),
@@ -200,6 +237,7 @@ impl Consumer {
             packets: 0,
             octets: 0,
             round_trip: Duration::ZERO,
+            tally: Box::default(),
         })
     }
 
@@ -207,6 +245,25 @@ impl Consumer {
     #[must_use]
     pub fn codec(&self, payload_type: u8) -> Option<&SendCodec> {
         self.codecs.iter().find(|codec| codec.payload_type == payload_type)
+    }
+
+    /// The highest layers it wants, counted over all encodings.
+    #[must_use]
+    pub fn preferred_layers(&self) -> Layers {
+        let spatial = u8::try_from(self.preferred_spatial).unwrap_or(u8::MAX);
+        Layers { spatial, temporal: self.preferred_temporal }
+    }
+
+    /// The highest layers wanted of the stream being played.
+    #[must_use]
+    pub fn wanted(&self) -> LayerTarget {
+        let goes_over = self.playing.is_some_and(|playing| {
+            self.awaiting.is_some_and(|awaiting| awaiting.stream != playing.stream)
+        });
+        LayerTarget {
+            spatial: if self.simulcast { u8::MAX } else { self.target.spatial },
+            temporal: if goes_over { self.meanwhile } else { self.target.temporal },
+        }
     }
 
     /// Feeds nothing until it is started again.
@@ -250,6 +307,17 @@ impl Consumer {
         }
         true
     }
+}
+
+/// Until an allocation decides: what the receiver prefers.
+fn first_target(command: &CreateConsumer) -> LayerTarget {
+    let Some((spatial, temporal)) = command.preferred_layers else { return LayerTarget::HIGHEST };
+    LayerTarget { spatial, temporal: temporal.unwrap_or(u8::MAX) }
+}
+
+fn highest_layers(mode: Option<&str>) -> Layers {
+    let Scalability { spatial, temporal, .. } = mode.map_or(Scalability::SINGLE, Scalability::of);
+    Layers { spatial: spatial.saturating_sub(1), temporal: temporal.saturating_sub(1) }
 }
 
 fn send_codecs(rtp: &RtpParameters) -> Vec<SendCodec> {

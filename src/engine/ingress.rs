@@ -8,8 +8,9 @@ use std::time::Instant;
 use slotmap::SlotMap;
 
 use crate::engine::codec::dependency_descriptor::TemplateStructure;
-use crate::engine::codec::{self, PayloadInfo};
-use crate::engine::codec_table::CodecEntry;
+use crate::engine::codec::red::Primary;
+use crate::engine::codec::{self, PayloadInfo, red};
+use crate::engine::codec_table::{CodecEntry, CodecTable};
 use crate::engine::io::Received;
 use crate::engine::listener::{Hints, Role, Route};
 use crate::engine::nack::NackOutcome;
@@ -19,6 +20,7 @@ use crate::engine::ring::{PacketIndex, SLOT_BYTES};
 use crate::engine::rtp::{Extensions, RtpView, Token, unpadded_payload};
 use crate::engine::srtp::OpenError;
 use crate::engine::stream::Stream;
+use crate::engine::tally::RTP_HEADER_BYTES;
 use crate::engine::transport::{Incoming, Transport};
 use crate::engine::{Engine, StreamKey, TimerKey, TransportKey};
 use crate::ortc::codec::Codec;
@@ -85,6 +87,12 @@ impl Engine {
                 accept_other(&mut self.counters, transport, &mut self.streams, scratch, &packet)
             }
         };
+        if let (Err(discard), Some(route)) = (&outcome, known)
+            && *discard != Discard::Paused
+            && let Some(stream) = self.streams.get_mut(route.stream)
+        {
+            stream.tally.discarded += u64::from(route.role == Role::Media);
+        }
         // A packet that was authenticated counts for feedback, whatever became of it.
         if is_authentic(&outcome)
             && let Some(feedback) = &mut transport.feedback
@@ -147,11 +155,12 @@ fn accept_media(
     let payload = unpadded_payload(plain, packet.view.has_padding).ok_or(Discard::RtpMalformed)?;
     let len = payload.len();
     let info = look_into(&mut stream.templates, packet, codec.codec, payload);
+    let primary = enter_room(&stream.codecs, codec.codec, slot.bytes_mut().get_mut(..len))?;
     // Padding alone is no sign of life: it would awake the stream with each packet.
     let awoke = len > 0 && !stream.activity.is_active(packet.now);
-    slot.commit(meta(packet, seq, codec.room_payload_type, info), len);
+    slot.commit(PacketMeta { primary, ..meta(packet, seq, codec.room_payload_type, info) }, len);
     note_seq(stream, packet, info.key_frame);
-    note_media(stream, packet.now, len, info);
+    note_media(stream, packet.now, packet.view.timestamp, len, info);
     Ok(Arrived { stream: key, awoke, restarted: false })
 }
 
@@ -180,11 +189,19 @@ fn note_seq(stream: &mut Stream, packet: &Packet<'_>, key_frame: bool) {
 }
 
 /// What every media packet in a ring changes in its stream.
-pub(super) fn note_media(stream: &mut Stream, now: Instant, len: usize, info: PayloadInfo) {
+pub(super) fn note_media(
+    stream: &mut Stream,
+    now: Instant,
+    timestamp: u32,
+    len: usize,
+    info: PayloadInfo,
+) {
     if len == 0 {
         return;
     }
-    stream.rate.add(now, len);
+    stream.rate.add(now, len + RTP_HEADER_BYTES);
+    stream.tally.media.add(len);
+    stream.layers.handle_packet(now, timestamp, len + RTP_HEADER_BYTES, &info);
     stream.activity.handle_packet(now);
     if info.key_frame {
         stream.key_frames.handle_key_frame();
@@ -199,7 +216,24 @@ fn meta(packet: &Packet<'_>, seq: u64, payload_type: u8, info: PayloadInfo) -> P
         marker: packet.view.marker,
         info,
         extensions: packet.extensions,
+        primary: None,
     }
+}
+
+/// Puts the room's payload types into a payload that names others (RED), once for all consumers.
+fn enter_room(
+    codecs: &CodecTable,
+    codec: Codec,
+    payload: Option<&mut [u8]>,
+) -> Result<Option<Primary>, Discard> {
+    let Some(payload) = payload.filter(|bytes| codec == Codec::Red && !bytes.is_empty()) else {
+        return Ok(None);
+    };
+    let room = |payload_type| {
+        let entry = codecs.entry(payload_type).filter(|entry| entry.codec.is_media());
+        entry.map(|entry| entry.room_payload_type)
+    };
+    Ok(Some(red::enter(payload, room).ok_or(Discard::RtpMalformed)?))
 }
 
 fn media_codec(stream: &Stream, payload_type: u8) -> Result<CodecEntry, Discard> {
@@ -236,7 +270,10 @@ fn accept_other(
     }
     match route.role {
         Role::Media => accept_first(transport, route, stream, packet, payload),
-        Role::Rtx => accept_repair(route, stream, packet, payload),
+        Role::Rtx => {
+            stream.tally.rtx.add(payload.len());
+            accept_repair(route, stream, packet, payload)
+        }
     }
 }
 
@@ -306,9 +343,14 @@ fn accept_first(
         return Err(Discard::Paused);
     }
     let info = look_into(&mut stream.templates, packet, codec.codec, payload);
-    push_copy(stream, meta(packet, seq, codec.room_payload_type, info), packet.arrival, payload)?;
+    let mut slot = stream.ring.push_slot(packet.arrival);
+    let space = slot.bytes_mut().get_mut(..payload.len()).ok_or(Discard::TooLarge)?;
+    space.copy_from_slice(payload);
+    let primary = enter_room(&stream.codecs, codec.codec, Some(space))?;
+    let meta = PacketMeta { primary, ..meta(packet, seq, codec.room_payload_type, info) };
+    slot.commit(meta, payload.len());
     note_seq(stream, packet, info.key_frame);
-    note_media(stream, packet.now, payload.len(), info);
+    note_media(stream, packet.now, packet.view.timestamp, payload.len(), info);
     Ok(Arrived { stream: route.stream, awoke: true, restarted })
 }
 
@@ -328,19 +370,23 @@ fn accept_repair(
     let nack = stream.nack.as_mut().ok_or(Discard::Padding)?;
     match nack.handle_packet(packet.now, original, false) {
         // Senders probe with repeated packets that nobody asked for: those we have already.
-        NackOutcome::Unlisted => return Err(Discard::Padding),
+        NackOutcome::Unlisted => {
+            stream.tally.rtx_useless += 1;
+            return Err(Discard::Padding);
+        }
         // Or have not: the original was lost a moment ago, and nothing behind it told us yet. It
         // counts as heard from now on, and would never be asked for.
         NackOutcome::Newest | NackOutcome::Filled { .. } => {}
         NackOutcome::Overflow => stream.key_frames.request(packet.now),
     }
+    stream.tally.repaired += 1;
     stream.highest = stream.highest.max(Some(seq));
     if stream.paused {
         return Err(Discard::Paused);
     }
-    let info = codec::inspect(codec.codec, payload, None);
+    let info = look_into(&mut stream.templates, packet, codec.codec, payload);
     push_copy(stream, meta(packet, seq, codec.room_payload_type, info), packet.arrival, payload)?;
-    note_media(stream, packet.now, payload.len(), info);
+    note_media(stream, packet.now, packet.view.timestamp, payload.len(), info);
     Ok(Arrived { stream: route.stream, awoke: false, restarted: false })
 }
 

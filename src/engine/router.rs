@@ -23,6 +23,7 @@ impl Engine {
             stream.dirty = true;
             self.dirty.push(arrived.stream);
         }
+        self.note_voice(now, arrived.stream);
         if arrived.awoke {
             self.handle_stream_awake(now, producer, arrived);
         }
@@ -39,6 +40,7 @@ impl Engine {
             let event = Event::ProducerStarted { producer: producer.id };
             self.tell(event);
         }
+        self.begin_score(key, arrived.stream);
         self.choose_layers(now, key);
         // A producer is there before its first packet: consumers may have been waiting for it.
         self.arm_stream(arrived.stream);
@@ -187,7 +189,8 @@ impl Engine {
         }
     }
 
-    fn choose_layer(&mut self, now: Instant, producer: ProducerKey, key: ConsumerKey) {
+    /// The same for one consumer.
+    pub(super) fn choose_layer(&mut self, now: Instant, producer: ProducerKey, key: ConsumerKey) {
         let Some(producer) = self.producers.get(producer) else { return };
         let Some(consumer) = self.consumers.get(key) else { return };
         let can_send = self.transports.get(consumer.transport).is_some_and(|t| t.can_send());

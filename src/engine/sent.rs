@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::StreamKey;
 use crate::engine::ring::PacketIndex;
+use crate::engine::select::Edit;
 use crate::limits::{REPAIR_INTERVAL_MIN, SENT_RUNS_MAX};
 
 /// One packet sent.
@@ -25,6 +26,8 @@ pub struct Sent {
     pub index: PacketIndex,
     /// Its timestamp in the stream's terms and this give the one it was sent with.
     pub timestamp_offset: u32,
+    /// What its payload and marker differ by.
+    pub edit: Edit,
 }
 
 /// What has to be known of a packet, besides its place, to send the same bytes again.
@@ -63,6 +66,15 @@ impl Run {
         let index = PacketIndex::new(self.first.index.number() + self.len);
         Sent { seq: self.end(), index, ..self.first }
     }
+}
+
+/// A packet that is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// For the first time (as far as is remembered).
+    First,
+    /// Once more.
+    Further,
 }
 
 /// The last packets sent.
@@ -120,7 +132,7 @@ impl SentLog {
         found(&self.verbatim, seq)
     }
 
-    /// True when the packet of that number may be sent again at `now`, which it then counts as: it
+    /// Whether the packet of that number may be sent again at `now`, which it then counts as: it
     /// was not within the last round trip (or [`REPAIR_INTERVAL_MIN`]: what round trip a receiver
     /// reports must not make us repeat without bound). The first time is never early: a round trip
     /// that has just become shorter must not cost one. The last `slots` (a power of two) are
@@ -131,15 +143,16 @@ impl SentLog {
         now: Instant,
         round_trip: Duration,
         slots: usize,
-    ) -> bool {
+    ) -> Option<Repeat> {
         grow(&mut self.repeated, slots);
         let least = round_trip.max(REPAIR_INTERVAL_MIN);
-        let early =
-            found(&self.repeated, seq).is_some_and(|at| now.saturating_duration_since(at) < least);
-        if !early {
-            put(&mut self.repeated, (seq, now));
-        }
-        !early
+        let repeat = match found(&self.repeated, seq) {
+            None => Repeat::First,
+            Some(at) if now.saturating_duration_since(at) >= least => Repeat::Further,
+            Some(_) => return None,
+        };
+        put(&mut self.repeated, (seq, now));
+        Some(repeat)
     }
 }
 
@@ -190,7 +203,7 @@ mod tests {
 
     fn sent(seq: u64, index: u64) -> Sent {
         let (stream, index) = (stream(), PacketIndex::new(index));
-        Sent { seq, stream, index, timestamp_offset: 9 }
+        Sent { seq, stream, index, timestamp_offset: 9, edit: Edit::default() }
     }
 
     #[test]
@@ -224,7 +237,8 @@ mod tests {
         let (low, high) = (streams.insert(()), streams.insert(()));
         let steps = [(1, low, 0), (2, low, 0), (3, high, 0), (4, high, 5)];
         let all = steps.map(|(seq, stream, timestamp_offset)| {
-            let sent = Sent { seq, stream, index: PacketIndex::new(seq), timestamp_offset };
+            let (index, edit) = (PacketIndex::new(seq), Edit::default());
+            let sent = Sent { seq, stream, index, timestamp_offset, edit };
             log.note(sent);
             sent
         });
@@ -242,12 +256,12 @@ mod tests {
             let now = start + Duration::from_millis(ms);
             log.take_repeat(seq, now, Duration::from_millis(30), 8)
         };
-        assert!(ask(5, 40));
-        assert!(!ask(5, 60), "20 ms ago");
-        assert!(ask(6, 60), "another");
-        assert!(ask(5, 80));
-        assert!(ask(13, 81), "takes the place of 5");
-        assert!(ask(5, 82));
+        assert_eq!(ask(5, 40), Some(Repeat::First));
+        assert_eq!(ask(5, 60), None, "20 ms ago");
+        assert_eq!(ask(6, 60), Some(Repeat::First), "another");
+        assert_eq!(ask(5, 80), Some(Repeat::Further));
+        assert_eq!(ask(13, 81), Some(Repeat::First), "takes the place of 5");
+        assert_eq!(ask(5, 82), Some(Repeat::First));
     }
 
     #[test]

@@ -20,7 +20,10 @@ use crate::engine::producer::Source;
 use crate::engine::reception::Reception;
 use crate::engine::relay::{MirroredStream, Tap};
 use crate::engine::ring::{PacketIndex, PacketRing};
+use crate::engine::select::{LayerRates, StreamLayers};
 use crate::engine::source_clock::StreamClock;
+use crate::engine::tally::IncomingTally;
+use crate::engine::voice::VoiceMeter;
 use crate::limits::{
     AUDIO_RING_SLOTS_MAX, KEY_FRAME_AGE_MAX, KEY_FRAME_LOOKBACK, SEGMENTS_PER_TRAIN_MAX,
     STREAM_RESTART_GAP, VIDEO_RING_SLOTS_MAX,
@@ -58,10 +61,16 @@ pub struct Stream {
     pub clock: StreamClock,
     /// Whether it is arriving.
     pub activity: Activity,
-    /// bits/s.
+    /// bits/s, headers included.
     pub rate: RateMeter,
+    /// The layers inside it.
+    pub layers: StreamLayers,
+    /// What is counted for statistics.
+    pub tally: IncomingTally,
     /// Templates of the dependency descriptor, once one came.
     pub templates: Option<Box<TemplateStructure>>,
+    /// How loud it is; only of sound, and only where a client sends it.
+    pub voice: Option<VoiceMeter>,
     /// Its producer is paused: packets are opened (the rollover counter goes on) and let go.
     pub paused: bool,
     /// Among the streams that brought something in this turn.
@@ -132,7 +141,10 @@ impl Stream {
                 Activity::new(setup.dtx)
             },
             rate: RateMeter::new(setup.now),
+            layers: StreamLayers::default(),
+            tally: IncomingTally::default(),
             templates: None,
+            voice: (setup.kind == MediaKind::Audio && !mirrored).then(VoiceMeter::default),
             paused: setup.paused,
             dirty: false,
             floor: PacketIndex::default(),
@@ -153,6 +165,7 @@ impl Stream {
             self.clock = StreamClock::new(self.clock_rate);
             self.activity.reset();
             self.templates = None;
+            self.layers.reset();
             // No consumer may begin anew with a key frame of the old one.
             self.ring.clear();
         }
@@ -239,6 +252,14 @@ impl Stream {
     #[must_use]
     pub fn oldest(&self) -> PacketIndex {
         self.ring.oldest().max(self.floor)
+    }
+
+    /// bits/s of each of its layers; one layer where it has none inside. A mirror's as its origin
+    /// tells.
+    #[must_use]
+    pub fn layer_rates(&self, now: Instant) -> LayerRates {
+        let layered = self.layers.rates(now);
+        layered.unwrap_or_else(|| LayerRates::single(self.rate.bitrate_bps(now)))
     }
 
     /// When it next has something to ask its sender.

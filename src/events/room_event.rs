@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::control::command::{DtlsState, IceState};
+use crate::control::command::{DtlsState, IceState, Layers};
+use crate::control::stats::{EncodingScore, Score};
+
 use crate::id::{ConsumerId, PeerId, ProducerId, TransportId};
 use crate::ortc::types::{MediaKind, ProducerType};
 
@@ -73,6 +75,15 @@ pub enum RoomEvent {
         /// False when it was resumed.
         paused: bool,
     },
+    /// How well a producer's encodings arrive has changed.
+    ProducerScore {
+        /// Which producer.
+        producer: ProducerId,
+        /// Whose.
+        peer: PeerId,
+        /// Of the encodings that have begun.
+        scores: Vec<EncodingScore>,
+    },
     /// One consumer was closed by itself.
     ConsumerClosed {
         /// Which consumer.
@@ -83,6 +94,38 @@ pub enum RoomEvent {
         peer: PeerId,
         /// `closed` or `lost`.
         reason: &'static str,
+    },
+    /// A consumer is sent other layers than before.
+    ConsumerLayers {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// What it copies.
+        producer: ProducerId,
+        /// Whose consumer.
+        peer: PeerId,
+        /// What it is sent; `None` is nothing.
+        layers: Option<Layers>,
+    },
+    /// How well a consumer's stream arrives at its client has changed. What follows from its
+    /// producer's score alone is not told.
+    ConsumerScore {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// What it copies.
+        producer: ProducerId,
+        /// Whose consumer.
+        peer: PeerId,
+        /// The scores now.
+        score: Score,
+    },
+    /// What a client can be sent has changed noticeably.
+    Bandwidth {
+        /// Over which transport.
+        transport: TransportId,
+        /// Whose.
+        peer: PeerId,
+        /// The estimate, in bits/s.
+        estimate_bps: u64,
     },
     /// ICE of a transport.
     TransportIceState {
@@ -111,9 +154,43 @@ pub enum RoomEvent {
         /// `closed`, `peer_left`, `lost` or the shard's reason.
         reason: &'static str,
     },
+    /// Somebody else speaks now; in silence the last speaker stays it.
+    ActiveSpeaker {
+        /// What is heard.
+        producer: ProducerId,
+        /// Who speaks.
+        peer: PeerId,
+    },
+    /// How loud the loudest producers are, told while the room's events are read: at most twice a
+    /// second, and only what changed.
+    AudioLevels {
+        /// The loudest first; nobody when the room fell silent.
+        levels: Vec<(ProducerId, PeerId, i8)>,
+    },
+    /// The layers of a producer of video that anybody wants: what nobody does (`wanted: false`, or
+    /// layers above those named) its application may switch off, and must switch on when told so.
+    ProducerDemand {
+        /// Which producer.
+        producer: ProducerId,
+        /// Whose.
+        peer: PeerId,
+        /// The highest layers wanted of each encoding, lowest encoding first.
+        encodings: Vec<Option<Layers>>,
+    },
 }
 
 impl RoomEvent {
+    /// One encoding of `producer-demand`: the highest layers wanted of it, if any.
+    #[must_use]
+    pub fn demand(encoding: &Option<Layers>) -> Value {
+        match encoding {
+            None => json!({ "wanted": false }),
+            Some(Layers { spatial, temporal }) => {
+                json!({ "wanted": true, "spatialLayer": spatial, "temporalLayer": temporal })
+            }
+        }
+    }
+
     /// The event's type in the log.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -126,10 +203,17 @@ impl RoomEvent {
             Self::ProducerClosed { .. } => "producer-closed",
             Self::ProducerPaused { paused: true, .. } => "producer-paused",
             Self::ProducerPaused { paused: false, .. } => "producer-resumed",
+            Self::ProducerScore { .. } => "producer-score",
             Self::ConsumerClosed { .. } => "consumer-closed",
+            Self::ConsumerLayers { .. } => "consumer-layers",
+            Self::ConsumerScore { .. } => "consumer-score",
+            Self::Bandwidth { .. } => "bandwidth",
             Self::TransportIceState { .. } => "transport-ice-state",
             Self::TransportDtlsState { .. } => "transport-dtls-state",
             Self::TransportClosed { .. } => "transport-closed",
+            Self::ActiveSpeaker { .. } => "active-speaker",
+            Self::AudioLevels { .. } => "audio-levels",
+            Self::ProducerDemand { .. } => "producer-demand",
         }
     }
 
@@ -161,6 +245,19 @@ impl RoomEvent {
             Self::ProducerPaused { producer, peer, .. } => {
                 json!({ "producerId": producer, "peerId": peer })
             }
+            Self::ProducerScore { producer, peer, scores } => {
+                json!({ "producerId": producer, "peerId": peer, "score": scores })
+            }
+            Self::ConsumerLayers { consumer, producer, peer, layers } => json!({
+                "consumerId": consumer, "producerId": producer, "peerId": peer, "layers": layers,
+            }),
+            Self::ConsumerScore { consumer, producer, peer, score } => json!({
+                "consumerId": consumer, "producerId": producer, "peerId": peer, "score": score,
+            }),
+            Self::Bandwidth { transport, peer, estimate_bps } => json!({
+                "transportId": transport, "peerId": peer,
+                "availableOutgoingBitrate": estimate_bps,
+            }),
             Self::ConsumerClosed { consumer, producer, peer, reason } => json!({
                 "consumerId": consumer, "producerId": producer, "peerId": peer, "reason": reason,
             }),
@@ -172,6 +269,17 @@ impl RoomEvent {
             }),
             Self::TransportClosed { transport, peer, reason } => json!({
                 "transportId": transport, "peerId": peer, "reason": reason,
+            }),
+            Self::ActiveSpeaker { producer, peer } => {
+                json!({ "producerId": producer, "peerId": peer })
+            }
+            Self::AudioLevels { levels } => {
+                let level = |(producer, peer, level): &(ProducerId, PeerId, i8)| json!({ "producerId": producer, "peerId": peer, "level": level });
+                json!({ "levels": levels.iter().map(level).collect::<Vec<_>>() })
+            }
+            Self::ProducerDemand { producer, peer, encodings } => json!({
+                "producerId": producer, "peerId": peer,
+                "encodings": encodings.iter().map(Self::demand).collect::<Vec<_>>(),
             }),
         }
     }

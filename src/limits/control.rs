@@ -99,6 +99,17 @@ pub const EVENT_KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// thousands per second.
 pub const CALLS_OUTSTANDING_MAX: usize = 16 * 1024;
 
+/// How long a shard may take to answer. A shard's turn takes milliseconds, and one that has not
+/// turned for 3 s is reported as dead; a request that waited longer is better tried again.
+pub const SHARD_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Objects in one page of a room's statistics: some 700 bytes each.
+pub const ROOM_STATS_PAGE_MAX: usize = 1000;
+
+/// Calls to shards under way for one request of a room's statistics: at most half of what a turn
+/// carries out, so that it never delays others' commands by a whole turn.
+pub const ROOM_STATS_CALLS_MAX: usize = 32;
+
 /// How often the control thread looks for peers and rooms whose grace is over.
 pub const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(5);
 
@@ -130,5 +141,23 @@ pub const API_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// An API connection on which no byte moves for this long is closed: longer than the 60 s for which
 /// proxies keep idle connections, so that they let go first.
 pub const API_SILENCE_MAX: Duration = Duration::from_secs(75);
+
+/// Voices of one room among which the speaker is chosen and whose levels are told, at some 150 bytes
+/// each: only who was audible of late counts, and of more than that nobody understands a word.
+pub const VOICES_PER_ROOM_MAX: usize = 256;
+
+/// Levels in one `audio-levels` event, the loudest: with two events a second the longest keep half
+/// of a room's log of 256 KiB.
+pub const AUDIO_LEVELS_TOLD_MAX: usize = 8;
+
+/// Least time between two `audio-levels` events of a room.
+pub const AUDIO_LEVELS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Least time between two looks for another speaker: below the rhythm in which a shard tells
+/// levels, so that each telling is looked at and those of many shards are not.
+pub const SPEAKER_INTERVAL: Duration = Duration::from_millis(150);
+
+/// A voice that was not audible for this long is forgotten; the speaker's is kept.
+pub const VOICE_FORGOTTEN: Duration = Duration::from_secs(10);
 
 const _: () = assert!(EVENT_KEEP_ALIVE.as_secs() * 2 < API_SILENCE_MAX.as_secs());

@@ -217,8 +217,31 @@ pub const CLOCK_SLEW_PPM: u64 = 200;
 /// An error of a peer's clock offset beyond this means that its clock was set.
 pub const CLOCK_JUMP: Duration = Duration::from_millis(500);
 
-/// A stream without packets for this long does not arrive (mediasoup's 1.5 s).
-pub const STREAM_INACTIVE: Duration = Duration::from_millis(1500);
+/// A stream without packets for this long does not arrive: with a mirror's pulse, the key frame of
+/// another stream can still be there within a second.
+pub const STREAM_INACTIVE: Duration = Duration::from_millis(700);
+
+/// The same for a stream with slow pictures, such as a shared screen's (mediasoup's for all).
+pub const STREAM_INACTIVE_SLOW: Duration = Duration::from_millis(1500);
+
+/// Time between two packets from which on a stream's pictures are slow: a third of what would be
+/// taken for its end.
+pub const STREAM_SLOW_GAP: Duration = Duration::from_millis(230);
+
+/// A stream counts as slow for this long after its last such gap: a screen rests and moves.
+pub const STREAM_SLOW_FOR: Duration = Duration::from_secs(10);
+
+/// A layer inside a stream does not arrive any more when so many pictures came without it: twice
+/// the longest period of temporal layers in use (L3T3: 4 pictures).
+pub const LAYER_PICTURES_MISSED_MAX: u32 = 8;
+
+/// Pictures for which a lower spatial layer's switch point is waited for before a key frame is asked
+/// for: more than the longest period of temporal layers in use.
+pub const LAYER_SWITCH_PICTURES_MAX: u8 = 5;
+
+/// Pictures of which a consumer of a layered stream remembers what became of them: half a second
+/// at 30 fps, within which a lost packet is repaired.
+pub const PICTURES_REMEMBERED: usize = 16;
 
 /// The same for a stream with discontinuous transmission (mediasoup's 5 s).
 pub const STREAM_INACTIVE_DTX: Duration = Duration::from_secs(5);
@@ -238,15 +261,50 @@ pub const RELAY_PACKETS_PER_TURN_MAX: usize = 2048;
 /// A demand or a request that found its lane full is tried again after this.
 pub const RELAY_RETRY: Duration = Duration::from_millis(5);
 
+/// Reports from which a score is worked out: half a minute (mediasoup's 24).
+pub const SCORE_REPORTS: usize = 24;
+
+/// The least limit of a transport's bitrate that is kept; lower ones count as this. Below it not even
+/// audio with its headers is carried (mediasoup's).
+pub const BITRATE_LIMIT_MIN_BPS: u64 = 30_000;
+
+/// The highest limit of a transport's bitrate that is kept: as good as none, and far from overflow.
+pub const BITRATE_LIMIT_MAX_BPS: u64 = u32::MAX as u64;
+
 /// Mirrors of one shard: four for each transport it may have. One without consumers costs some
 /// 2 KB until its producer closes.
 pub const MIRRORS_PER_SHARD_MAX: usize = 64 * 1024;
+
+/// The time for which one loudness stands: Opus packets are 20 ms, so each has its own.
+pub const LEVEL_FRAME: Duration = Duration::from_millis(20);
+
+/// Frames of one window of levels: the choice of the speaker needs no finer time than 200 ms.
+pub const LEVEL_FRAMES: usize = 10;
+
+/// How often a shard tells levels: five events a second, however many speak.
+pub const LEVEL_WINDOW: Duration = Duration::from_millis(200);
+
+/// Windows of silence told behind an audible one: the second over which speakers are compared.
+pub const LEVEL_AFTERGLOW: u8 = 5;
+
+/// Producers in one event of levels: 24 KB. More go into further events.
+pub const LEVELS_PER_EVENT_MAX: usize = 1024;
+
+/// Loudness (127 less the level of RFC 6464) below which nothing is told: −65 dB, the noise of a
+/// quiet room at a browser's own gain.
+pub const AUDIBLE_LEVEL: u8 = 62;
+
+/// How long layers must not have been wanted before their application is told: a viewer that
+/// reloads is back by then.
+pub const DEMAND_LINGER: Duration = Duration::from_secs(5);
 
 const _: () = assert!(SEQ_WINDOW.is_multiple_of(64) && SEQ_WINDOW < SEQ_DROPOUT_MAX);
 const _: () = assert!(KEY_FRAME_SPACING_MIN.as_millis() <= KEY_FRAME_SPACING_MAX.as_millis());
 const _: () = assert!(KEY_FRAME_RETRY_MIN.as_millis() <= KEY_FRAME_RETRY_FIRST.as_millis());
 const _: () = assert!(KEY_FRAME_RETRY_FIRST.as_millis() <= KEY_FRAME_RETRY_MAX.as_millis());
 const _: () = assert!(TIMESTAMP_STEP.as_millis() < TIMESTAMP_EXTRA_MAX.as_millis());
+const _: () = assert!(STREAM_INACTIVE.as_millis() < STREAM_INACTIVE_SLOW.as_millis());
+const _: () = assert!(STREAM_SLOW_GAP.as_millis() * 3 <= STREAM_INACTIVE.as_millis());
 const _: () = assert!(VIDEO_RING_SLOTS_MAX.is_power_of_two());
 const _: () = assert!(AUDIO_RING_SLOTS_MAX.is_power_of_two());
 const _: () = assert!(AUDIO_RING_SLOTS_MAX <= VIDEO_RING_SLOTS_MAX);
@@ -257,3 +315,4 @@ const _: () = assert!(MEDIA_DATAGRAM_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(TWCC_FEEDBACK_PACKETS_MAX < TWCC_ARRIVALS_MAX);
 const _: () = assert!(TWCC_ARRIVALS_MAX < 1 << 15);
 const _: () = assert!(CONSENT_TIMEOUT.as_secs() >= 10);
+const _: () = assert!(SCORE_REPORTS <= u8::MAX as usize);

@@ -13,12 +13,14 @@ pub mod tuples;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::control::command::IceState;
+use crate::control::command::{BitrateLimits, IceState};
+use crate::engine::incoming_limit::IncomingLimit;
 use crate::engine::listener::{Listener, Route};
 use crate::engine::rtcp_queue::RtcpQueue;
 use crate::engine::rtp::{ExtensionIds, Token};
 use crate::engine::source_clock::SenderClock;
 use crate::engine::srtp::{OpenContext, SrtpKeys, SrtpOpener, SrtpSealer};
+use crate::engine::tally::TransportTally;
 use crate::engine::transport::connection::Connection;
 use crate::engine::twcc::TwccReceiver;
 use crate::engine::{ConsumerKey, ProducerKey};
@@ -177,8 +179,10 @@ pub struct Transport {
     pub feedback_count: u8,
     /// The publisher offers REMB and not transport-cc.
     pub wants_remb: bool,
-    /// The last estimate told by REMB, bits/s.
+    /// The last estimate for REMB, bits/s.
     pub remb_bps: u64,
+    /// What its client was told of a limit.
+    pub incoming_limit: IncomingLimit,
     /// The next transport-wide sequence number.
     pub transport_seq: u16,
     /// The SSRC of our reports and requests.
@@ -197,6 +201,10 @@ pub struct Transport {
     pub connected: bool,
     /// When the control thread is told of another selected address.
     pub ice_news: IceNews,
+    /// What its client may send and be sent.
+    pub limits: BitrateLimits,
+    /// What is counted for statistics.
+    pub tally: Box<TransportTally>,
 }
 
 impl Transport {
@@ -221,6 +229,7 @@ impl Transport {
             feedback_count: 0,
             wants_remb: false,
             remb_bps: 0,
+            incoming_limit: IncomingLimit::default(),
             transport_seq: 0,
             rtcp_ssrc,
             round_trip: Duration::ZERO,
@@ -229,6 +238,8 @@ impl Transport {
             reference_time: None,
             connected: false,
             ice_news: IceNews::default(),
+            limits: BitrateLimits::default(),
+            tally: Box::default(),
         }
     }
 

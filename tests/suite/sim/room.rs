@@ -84,7 +84,7 @@ impl Camera {
             by_mid: false,
             first_seq: 1000,
             encodings: 1,
-            mode: (codec == Codec::Vp9Svc).then_some("L3T1"),
+            mode: codec.mode(),
         }
     }
 }
@@ -403,6 +403,7 @@ impl Room {
             rtp,
             paused,
             preferred_layers: self.preferred_layers,
+            ignore_dtx: false,
         };
         self.command(Command::CreateConsumer(Box::new(command)));
         view

@@ -84,7 +84,7 @@ pub(super) fn plans() -> Vec<Plan> {
         let path = Path { capacity: steps, ..of(1.0) };
         plans.push(Plan::new(&format!("step {name}"), path).lasting(90));
     }
-    for part in [0.01, 0.03, 0.05, 0.1, 0.15] {
+    for part in [0.01, 0.03, 0.05, 0.1] {
         let path = |kbps| Path { chance: Chance::Each(part), ..of(kbps) };
         let percent = part * 100.0;
         plans.push(Plan::new(&format!("loss {percent} %, 300 kbit/s"), path(300.0)));

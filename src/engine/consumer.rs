@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::control::command::{CreateConsumer, Layers, Refusal};
+
 use crate::engine::rewrite::{SeqRewriter, TimestampRewriter};
 use crate::engine::ring::PacketIndex;
 use crate::engine::rtp::{EgressHeader, Extension, ExtensionIds, Token};
@@ -107,6 +108,8 @@ pub struct Consumer {
     pub repeats_verbatim: bool,
     /// The receiver paused it.
     pub paused: bool,
+    /// Packets of Opus that only say that there is silence are left out.
+    pub ignore_dtx: bool,
     /// The highest layers there may be, as its scalability mode tells.
     pub highest: Layers,
     /// Highest spatial layer wanted.
@@ -188,6 +191,7 @@ impl Consumer {
             header: EgressHeader::new(rtx.ssrc, &ids, mid),
             next: u64::from(first_seq.1 & 0x7fff),
         });
+        let codec_is_opus = matches!(first.codec(), Codec::Opus | Codec::Red);
         let kind = if first.mime_type.to_ascii_lowercase().starts_with("audio/") {
             MediaKind::Audio
         } else {
@@ -209,6 +213,7 @@ impl Consumer {
             numbered: ids.has(Extension::TransportCc),
             repairable,
             paused: command.paused,
+            ignore_dtx: command.ignore_dtx && codec_is_opus,
             highest: highest_layers(encoding.scalability_mode.as_deref()),
             preferred_spatial: command.preferred_layers.map_or(usize::MAX, |(s, _)| usize::from(s)),
             target: first_target(command),
@@ -240,6 +245,13 @@ impl Consumer {
     #[must_use]
     pub fn codec(&self, payload_type: u8) -> Option<&SendCodec> {
         self.codecs.iter().find(|codec| codec.payload_type == payload_type)
+    }
+
+    /// The highest layers it wants, counted over all encodings.
+    #[must_use]
+    pub fn preferred_layers(&self) -> Layers {
+        let spatial = u8::try_from(self.preferred_spatial).unwrap_or(u8::MAX);
+        Layers { spatial, temporal: self.preferred_temporal }
     }
 
     /// The highest layers wanted of the stream being played.

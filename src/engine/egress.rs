@@ -287,19 +287,20 @@ impl Consumer {
             // Without a switch before: it can only be accepted.
             let _ = self.time.switch(way.now, meta.timestamp, None, None);
         }
-        let known = self.codec(meta.payload_type).is_some();
-        let body = way.body(payload);
-        let octets = payload.bytes.len() - usize::from(payload.padding);
-        let Some(edit) = verdict.filter(|_| octets > 0 && known) else {
+        let readable = self.readable(meta, payload);
+        let octets = readable.map_or(0, |(_, payload)| payload.unpadded().len());
+        let readable = readable.filter(|_| octets > 0);
+        let Some((edit, (payload_type, payload))) = verdict.zip(readable) else {
             if let Some(seq) = self.seq.drop(meta.seq) {
                 self.send_fill(seq, meta, way);
             }
             return false;
         };
+        let body = way.body(payload);
         let Some(seq) = self.seq.forward(meta.seq) else { return false };
         self.fresh = false;
         let timestamp = self.time.rewrite(way.now, meta.timestamp);
-        let mut fields = way.fields(meta, meta.payload_type, seq, timestamp);
+        let mut fields = way.fields(meta, payload_type, seq, timestamp);
         fields.marker = edit.marker(meta);
         let (abs_send_time, transport_seq) = (fields.abs_send_time, fields.transport_cc);
         let sealed = way.seal(&self.header, seq, &fields, &body);
@@ -388,16 +389,17 @@ impl Consumer {
         payload: Padded<'_>,
         way: &mut Way<'_>,
     ) -> bool {
-        let Some(codec) = self.codec(meta.payload_type).copied() else { return false };
+        let Some((payload_type, payload)) = self.readable(meta, payload) else { return false };
+        let Some(codec) = self.codec(payload_type).copied() else { return false };
         let timestamp = meta.timestamp.wrapping_add(sent.timestamp_offset);
         match (&mut self.rtx, codec.rtx_payload_type) {
-            (Some(rtx), Some(payload_type)) => {
+            (Some(rtx), Some(rtx_payload_type)) => {
                 let seq = rtx.next;
                 rtx.next += 1;
                 let original = low_16(sent.seq).to_be_bytes();
                 let payload = payload.unpadded();
                 let body = RtpBody { prefix: &original, payload, ..RtpBody::default() };
-                let mut fields = way.fields(meta, payload_type, seq, timestamp);
+                let mut fields = way.fields(meta, rtx_payload_type, seq, timestamp);
                 fields.marker = sent.edit.marker(meta);
                 let done = way.seal(&rtx.header, seq, &fields, &body);
                 way.count_number(done && self.numbered);
@@ -408,7 +410,7 @@ impl Consumer {
             _ => {
                 let Some(looked) = self.sent.verbatim(sent.seq) else { return false };
                 let body = payload.body(looked.padded);
-                let mut fields = way.fields(meta, meta.payload_type, sent.seq, timestamp);
+                let mut fields = way.fields(meta, payload_type, sent.seq, timestamp);
                 fields.marker = sent.edit.marker(meta);
                 fields.abs_send_time = looked.abs_send_time;
                 fields.transport_cc = looked.transport_seq;
@@ -483,7 +485,7 @@ impl Way<'_> {
 }
 
 impl<'a> Padded<'a> {
-    fn unpadded(self) -> &'a [u8] {
+    pub(super) fn unpadded(self) -> &'a [u8] {
         let len = self.bytes.len().saturating_sub(usize::from(self.padding));
         self.bytes.get(..len).unwrap_or_default()
     }

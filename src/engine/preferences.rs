@@ -28,6 +28,7 @@ impl Engine {
             (consumer.preferred_spatial, consumer.preferred_temporal) = wanted;
             consumer.target = LayerTarget { spatial, temporal };
             let producer = consumer.producer;
+            self.note_demand(producer);
             self.choose_layer(now, producer, key);
         }
         Ok(Reply::Done)

@@ -10,6 +10,7 @@
 //! (`egress`). Requests and reports travel beside that (`feedback`), commands change what is there
 //! (`commands`).
 
+pub mod allocation;
 pub mod codec;
 pub mod codec_table;
 mod commands;

@@ -285,7 +285,9 @@ impl Engine {
         if transport.consumers.len() >= CONSUMERS_PER_TRANSPORT_MAX {
             return Err(Refusal::Full("consumer"));
         }
-        let consumer = Consumer::new(command, producer_key, key, first)?;
+        let mut consumer = Consumer::new(command, producer_key, key, first)?;
+        consumer.simulcast =
+            self.producers.get(producer_key).is_some_and(|producer| producer.streams.len() > 1);
         let rtx = consumer.rtx.as_ref().map(|rtx| rtx.ssrc);
         let ssrcs = [Some(consumer.ssrc), rtx];
         if ssrcs.iter().flatten().any(|ssrc| transport.out_ssrcs.contains_key(ssrc)) {

@@ -21,6 +21,7 @@ use crate::control::command::{CreateConsumer, Refusal};
 use crate::engine::rewrite::{SeqRewriter, TimestampRewriter};
 use crate::engine::ring::PacketIndex;
 use crate::engine::rtp::{EgressHeader, Extension, ExtensionIds, Token};
+use crate::engine::select::{LayerTarget, Selector};
 use crate::engine::sent::SentLog;
 use crate::engine::source_clock::ClockPoint;
 use crate::engine::stream::Stream;
@@ -101,6 +102,17 @@ pub struct Consumer {
     pub paused: bool,
     /// Highest spatial layer wanted.
     pub preferred_spatial: usize,
+    /// The highest layers to send, as the allocation decided; all if it did not. For simulcast,
+    /// `temporal` is for the encoding that `spatial` names.
+    pub target: LayerTarget,
+    /// Simulcast: the highest temporal layer of the encoding being played while another one is
+    /// waited for. To be set with each change of `target.spatial`: lower at once where bits have to
+    /// be saved before the key frame of the lower encoding is there.
+    pub meanwhile: u8,
+    /// Its producer has several encodings: going from one to another is not the selection's.
+    pub simulcast: bool,
+    /// What goes out of the stream being played.
+    pub select: Selector,
     /// What it is being fed with.
     pub playing: Option<Cursor>,
     /// What it will be fed with, once a key frame is there.
@@ -180,6 +192,10 @@ impl Consumer {
             repairable,
             paused: command.paused,
             preferred_spatial: command.preferred_layers.map_or(usize::MAX, |(s, _)| usize::from(s)),
+            target: first_target(command),
+            meanwhile: u8::MAX,
+            simulcast: false,
+            select: Selector::default(),
             playing: None,
             awaiting: None,
             live_from: PacketIndex::default(),
@@ -202,6 +218,18 @@ impl Consumer {
     #[must_use]
     pub fn codec(&self, payload_type: u8) -> Option<&SendCodec> {
         self.codecs.iter().find(|codec| codec.payload_type == payload_type)
+    }
+
+    /// The highest layers wanted of the stream being played.
+    #[must_use]
+    pub fn wanted(&self) -> LayerTarget {
+        let goes_over = self.playing.is_some_and(|playing| {
+            self.awaiting.is_some_and(|awaiting| awaiting.stream != playing.stream)
+        });
+        LayerTarget {
+            spatial: if self.simulcast { u8::MAX } else { self.target.spatial },
+            temporal: if goes_over { self.meanwhile } else { self.target.temporal },
+        }
     }
 
     /// Feeds nothing until it is started again.
@@ -245,6 +273,12 @@ impl Consumer {
         }
         true
     }
+}
+
+/// Until an allocation decides: what the receiver prefers.
+fn first_target(command: &CreateConsumer) -> LayerTarget {
+    let Some((spatial, temporal)) = command.preferred_layers else { return LayerTarget::HIGHEST };
+    LayerTarget { spatial, temporal: temporal.unwrap_or(u8::MAX) }
 }
 
 fn send_codecs(rtp: &RtpParameters) -> Vec<SendCodec> {

@@ -13,9 +13,9 @@ use crate::engine::consumer::{Consumer, Cursor};
 use crate::engine::io::{Path, TransmitBatch};
 use crate::engine::packet::PacketMeta;
 use crate::engine::report::{Counters, Discard};
-use crate::engine::rewrite::Switch;
 use crate::engine::ring::Padded;
 use crate::engine::rtp::{EGRESS_HEADER_BYTES_MAX, EgressFields};
+use crate::engine::select::{Edit, LayerTarget};
 use crate::engine::sent::{Sent, low_16};
 use crate::engine::srtp::{RtpBody, SrtpSealer};
 use crate::engine::stream::Stream;
@@ -40,14 +40,14 @@ enum Stop {
 }
 
 /// What one packet is sealed with.
-struct Way<'a> {
-    now: Instant,
+pub(super) struct Way<'a> {
+    pub(super) now: Instant,
     abs_send_time: u32,
     path: Path,
     sealer: &'a SrtpSealer,
     transport_seq: &'a mut u16,
     served: &'a mut usize,
-    counters: &'a mut Counters,
+    pub(super) counters: &'a mut Counters,
     batch: &'a mut TransmitBatch,
     /// Producers of which a consumer took, or waits for, another stream than before.
     moved: &'a mut Vec<ProducerKey>,
@@ -131,7 +131,7 @@ impl Engine {
         };
         while let Some(consumer_key) = transport.due_consumers.front().copied() {
             if let Some(consumer) = self.consumers.get_mut(consumer_key) {
-                consumer.repair(&self.streams, &mut way)?;
+                consumer.repair(&mut self.streams, &mut way)?;
                 if consumer.shed(now, &mut self.streams, way.counters) {
                     way.note_move(consumer.producer);
                 }
@@ -221,75 +221,63 @@ impl Consumer {
             // What the ring no longer has cannot be sent again.
             self.sent.grow(stream.ring.slots());
         }
+        let wanted = self.wanted();
         while cursor.next < stream.ring.head() {
-            if let Some((meta, payload)) = stream.ring.padded(cursor.next) {
-                let sent = self.send(cursor, meta, payload, way)?;
-                if sent && cursor.next >= self.live_from {
-                    way.batch.note_forwarded(payload.arrival);
-                }
-            }
+            self.send_next(cursor, stream, wanted, way)?;
             cursor.next = cursor.next.next();
             self.playing = Some(cursor);
+        }
+        if self.select.take_key_frame_wish() {
+            stream.key_frames.request(way.now);
+            way.note_move(self.producer);
         }
         Ok(())
     }
 
-    /// Waits for the next key frame of `stream` instead of going on.
-    pub(super) fn await_key_frame(&mut self, key: StreamKey, stream: &mut Stream, now: Instant) {
-        self.playing = None;
-        self.aim(key, stream, now);
-    }
-
-    /// Goes over to the awaited stream if its key frame has begun to arrive.
-    fn switch(&mut self, streams: &mut SlotMap<StreamKey, Stream>, way: &mut Way<'_>) -> bool {
-        let Some(mut awaiting) = self.awaiting else { return false };
-        let Some(stream) = streams.get_mut(awaiting.stream) else {
-            self.awaiting = None;
-            return false;
+    /// Sends the packet at `cursor` if it is among what is wanted.
+    fn send_next(
+        &mut self,
+        cursor: Cursor,
+        stream: &mut Stream,
+        wanted: LayerTarget,
+        way: &mut Way<'_>,
+    ) -> Result<(), Stop> {
+        // First: a picture is not to be decided upon for a packet that has to wait.
+        way.has_room()?;
+        let Some((meta, payload)) = stream.ring.padded(cursor.next) else { return Ok(()) };
+        let arrival = payload.arrival;
+        let verdict = match self.kind {
+            MediaKind::Audio => Some(Edit::default()),
+            // Padding belongs to no picture.
+            MediaKind::Video if payload.unpadded().is_empty() => None,
+            MediaKind::Video => self.select.verdict(meta, wanted, &stream.layers),
         };
-        awaiting.next = awaiting.next.max(stream.oldest());
-        while awaiting.next < stream.ring.head() {
-            let at = awaiting.next;
-            awaiting.next = at.next();
-            let Some((meta, _)) = stream.ring.get(at) else { continue };
-            if !meta.info.key_frame || self.codec(meta.payload_type).is_none() {
-                continue;
+        let numbers = verdict.and_then(|edit| edit.numbers(&meta.info));
+        let sent = match numbers {
+            None => self.send(cursor, meta, payload, verdict, way),
+            Some(numbers) => {
+                let rewrite = |head: &mut [u8]| numbers.write(head);
+                let send =
+                    |meta: &_, payload: Padded<'_>| self.send(cursor, meta, payload, verdict, way);
+                stream.ring.rewritten(cursor.next, rewrite, send).unwrap_or(false)
             }
-            let (seq, timestamp) = (meta.seq, meta.timestamp);
-            let entered = stream.clock.point();
-            match self.time.switch(way.now, timestamp, self.left, entered) {
-                Switch::AskAgain => {
-                    stream.key_frames.request(way.now);
-                    way.note_move(self.producer);
-                    continue;
-                }
-                Switch::Accepted => {}
-            }
-            self.seq.sync(seq);
-            let next = stream.first_of_key_frame(at, seq);
-            if self.playing.is_some() {
-                way.counters.layer_switches += 1;
-                way.note_move(self.producer);
-            }
-            self.left = entered;
-            self.playing = Some(Cursor { stream: awaiting.stream, next });
-            self.live_from = awaiting.since;
-            self.awaiting = None;
-            return true;
+        };
+        if sent && cursor.next >= self.live_from {
+            way.batch.note_forwarded(arrival);
         }
-        self.awaiting = Some(awaiting);
-        false
+        Ok(())
     }
 
-    /// Sends one packet of the stream being played; false when it is not to be sent.
+    /// Sends one packet of the stream being played, whose head is rewritten already; false when it
+    /// is not to be sent.
     fn send(
         &mut self,
         cursor: Cursor,
         meta: &PacketMeta,
         payload: Padded<'_>,
+        verdict: Option<Edit>,
         way: &mut Way<'_>,
-    ) -> Result<bool, Stop> {
-        way.has_room()?;
+    ) -> bool {
         if std::mem::take(&mut self.closes_up) {
             self.seq.sync(meta.seq);
         }
@@ -301,16 +289,17 @@ impl Consumer {
         let known = self.codec(meta.payload_type).is_some();
         let body = way.body(payload);
         let octets = payload.bytes.len() - usize::from(payload.padding);
-        if octets == 0 || !known {
+        let Some(edit) = verdict.filter(|_| octets > 0 && known) else {
             if let Some(seq) = self.seq.drop(meta.seq) {
                 self.send_fill(seq, meta, way);
             }
-            return Ok(false);
-        }
-        let Some(seq) = self.seq.forward(meta.seq) else { return Ok(false) };
+            return false;
+        };
+        let Some(seq) = self.seq.forward(meta.seq) else { return false };
         self.fresh = false;
         let timestamp = self.time.rewrite(way.now, meta.timestamp);
-        let fields = way.fields(meta, meta.payload_type, seq, timestamp);
+        let mut fields = way.fields(meta, meta.payload_type, seq, timestamp);
+        fields.marker = edit.marker(meta);
         let (abs_send_time, transport_seq) = (fields.abs_send_time, fields.transport_cc);
         let sealed = way.seal(&self.header, seq, &fields, &body);
         if sealed {
@@ -333,10 +322,11 @@ impl Consumer {
                     at,
                     repeated,
                     padded,
+                    edit,
                 });
             }
         }
-        Ok(sealed)
+        sealed
     }
 
     /// Padding in place of a packet that came too late to close its gap.
@@ -354,7 +344,7 @@ impl Consumer {
     /// Sends again what the receiver asked for: over RTX, or as it was where there is no RTX.
     fn repair(
         &mut self,
-        streams: &SlotMap<StreamKey, Stream>,
+        streams: &mut SlotMap<StreamKey, Stream>,
         way: &mut Way<'_>,
     ) -> Result<(), Stop> {
         let age_max = match self.kind {
@@ -366,12 +356,21 @@ impl Consumer {
             self.repairs.pop_front();
             let sent = self.sent.take_for_repair(asked, way.now, age_max, self.round_trip);
             let Some(sent) = sent else { continue };
-            let found = streams.get(sent.stream).and_then(|stream| stream.ring.padded(sent.index));
-            let Some((meta, payload)) = found else {
+            let ring = streams.get_mut(sent.stream).map(|stream| &mut stream.ring);
+            let done = ring.and_then(|ring| {
+                let (meta, payload) = ring.padded(sent.index)?;
+                let Some(numbers) = sent.edit.numbers(&meta.info) else {
+                    self.send_repair(&sent, meta, payload, way);
+                    return Some(());
+                };
+                let rewrite = |head: &mut [u8]| numbers.write(head);
+                ring.rewritten(sent.index, rewrite, |meta, payload| {
+                    self.send_repair(&sent, meta, payload, way);
+                })
+            });
+            if done.is_none() {
                 way.counters.retransmit_missed += 1;
-                continue;
-            };
-            self.send_repair(&sent, meta, payload, way);
+            }
         }
         Ok(())
     }
@@ -391,7 +390,8 @@ impl Consumer {
                 let original = low_16(sent.seq).to_be_bytes();
                 let payload = payload.unpadded();
                 let body = RtpBody { prefix: &original, payload, ..RtpBody::default() };
-                let fields = way.fields(meta, payload_type, seq, sent.timestamp);
+                let mut fields = way.fields(meta, payload_type, seq, sent.timestamp);
+                fields.marker = sent.edit.marker(meta);
                 let done = way.seal(&rtx.header, seq, &fields, &body);
                 way.count_number(done && self.numbered);
                 done
@@ -401,6 +401,7 @@ impl Consumer {
             _ => {
                 let body = payload.body(sent.padded);
                 let mut fields = way.fields(meta, meta.payload_type, sent.seq, sent.timestamp);
+                fields.marker = sent.edit.marker(meta);
                 fields.abs_send_time = sent.abs_send_time;
                 fields.transport_cc = sent.transport_seq;
                 way.seal(&self.header, sent.seq, &fields, &body)
@@ -422,7 +423,7 @@ impl Way<'_> {
     }
 
     /// A consumer goes over to another stream, or waits for a key frame: see `follow_moves`.
-    fn note_move(&mut self, producer: ProducerKey) {
+    pub(super) fn note_move(&mut self, producer: ProducerKey) {
         if self.moved.last() != Some(&producer) {
             self.moved.push(producer);
         }

@@ -151,7 +151,7 @@ fn accept_media(
     let awoke = len > 0 && !stream.activity.is_active(packet.now);
     slot.commit(meta(packet, seq, codec.room_payload_type, info), len);
     note_seq(stream, packet, info.key_frame);
-    note_media(stream, packet.now, len, info);
+    note_media(stream, packet.now, packet.view.timestamp, len, info);
     Ok(Arrived { stream: key, awoke, restarted: false })
 }
 
@@ -180,11 +180,18 @@ fn note_seq(stream: &mut Stream, packet: &Packet<'_>, key_frame: bool) {
 }
 
 /// What every media packet in a ring changes in its stream.
-pub(super) fn note_media(stream: &mut Stream, now: Instant, len: usize, info: PayloadInfo) {
+pub(super) fn note_media(
+    stream: &mut Stream,
+    now: Instant,
+    timestamp: u32,
+    len: usize,
+    info: PayloadInfo,
+) {
     if len == 0 {
         return;
     }
     stream.rate.add(now, len);
+    stream.layers.handle_packet(now, timestamp, len, &info);
     stream.activity.handle_packet(now);
     if info.key_frame {
         stream.key_frames.handle_key_frame();
@@ -308,7 +315,7 @@ fn accept_first(
     let info = look_into(&mut stream.templates, packet, codec.codec, payload);
     push_copy(stream, meta(packet, seq, codec.room_payload_type, info), packet.arrival, payload)?;
     note_seq(stream, packet, info.key_frame);
-    note_media(stream, packet.now, payload.len(), info);
+    note_media(stream, packet.now, packet.view.timestamp, payload.len(), info);
     Ok(Arrived { stream: route.stream, awoke: true, restarted })
 }
 
@@ -338,9 +345,9 @@ fn accept_repair(
     if stream.paused {
         return Err(Discard::Paused);
     }
-    let info = codec::inspect(codec.codec, payload, None);
+    let info = look_into(&mut stream.templates, packet, codec.codec, payload);
     push_copy(stream, meta(packet, seq, codec.room_payload_type, info), packet.arrival, payload)?;
-    note_media(stream, packet.now, payload.len(), info);
+    note_media(stream, packet.now, packet.view.timestamp, payload.len(), info);
     Ok(Arrived { stream: route.stream, awoke: false, restarted: false })
 }
 

@@ -7,42 +7,59 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{RELAY_PULSE_INTERVAL, STREAM_INACTIVE, STREAM_INACTIVE_DTX, STREAM_YOUNG};
+use crate::limits::{
+    RELAY_PULSE_INTERVAL, STREAM_INACTIVE, STREAM_INACTIVE_DTX, STREAM_INACTIVE_SLOW,
+    STREAM_SLOW_FOR, STREAM_SLOW_GAP, STREAM_YOUNG,
+};
 
 /// Since when one incoming stream is arriving.
 #[derive(Debug, Clone, Copy)]
 pub struct Activity {
-    inactive_after: Duration,
+    dtx: bool,
+    /// Added to every silence: what is heard of the stream comes so late.
+    late: Duration,
     /// First packet after the last silence, and the newest packet.
     span: Option<(Instant, Instant)>,
+    /// When pictures last came slowly, without a silence between.
+    slow: Option<Instant>,
 }
 
 impl Activity {
     /// A stream of which nothing came yet; with DTX its silences may be longer.
     #[must_use]
     pub fn new(dtx: bool) -> Self {
-        let inactive_after = if dtx { STREAM_INACTIVE_DTX } else { STREAM_INACTIVE };
-        Self { inactive_after, span: None }
+        Self { dtx, late: Duration::ZERO, span: None, slow: None }
     }
 
     /// The same for a mirror's stream, which hears of what it does not take by pulses.
     #[must_use]
     pub fn mirrored(dtx: bool) -> Self {
-        let own = Self::new(dtx);
-        Self { inactive_after: own.inactive_after + RELAY_PULSE_INTERVAL, ..own }
+        Self { late: RELAY_PULSE_INTERVAL, ..Self::new(dtx) }
     }
 
     /// Takes over what the origin's told; packets that came since count on.
     pub fn adopt(&mut self, told: &Self) {
         let newest = self.span.map(|(_, last)| last);
         self.span = told.span.map(|(since, last)| (since, newest.map_or(last, |at| at.max(last))));
+        self.slow = told.slow;
     }
 
     /// Takes the arrival of one media packet (padding does not count).
     pub fn handle_packet(&mut self, now: Instant) {
         let since = match self.span {
-            Some((since, _)) if self.is_active(now) => since,
-            _ => now,
+            Some((since, last)) if self.is_active(now) => {
+                if now.saturating_duration_since(last) >= STREAM_SLOW_GAP {
+                    self.slow = Some(now);
+                }
+                since
+            }
+            // It may have been slow rather than silent: the next gap will not be taken for an end.
+            Some((_, last)) => {
+                let gap = now.saturating_duration_since(last);
+                self.slow = (gap < STREAM_INACTIVE_SLOW).then_some(now).or(self.slow);
+                now
+            }
+            None => now,
         };
         self.span = Some((since, now));
     }
@@ -50,12 +67,26 @@ impl Activity {
     /// The sender was paused or began anew: what came before does not count.
     pub fn reset(&mut self) {
         self.span = None;
+        self.slow = None;
     }
 
     /// True when the last packet is recent.
     #[must_use]
     pub fn is_active(&self, now: Instant) -> bool {
-        self.span.is_some_and(|(_, last)| now.saturating_duration_since(last) < self.inactive_after)
+        self.span.is_some_and(|(_, last)| {
+            now.saturating_duration_since(last) < self.inactive_after(last)
+        })
+    }
+
+    /// The silence behind a packet at `last` that is an end.
+    fn inactive_after(&self, last: Instant) -> Duration {
+        let slow = self.slow.is_some_and(|at| last.saturating_duration_since(at) < STREAM_SLOW_FOR);
+        let own = match (self.dtx, slow) {
+            (true, _) => STREAM_INACTIVE_DTX,
+            (false, true) => STREAM_INACTIVE_SLOW,
+            (false, false) => STREAM_INACTIVE,
+        };
+        own + self.late
     }
 
     /// How long the stream has been arriving without a silence; zero when it is not.
@@ -70,7 +101,7 @@ impl Activity {
     #[must_use]
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let (since, last) = self.span.filter(|_| self.is_active(now))?;
-        let silent = last + self.inactive_after;
+        let silent = last + self.inactive_after(last);
         Some(
             [since + STREAM_YOUNG, silent]
                 .into_iter()

@@ -20,6 +20,10 @@ use crate::limits::{MEDIA_DATAGRAM_BYTES_MAX, RING_SPAN};
 /// Bytes of a slot: the largest media datagram, in whole cache lines.
 pub const SLOT_BYTES: usize = MEDIA_DATAGRAM_BYTES_MAX.next_multiple_of(64);
 
+/// First bytes of a payload that may be rewritten for one reader: the numbers of VP8's and VP9's
+/// descriptors end with the fifth.
+pub const HEAD_BYTES: usize = 8;
+
 /// Slots of one allocation: 46 KiB, too little to notice when it happens between two packets.
 const CHUNK_SLOTS: usize = 32;
 
@@ -145,6 +149,27 @@ impl<M: Copy> PacketRing<M> {
         let bytes = self.slot_bytes(entry.slot)?.get(usize::from(packet.start)..end)?;
         let Packet { arrival, padding, .. } = *packet;
         Some((&packet.meta, Padded { bytes, padding, arrival }))
+    }
+
+    /// Hands the packet to `read` while its first [`HEAD_BYTES`] are what `rewrite` makes of them;
+    /// then they are again what they were. `None` when it is not held.
+    pub fn rewritten<R>(
+        &mut self,
+        index: PacketIndex,
+        rewrite: impl FnOnce(&mut [u8]),
+        read: impl FnOnce(&M, Padded<'_>) -> R,
+    ) -> Option<R> {
+        let (slot, packet) = self.packet(index).map(|(entry, packet)| (entry.slot, *packet))?;
+        let Packet { meta, arrival, start, end, padding } = packet;
+        let range = usize::from(start)..usize::from(end) + usize::from(padding);
+        let bytes = self.slot_bytes_mut(slot)?.get_mut(range)?;
+        let len = HEAD_BYTES.min(usize::from(end - start));
+        let mut kept = [0; HEAD_BYTES];
+        kept.get_mut(..len)?.copy_from_slice(bytes.get(..len)?);
+        rewrite(bytes.get_mut(..len)?);
+        let outcome = read(&meta, Padded { bytes, padding, arrival });
+        bytes.get_mut(..len)?.copy_from_slice(kept.get(..len)?);
+        Some(outcome)
     }
 
     /// Puts `padding` bytes behind the payload of a packet, written once for all who send it. False,
@@ -315,6 +340,32 @@ mod tests {
         let mut slot = ring.push_slot(now);
         slot.bytes_mut()[..8].copy_from_slice(&number.to_be_bytes());
         slot.commit(number, 8)
+    }
+
+    #[test]
+    fn a_packet_is_rewritten_for_one_reader_only() {
+        let mut ring = PacketRing::new(64);
+        let mut indices = Vec::new();
+        for len in [3, 20] {
+            let mut slot = ring.push_slot(epoch());
+            slot.bytes_mut()[..len].fill(7);
+            indices.push(slot.commit(len, len));
+        }
+        ring.pad(indices[1], 2);
+        for index in indices {
+            let padded = ring.padded(index).unwrap().1.bytes.to_vec();
+            let seen = ring.rewritten(
+                index,
+                |head| head.fill(9),
+                |len, payload| (*len, payload.bytes.to_vec(), payload.padding),
+            );
+            let (len, bytes, padding) = seen.unwrap();
+            let head = len.min(HEAD_BYTES);
+            assert_eq!((&bytes[..head], &bytes[head..]), (&[9; 8][..head], &padded[head..]));
+            assert_eq!(bytes.len(), len + usize::from(padding));
+            assert_eq!(ring.padded(index).unwrap().1.bytes, padded, "as it was");
+        }
+        assert!(ring.rewritten(PacketIndex::new(2), |_| (), |_, _| ()).is_none());
     }
 
     #[test]

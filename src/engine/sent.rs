@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::StreamKey;
 use crate::engine::ring::PacketIndex;
+use crate::engine::select::Edit;
 use crate::limits::REPAIR_INTERVAL_MIN;
 
 /// One packet sent.
@@ -32,6 +33,8 @@ pub struct Sent {
     pub repeated: bool,
     /// It was sent with the padding that makes trains.
     pub padded: bool,
+    /// What was changed in it.
+    pub edit: Edit,
 }
 
 /// The last packets sent, by the lower bits of their number.
@@ -135,6 +138,7 @@ mod tests {
                 at,
                 repeated,
                 padded,
+                edit: Edit::default(),
             };
             log.note(sent);
         }

@@ -20,6 +20,7 @@ use crate::engine::producer::Source;
 use crate::engine::reception::Reception;
 use crate::engine::relay::{MirroredStream, Tap};
 use crate::engine::ring::{PacketIndex, PacketRing};
+use crate::engine::select::{LayerRates, StreamLayers};
 use crate::engine::source_clock::StreamClock;
 use crate::limits::{
     AUDIO_RING_SLOTS_MAX, KEY_FRAME_AGE_MAX, KEY_FRAME_LOOKBACK, SEGMENTS_PER_TRAIN_MAX,
@@ -60,6 +61,8 @@ pub struct Stream {
     pub activity: Activity,
     /// bits/s.
     pub rate: RateMeter,
+    /// The layers inside it.
+    pub layers: StreamLayers,
     /// Templates of the dependency descriptor, once one came.
     pub templates: Option<Box<TemplateStructure>>,
     /// Its producer is paused: packets are opened (the rollover counter goes on) and let go.
@@ -132,6 +135,7 @@ impl Stream {
                 Activity::new(setup.dtx)
             },
             rate: RateMeter::new(setup.now),
+            layers: StreamLayers::default(),
             templates: None,
             paused: setup.paused,
             dirty: false,
@@ -153,6 +157,7 @@ impl Stream {
             self.clock = StreamClock::new(self.clock_rate);
             self.activity.reset();
             self.templates = None;
+            self.layers.reset();
             // No consumer may begin anew with a key frame of the old one.
             self.ring.clear();
         }
@@ -239,6 +244,14 @@ impl Stream {
     #[must_use]
     pub fn oldest(&self) -> PacketIndex {
         self.ring.oldest().max(self.floor)
+    }
+
+    /// bits/s of each of its layers; one layer where it has none inside. A mirror's as its origin
+    /// tells.
+    #[must_use]
+    pub fn layer_rates(&self, now: Instant) -> LayerRates {
+        let layered = self.layers.rates(now);
+        layered.unwrap_or_else(|| LayerRates::single(self.rate.bitrate_bps(now)))
     }
 
     /// When it next has something to ask its sender.

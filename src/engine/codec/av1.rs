@@ -20,10 +20,9 @@ pub fn inspect(payload: &[u8]) -> PayloadInfo {
         key_frame,
         frame_start: !continues,
         frame_end: !continued,
-        spatial: 0,
-        temporal: 0,
         temporal_sync: true,
-        spatial_sync: key_frame,
+        intra: key_frame,
+        ..PayloadInfo::default()
     }
 }
 

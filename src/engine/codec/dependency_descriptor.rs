@@ -6,6 +6,8 @@
 //! Templates are at most 64 and decode targets at most 32 by their fields' widths, so the state has
 //! a fixed size whatever arrives.
 
+use super::Targets;
+
 /// Templates a structure may have: template ids have 6 bits.
 const TEMPLATES_MAX: usize = 64;
 
@@ -24,6 +26,8 @@ pub struct FrameLayer {
     pub temporal: u8,
     /// A receiver may switch to the decode target of exactly this layer with this frame.
     pub switch: bool,
+    /// The decode targets of which the frame is a part.
+    pub targets: Targets,
 }
 
 /// What one packet's descriptor tells.
@@ -62,6 +66,8 @@ pub struct TemplateStructure {
     /// Highest spatial and temporal layer of each decode target.
     targets: [(u8, u8); TARGETS_MAX],
     targets_len: usize,
+    /// Decode targets that the sender makes, one bit each: told when it changes.
+    active: u32,
     spatial_layers: u8,
 }
 
@@ -73,6 +79,7 @@ impl Default for TemplateStructure {
             templates_len: 0,
             targets: [(0, 0); TARGETS_MAX],
             targets_len: 0,
+            active: 0,
             spatial_layers: 0,
         }
     }
@@ -109,6 +116,7 @@ impl TemplateStructure {
             descriptor.active_targets = Some(bits.take(self.targets_len)?);
         }
         let custom = if custom_indications { Some(bits.pairs(self.targets_len)?) } else { None };
+        self.active = descriptor.active_targets.unwrap_or(self.active);
         descriptor.layer = self.layer_of(descriptor.template_id, custom);
         Some(descriptor)
     }
@@ -130,10 +138,18 @@ impl TemplateStructure {
         let template = self.templates.get(..self.templates_len)?.get(index)?;
         let indications = custom.unwrap_or(template.indications);
         let layer = (template.spatial, template.temporal);
-        let switch = self.targets().iter().enumerate().any(|(target, of)| {
-            *of == layer && (indications >> (2 * target)) & 0x03 == INDICATION_SWITCH
-        });
-        Some(FrameLayer { spatial: template.spatial, temporal: template.temporal, switch })
+        let mut switch = false;
+        let mut targets = Targets::default();
+        for (index, (spatial, temporal)) in self.targets().iter().enumerate() {
+            let indication = (indications >> (2 * index)) & 0x03;
+            let switches = indication == INDICATION_SWITCH;
+            switch |= switches && (*spatial, *temporal) == layer;
+            let bit = Targets::bit(*spatial, *temporal);
+            targets.present |= if indication == 0 { 0 } else { bit };
+            targets.switch |= if switches { bit } else { 0 };
+            targets.active |= if self.active >> index & 1 == 0 { 0 } else { bit };
+        }
+        Some(FrameLayer { spatial: template.spatial, temporal: template.temporal, switch, targets })
     }
 
     fn parse(bits: &mut Bits<'_>) -> Option<Self> {
@@ -333,9 +349,11 @@ mod tests {
         assert_eq!(structure.targets(), [(0, 0), (0, 1)]);
         assert_eq!(structure.spatial_layers(), 1);
         // Template ids wrap at 64: 62, 63, 0.
+        let base = Targets { present: 0b11, switch: 0b11, active: 0b11 };
+        let upper = Targets { present: 0b10, switch: 0b10, active: 0b11 };
         for (id, layer) in [
-            (62, Some(FrameLayer { spatial: 0, temporal: 0, switch: true })),
-            (0, Some(FrameLayer { spatial: 0, temporal: 1, switch: true })),
+            (62, Some(FrameLayer { spatial: 0, temporal: 0, switch: true, targets: base })),
+            (0, Some(FrameLayer { spatial: 0, temporal: 1, switch: true, targets: upper })),
             (1, None),
         ] {
             let later = structure.read(&[id, 0, 101]).expect("complete");
@@ -358,7 +376,12 @@ mod tests {
             .bytes();
         let frame = structure.read(&custom).expect("complete");
         assert_eq!(frame.active_targets, Some(0b01));
-        assert_eq!(frame.layer, Some(FrameLayer { spatial: 0, temporal: 1, switch: false }));
+        let targets = Targets { present: 0b10, switch: 0, active: 0b01 };
+        let layer = FrameLayer { spatial: 0, temporal: 1, switch: false, targets };
+        assert_eq!(frame.layer, Some(layer));
+        // What is active stays so until told otherwise.
+        let next = structure.read(&[0xc0, 0, 102]).expect("complete");
+        assert_eq!(next.layer.map(|layer| layer.targets.active), Some(0b01));
     }
 
     #[test]

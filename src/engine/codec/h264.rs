@@ -37,11 +37,9 @@ pub fn inspect(payload: &[u8]) -> PayloadInfo {
     PayloadInfo {
         key_frame: begins.key_frame,
         frame_start: begins.frame,
-        frame_end: false,
-        spatial: 0,
-        temporal: 0,
         temporal_sync: true,
-        spatial_sync: begins.key_frame,
+        intra: begins.key_frame,
+        ..PayloadInfo::default()
     }
 }
 

@@ -14,6 +14,80 @@ pub mod vp9;
 use self::dependency_descriptor::DependencyDescriptor;
 use crate::ortc::codec::Codec;
 
+/// Spatial layers told apart: no codec sends more, and AV1 has no more ids.
+pub const SPATIAL_LAYERS_MAX: u8 = 4;
+
+/// Temporal layers told apart; higher ones count as the highest of these.
+pub const TEMPORAL_LAYERS_MAX: u8 = 4;
+
+/// The numbers that a payload descriptor gives its picture (VP8, VP9), and where they stand in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PictureNumbers {
+    /// Picture id: 15 bits, or 7 where it is not `long`.
+    pub id: u16,
+    /// TL0PICIDX: counts pictures of the lowest temporal layer.
+    pub tl0: u8,
+    /// First byte of the picture id in the payload; 0 = it has none.
+    pub id_at: u8,
+    /// Where TL0PICIDX is in the payload; 0 = it has none.
+    pub tl0_at: u8,
+    /// The picture id takes two bytes.
+    pub long: bool,
+    /// A receiver takes a hole among the ids for a loss, also where a whole layer is left out (VP8;
+    /// VP9's references are distances between ids, which must stay).
+    pub dense: bool,
+}
+
+impl PictureNumbers {
+    /// Writes the numbers over those that stand in a payload with the same descriptor.
+    pub fn write(&self, payload: &mut [u8]) {
+        let [high, low] = self.id.to_be_bytes();
+        let at = usize::from(self.id_at);
+        if self.id_at != 0 {
+            if self.long
+                && let Some(id) = payload.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<2>)
+            {
+                *id = [high | 0x80, low];
+            } else if let Some(id) = payload.get_mut(at).filter(|_| !self.long) {
+                *id = low & 0x7f;
+            }
+        }
+        if self.tl0_at != 0
+            && let Some(tl0) = payload.get_mut(usize::from(self.tl0_at))
+        {
+            *tl0 = self.tl0;
+        }
+    }
+}
+
+/// The layer combinations (decode targets) that a dependency descriptor tells of: one bit for each,
+/// as [`bit`](Self::bit) places it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// Those of which the frame is a part.
+    pub present: u16,
+    /// Those to which a receiver may go over with the frame, if it can decode the frame.
+    pub switch: u16,
+    /// Those that the sender makes.
+    pub active: u16,
+}
+
+impl Targets {
+    /// The bit of a combination.
+    #[must_use]
+    pub fn bit(spatial: u8, temporal: u8) -> u16 {
+        let spatial = spatial.min(SPATIAL_LAYERS_MAX - 1);
+        let temporal = temporal.min(TEMPORAL_LAYERS_MAX - 1);
+        1 << (spatial * TEMPORAL_LAYERS_MAX + temporal)
+    }
+
+    /// True when no descriptor told of any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.present | self.active == 0
+    }
+}
+
 /// What one packet's payload tells.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PayloadInfo {
@@ -32,8 +106,16 @@ pub struct PayloadInfo {
     pub temporal: u8,
     /// A receiver of only the temporal layers below may begin to take this one here.
     pub temporal_sync: bool,
-    /// A receiver of only the spatial layers below may begin to take this one here.
-    pub spatial_sync: bool,
+    /// Its frame refers to no earlier picture, as far as each packet of it tells (VP9).
+    pub intra: bool,
+    /// Its frame refers to the spatial layer below, in the same picture.
+    pub inter_layer: bool,
+    /// A frame of a higher spatial layer, in the same picture, may refer to its frame.
+    pub for_upper: bool,
+    /// The numbers of its picture.
+    pub picture: PictureNumbers,
+    /// What a dependency descriptor told; empty without one.
+    pub targets: Targets,
 }
 
 impl PayloadInfo {
@@ -45,7 +127,11 @@ impl PayloadInfo {
         spatial: 0,
         temporal: 0,
         temporal_sync: true,
-        spatial_sync: true,
+        intra: true,
+        inter_layer: false,
+        for_upper: false,
+        picture: PictureNumbers { id: 0, tl0: 0, id_at: 0, tl0_at: 0, long: false, dense: false },
+        targets: Targets { present: 0, switch: 0, active: 0 },
     };
 
     /// The same with the layers that a dependency descriptor names.
@@ -56,7 +142,10 @@ impl PayloadInfo {
             self.spatial = layer.spatial;
             self.temporal = layer.temporal;
             self.temporal_sync = layer.switch;
-            self.spatial_sync = layer.switch;
+            self.targets = layer.targets;
+            // In one of a higher spatial layer, too.
+            let own = u16::MAX >> (16 - 4 * (u16::from(layer.spatial.min(3)) + 1));
+            self.for_upper = layer.targets.present & !own != 0;
         }
         self
     }
@@ -127,7 +216,8 @@ mod tests {
 
     #[test]
     fn a_dependency_descriptor_names_the_layers_of_h264_and_decides_for_av1() {
-        let layer = FrameLayer { spatial: 1, temporal: 2, switch: true };
+        let targets = Targets { present: 1 << 6, switch: 1 << 6, active: 1 << 6 };
+        let layer = FrameLayer { spatial: 1, temporal: 2, switch: true, targets };
         let descriptor = DependencyDescriptor {
             start_of_frame: true,
             end_of_frame: false,
@@ -147,12 +237,41 @@ mod tests {
         assert!(inspect(Codec::Av1, &[0x00, 0x0a], Some(&attached)).key_frame);
     }
 
+    #[test]
+    fn other_numbers_take_the_place_of_those_in_a_payload() {
+        // Codec, payload, picture id, TL0PICIDX, payload with them.
+        type Case<'a> = (Codec, &'a [u8], u16, u8, &'a [u8]);
+        let table: [Case<'_>; 5] = [
+            (Codec::Vp8, &[0x90, 0x80, 0x05, 1], 0x83, 9, &[0x90, 0x80, 0x03, 1]),
+            (
+                Codec::Vp8,
+                &[0x90, 0xe0, 0x80, 5, 7, 0x20, 1],
+                0x1234,
+                9,
+                &[0x90, 0xe0, 0x92, 0x34, 9, 0x20, 1],
+            ),
+            (Codec::Vp8, &[0x90, 0x60, 7, 0x20, 1], 5, 9, &[0x90, 0x60, 9, 0x20, 1]),
+            (Codec::Vp9, &[0xa8, 0x80, 5, 0x20, 7, 1], 0x1234, 9, &[0xa8, 0x92, 0x34, 0x20, 9, 1]),
+            // Flexible mode has no TL0PICIDX.
+            (Codec::Vp9, &[0xb8, 0x05, 0x20, 7], 6, 9, &[0xb8, 0x06, 0x20, 7]),
+        ];
+        for (codec, payload, id, tl0, expected) in table {
+            let numbers = inspect(codec, payload, None).picture;
+            let mut rewritten = payload.to_vec();
+            PictureNumbers { id, tl0, ..numbers }.write(&mut rewritten);
+            assert_eq!(rewritten, expected, "{codec:?} {payload:02x?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_payload_is_survived(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             for codec in CODECS {
                 let info = inspect(codec, &bytes, None);
                 prop_assert!(info.spatial < 8 && info.temporal < 8);
+                let mut rewritten = bytes.clone();
+                info.picture.write(&mut rewritten);
+                prop_assert_eq!(&rewritten, &bytes, "its own numbers change nothing");
             }
         }
     }

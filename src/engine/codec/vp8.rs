@@ -2,7 +2,7 @@
 //!
 //! Pure views over bytes; see the parent module for who calls them.
 
-use super::PayloadInfo;
+use super::{PayloadInfo, PictureNumbers};
 
 /// A picture id as it stands in the descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,11 +110,29 @@ impl Descriptor {
         PayloadInfo {
             key_frame: self.key_frame,
             frame_start: self.frame_start(),
-            frame_end: false,
-            spatial: 0,
             temporal,
             temporal_sync: temporal == 0 || self.layer_sync,
-            spatial_sync: self.key_frame,
+            intra: self.key_frame,
+            picture: self.numbers(),
+            ..PayloadInfo::default()
+        }
+    }
+
+    /// The numbers of its picture. X, I and L put them behind the first two bytes (RFC 7741 §4.2).
+    #[must_use]
+    pub fn numbers(&self) -> PictureNumbers {
+        let (id, id_bytes) = match self.picture_id {
+            None => (0, 0),
+            Some(PictureId::Short(id)) => (u16::from(id), 1),
+            Some(PictureId::Long(id)) => (id, 2),
+        };
+        PictureNumbers {
+            id,
+            tl0: self.tl0_picture_index.unwrap_or(0),
+            id_at: if id_bytes > 0 { 2 } else { 0 },
+            tl0_at: self.tl0_picture_index.map_or(0, |_| 2 + id_bytes),
+            long: id_bytes == 2,
+            dense: true,
         }
     }
 }

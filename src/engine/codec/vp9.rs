@@ -2,7 +2,7 @@
 //!
 //! Pure views over bytes; see the parent module for who calls them.
 
-use super::PayloadInfo;
+use super::{PayloadInfo, PictureNumbers};
 
 /// Layer indices of a VP9 packet (L bit).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct LayerIndices {
 pub struct Descriptor {
     /// I: picture id (7 or 15 bits), if present.
     pub picture_id: Option<u16>,
+    /// M: the picture id has 15 bits.
+    pub long_picture_id: bool,
     /// P: predicted from earlier pictures.
     pub inter_picture: bool,
     /// L: layer indices, if present.
@@ -66,6 +68,7 @@ impl Descriptor {
         }
         Some(Self {
             picture_id,
+            long_picture_id: picture_id.is_some() && payload.get(1)? & 0x80 != 0,
             inter_picture,
             layers,
             flexible,
@@ -85,15 +88,34 @@ impl Descriptor {
     #[must_use]
     pub fn info(&self) -> PayloadInfo {
         let (spatial, temporal) = self.layers.map_or((0, 0), |l| (l.spatial, l.temporal));
-        let intra = self.frame_start && !self.inter_picture;
+        let intra = !self.inter_picture;
         PayloadInfo {
-            key_frame: intra && spatial == 0,
+            key_frame: self.frame_start && intra && spatial == 0,
             frame_start: self.frame_start,
             frame_end: self.frame_end,
             spatial,
             temporal,
             temporal_sync: temporal == 0 || self.layers.is_some_and(|l| l.switching_up),
-            spatial_sync: intra,
+            intra,
+            inter_layer: self.layers.is_some_and(|l| l.inter_layer),
+            for_upper: !self.not_for_inter_layer,
+            picture: self.numbers(),
+            ..PayloadInfo::default()
+        }
+    }
+
+    /// The numbers of its picture. The id stands behind the first byte, TL0PICIDX behind the layer
+    /// indices that follow (RFC 9628 §4.2).
+    fn numbers(&self) -> PictureNumbers {
+        let tl0 = self.layers.and_then(|layers| layers.tl0_picture_index);
+        let id_bytes = u8::from(self.picture_id.is_some()) + u8::from(self.long_picture_id);
+        PictureNumbers {
+            id: self.picture_id.unwrap_or(0),
+            tl0: tl0.unwrap_or(0),
+            id_at: u8::from(self.picture_id.is_some()),
+            tl0_at: tl0.map_or(0, |_| 2 + id_bytes),
+            long: self.long_picture_id,
+            dense: false,
         }
     }
 }
@@ -163,6 +185,7 @@ mod tests {
 
     const PLAIN: Descriptor = Descriptor {
         picture_id: None,
+        long_picture_id: false,
         inter_picture: false,
         layers: None,
         flexible: false,
@@ -187,7 +210,15 @@ mod tests {
             (&[0x0c], Some(Descriptor { frame_start: true, frame_end: true, ..PLAIN })),
             (&[0x80], None),
             (&[0x80, 0x05], Some(Descriptor { picture_id: Some(5), len: 2, ..PLAIN })),
-            (&[0x80, 0x92, 0x34], Some(Descriptor { picture_id: Some(0x1234), len: 3, ..PLAIN })),
+            (
+                &[0x80, 0x92, 0x34],
+                Some(Descriptor {
+                    picture_id: Some(0x1234),
+                    long_picture_id: true,
+                    len: 3,
+                    ..PLAIN
+                }),
+            ),
             (&[0x20, 0x53, 0x09], Some(Descriptor { layers: Some(indices), len: 3, ..PLAIN })),
             // Flexible mode: no TL0PICIDX; references end with N = 0.
             (
@@ -216,15 +247,15 @@ mod tests {
 
     #[test]
     fn only_the_base_layer_of_an_intra_picture_is_a_key_frame() {
-        // (first byte, layer byte, key frame, spatial sync)
+        // (first byte, layer byte, key frame, refers to no earlier picture)
         for (first, layer, key, sync) in [
             (0x28, 0x00, true, true),
             (0x28, 0x03, false, true),
             (0x68, 0x00, false, false),
-            (0x20, 0x00, false, false),
+            (0x20, 0x00, false, true),
         ] {
             let info = Descriptor::parse(&[first, layer, 0]).expect("complete").info();
-            assert_eq!((info.key_frame, info.spatial_sync), (key, sync), "{first:02x} {layer:02x}");
+            assert_eq!((info.key_frame, info.intra), (key, sync), "{first:02x} {layer:02x}");
         }
         assert!(Descriptor::parse(&[0x08]).expect("complete").info().key_frame);
     }

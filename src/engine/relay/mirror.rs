@@ -127,12 +127,13 @@ impl Engine {
         let payload = packet.payload();
         if packet.continuity == Continuity::Restarted {
             stream.ring.clear();
+            stream.layers.reset();
         }
         let awoke = !payload.is_empty() && !stream.activity.is_active(now);
         let at = push_copy(stream, packet.meta, packet.arrival, payload)?;
         let known = stream.highest;
         stream.highest = stream.highest.max(Some(packet.meta.seq));
-        note_media(stream, now, payload.len(), packet.meta.info);
+        note_media(stream, now, packet.meta.timestamp, payload.len(), packet.meta.info);
         self.counters.relayed_in += 1;
         if opens {
             stream.floor = at;
@@ -204,6 +205,7 @@ impl Engine {
         let was_active = stream.activity.is_active(now);
         stream.activity.adopt(&pulse.activity);
         stream.clock = pulse.clock;
+        stream.layers.adopt(&pulse.rates);
         let awoke = !was_active && stream.activity.is_active(now);
         if let Some(relayed) = stream.source.relayed_mut() {
             relayed.sender = pulse.sender;

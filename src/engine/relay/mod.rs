@@ -48,6 +48,7 @@ pub use self::origin::{Relay, Tap};
 use crate::engine::layer::Activity;
 use crate::engine::packet::PacketMeta;
 use crate::engine::ring::SLOT_BYTES;
+use crate::engine::select::LayerRates;
 use crate::engine::source_clock::{SenderClock, StreamClock};
 use crate::engine::{Engine, ProducerKey, StreamKey, TimerKey};
 use crate::id::{ProducerId, ShardId};
@@ -125,6 +126,8 @@ pub struct RelayPulse {
     pub clock: StreamClock,
     /// Its sender's wall clock against ours.
     pub sender: SenderClock,
+    /// What its layers take.
+    pub rates: LayerRates,
 }
 
 /// All that travels between two shards because of media.

@@ -397,7 +397,8 @@ impl Relay {
             return;
         }
         let (activity, clock) = (stream.activity, stream.clock);
-        let pulse = RelayPulse { producer, encoding, activity, clock, sender: *sender };
+        let rates = stream.layer_rates(now);
+        let pulse = RelayPulse { producer, encoding, activity, clock, sender: *sender, rates };
         if lanes.send(self.to, RelayItem::Pulse(Box::new(pulse))).is_ok() {
             relayed.pulsed = Some(now);
         }

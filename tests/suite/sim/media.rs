@@ -11,8 +11,14 @@ pub(crate) enum Codec {
     Opus,
     Vp8,
     Vp9,
+    /// VP8 with three temporal layers.
+    Vp8T3,
     /// VP9 with three spatial layers in one stream.
     Vp9Svc,
+    /// VP9 with three spatial and three temporal layers (`L3T3`).
+    Vp9L3T3,
+    /// The same, where spatial layers refer to each other in key pictures only (`L3T3_KEY`).
+    Vp9L3T3Key,
     H264,
 }
 
@@ -36,6 +42,12 @@ pub(crate) struct Packet {
     /// A key frame begins with it.
     pub(crate) key: bool,
     pub(crate) at: Instant,
+}
+
+/// What of a payload is the same for whoever receives it: behind the longest descriptor, whose
+/// picture numbers go on over a change of the stream.
+pub(crate) fn picture_of(payload: &[u8]) -> &[u8] {
+    payload.get(5..).unwrap_or_default()
 }
 
 /// What one RTP stream of a publisher is.
@@ -69,7 +81,14 @@ pub(crate) struct Source {
     pub(crate) next_seq: u64,
     timestamp: u32,
     frames: u32,
+    /// Pictures since the last key frame.
+    since_key: usize,
+    tl0: u8,
 }
+
+/// Temporal layers of four pictures; the first of the highest refers to the lowest only, the other
+/// to both.
+pub(crate) const TEMPORAL_PATTERN: [u8; 4] = [0, 2, 1, 2];
 
 impl Source {
     pub(crate) fn new(setup: SourceSetup) -> Self {
@@ -86,6 +105,8 @@ impl Source {
             next_seq: setup.first_seq,
             timestamp: setup.ssrc.wrapping_mul(77_777),
             frames: 0,
+            since_key: 0,
+            tl0: 0,
             setup,
         }
     }
@@ -101,6 +122,8 @@ impl Source {
     /// Takes the picture that is due at `now`.
     pub(crate) fn take_frame(&mut self, now: Instant) -> Vec<Packet> {
         let key = std::mem::take(&mut self.wants_key);
+        self.since_key = if key { 0 } else { self.since_key + 1 };
+        self.tl0 = self.tl0.wrapping_add(u8::from(self.temporal() == 0));
         let count = if key { self.packets_per_key_frame } else { self.packets_per_frame };
         let mut packets = Vec::new();
         for index in 0..count {
@@ -129,6 +152,11 @@ impl Source {
         packets
     }
 
+    /// Temporal layer of the picture being taken, where it has one.
+    fn temporal(&self) -> u8 {
+        TEMPORAL_PATTERN[self.since_key % TEMPORAL_PATTERN.len()]
+    }
+
     /// What the codec puts before the bytes of the picture.
     fn head(&self, key: bool, index: usize, count: usize) -> Vec<u8> {
         let [.., high, low] = self.frames.to_be_bytes();
@@ -147,6 +175,15 @@ impl Source {
                 flags |= if index + 1 == count { 0x04 } else { 0 };
                 vec![flags, high | 0x80, low]
             }
+            // I, L and T; upper layers refer to the lowest only but for every second of the highest.
+            Codec::Vp8T3 => {
+                let start = if first { 0x90 } else { 0x80 };
+                let frame = if key && first { 0x10 } else { 0x11 };
+                let temporal = self.temporal();
+                let sync = u8::from(temporal > 0 && self.since_key % 4 != 3) << 5;
+                vec![start, 0xe0, high | 0x80, low, self.tl0, temporal << 6 | sync, frame]
+            }
+            Codec::Vp9L3T3 | Codec::Vp9L3T3Key => self.svc_head(key, index, count / 3),
             // A picture of three layers, `count / 3` packets each.
             Codec::Vp9Svc => {
                 let each = count / 3;
@@ -175,5 +212,22 @@ impl Source {
                 vec![0x7c, begins | ends | slice, 0x88]
             }
         }
+    }
+
+    /// Non-flexible mode; a picture of three spatial layers, `each` packets a layer.
+    fn svc_head(&self, key: bool, index: usize, each: usize) -> Vec<u8> {
+        let [.., high, low] = self.frames.to_be_bytes();
+        let layer = u8::try_from(index / each).unwrap();
+        let linked = key || self.setup.codec == Codec::Vp9L3T3;
+        let mut flags = 0xa0;
+        flags |= if key { 0 } else { 0x40 };
+        flags |= if index.is_multiple_of(each) { 0x08 } else { 0 };
+        flags |= if index % each + 1 == each { 0x04 } else { 0 };
+        flags |= if layer < 2 && linked { 0 } else { 0x01 };
+        let temporal = self.temporal();
+        let switches = u8::from(temporal > 0) << 4;
+        let depends = u8::from(layer > 0 && linked);
+        let indices = temporal << 5 | switches | layer << 1 | depends;
+        vec![flags, high | 0x80, low, indices, self.tl0]
     }
 }

@@ -18,6 +18,7 @@ mod verdicts;
 mod calls;
 mod hostile;
 mod key_frames;
+mod layers;
 mod life;
 mod loss;
 mod oddities;

@@ -56,7 +56,11 @@ pub(crate) fn browser_extensions() -> Vec<(String, u8)> {
 }
 
 pub(crate) fn browser_payload_type(codec: Codec) -> (u8, Option<u8>) {
-    let codec = if codec == Codec::Vp9Svc { Codec::Vp9 } else { codec };
+    let codec = match codec {
+        Codec::Vp8T3 => Codec::Vp8,
+        Codec::Vp9Svc | Codec::Vp9L3T3 | Codec::Vp9L3T3Key => Codec::Vp9,
+        plain => plain,
+    };
     let (_, media, rtx) = BROWSER_CODECS.into_iter().find(|(c, ..)| *c == codec).unwrap();
     (media, rtx)
 }
@@ -70,8 +74,10 @@ impl Offer {
         }
         let (mime, parameters) = match self.codec {
             Codec::Opus => ("audio/opus", json!({"useinbandfec": 1})),
-            Codec::Vp8 => ("video/VP8", json!({})),
-            Codec::Vp9 | Codec::Vp9Svc => ("video/VP9", json!({"profile-id": 0})),
+            Codec::Vp8 | Codec::Vp8T3 => ("video/VP8", json!({})),
+            Codec::Vp9 | Codec::Vp9Svc | Codec::Vp9L3T3 | Codec::Vp9L3T3Key => {
+                ("video/VP9", json!({"profile-id": 0}))
+            }
             Codec::H264 => (
                 "video/H264",
                 json!({"packetization-mode": 1, "profile-level-id": "42e01f",
@@ -117,8 +123,15 @@ impl Offer {
             if self.rtx && self.codec != Codec::Opus {
                 encoding["rtx"] = json!({"ssrc": ssrc + 1});
             }
-            if self.codec == Codec::Vp9Svc {
-                encoding["scalabilityMode"] = json!("L3T1");
+            let mode = match self.codec {
+                Codec::Vp8T3 => Some("L1T3"),
+                Codec::Vp9Svc => Some("L3T1"),
+                Codec::Vp9L3T3 => Some("L3T3"),
+                Codec::Vp9L3T3Key => Some("L3T3_KEY"),
+                _ => None,
+            };
+            if let Some(mode) = mode {
+                encoding["scalabilityMode"] = json!(mode);
             }
             encoding
         };

@@ -7,12 +7,14 @@ use ringcast::engine::layer::Activity;
 use ringcast::engine::machine::Machine;
 use ringcast::engine::relay::{Continuity, RelayItem, RelayPacket, RelayPulse};
 use ringcast::engine::report::Discard;
+use ringcast::engine::select::LayerRates;
 use ringcast::engine::source_clock::{SenderClock, StreamClock};
 use ringcast::engine::srtp::SrtpProfile;
 use ringcast::id::{ProducerId, ShardId};
 use ringcast::ortc::types::MediaKind;
 
-use super::media::Codec;
+use super::clients::Heard;
+use super::media::{Codec, picture_of};
 use super::network::Link;
 use super::raw::RawPacket;
 use super::reports::assert_together;
@@ -256,9 +258,13 @@ fn only_what_is_watched_crosses_and_the_demand_moves_with_the_viewers() {
     assert!(crossed.len() > 50 && crossed.iter().all(|(encoding, _)| *encoding == 1));
     let heard = room.heard(&high);
     room.assert_numbers(&heard, &high);
-    assert!(
-        heard.iter().any(|h| room.source(&feed, 1).sent.iter().any(|p| *p.payload == *h.payload))
-    );
+    assert!(heard.iter().any(|heard| plays(&room, &feed, 1, &heard.payload)));
+}
+
+/// True when a payload was sent by one of a feed's encodings.
+fn plays(room: &Room, feed: &Feed, encoding: usize, payload: &[u8]) -> bool {
+    let sent = &room.source(feed, encoding).sent;
+    sent.iter().any(|packet| picture_of(&packet.payload) == picture_of(payload))
 }
 
 /// What is left on the way up crosses no more as soon as the next one plays.
@@ -271,9 +277,8 @@ fn a_viewer_there_climbs_and_what_it_left_crosses_no_more() {
     let heard = room.heard(&view);
     room.assert_numbers(&heard, &view);
     let of = |encoding: usize| {
-        let sent = &room.source(&feed, encoding).sent;
-        let plays = |payload: &[u8]| sent.iter().any(|packet| *packet.payload == *payload);
-        heard.iter().find(|heard| plays(&heard.payload)).map(|heard| heard.at)
+        let of = |heard: &&Heard| plays(&room, &feed, encoding, &heard.payload);
+        heard.iter().find(of).map(|heard| heard.at)
     };
     let (low, high) = (of(0).expect("begins low"), of(2).expect("climbs"));
     assert!(low < high);
@@ -311,6 +316,7 @@ fn items_that_make_no_sense_change_nothing() {
                 activity: Activity::new(false),
                 clock: StreamClock::new(0),
                 sender: SenderClock::default(),
+                rates: LayerRates::default(),
             };
             let media = RelayItem::Media(MediaKind::Video, packet);
             let demands = [None, Some(0), Some(0xff)];

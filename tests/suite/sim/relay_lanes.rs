@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rand::Rng;
 use ringcast::control::command::Command;
 
-use super::media::Codec;
+use super::media::{Codec, picture_of};
 use super::relay::{HERE, THERE, asked, call, joined, wishes};
 use super::room::{Camera, Feed, Room, View, ms, secs};
 use super::shards::Freight;
@@ -184,7 +184,7 @@ pub(super) fn assert_whole_runs(room: &Room, view: &View, feed: &Feed, seed: u64
     let mut places = HashMap::new();
     for encoding in 0..feed.sources.len() {
         for (place, packet) in room.source(feed, encoding).sent.iter().enumerate() {
-            places.insert(packet.payload.to_vec(), (encoding, place, packet.key));
+            places.insert(picture_of(&packet.payload).to_vec(), (encoding, place, packet.key));
         }
     }
     let mut heard = room.heard(view);
@@ -193,7 +193,7 @@ pub(super) fn assert_whole_runs(room: &Room, view: &View, feed: &Feed, seed: u64
     room.assert_numbers(&heard, view);
     let mut last = None;
     for heard in &heard {
-        let (encoding, place, key) = places[&heard.payload];
+        let (encoding, place, key) = places[picture_of(&heard.payload)];
         if last != Some((encoding, place.wrapping_sub(1))) {
             assert!(key, "{seed}: goes on in the middle of a picture");
         }

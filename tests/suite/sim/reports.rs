@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use str0m::rtp::rtcp::{Rtcp, SenderInfo};
 
-use super::media::Codec;
+use super::media::{Codec, picture_of};
 use super::room::{Camera, Feed, Peer, Room, View, ms, secs};
 
 fn sender_reports(room: &Room, view: &View) -> Vec<SenderInfo> {
@@ -29,7 +29,8 @@ fn clock_errors(room: &Room, view: &View, feed: &Feed, encoding: usize) -> Vec<(
         .rev()
         .step_by(17)
         .filter_map(|heard| {
-            let packet = sent.iter().find(|packet| *packet.payload == *heard.payload)?;
+            let of = |packet: &&Packet| picture_of(&packet.payload) == picture_of(&heard.payload);
+            let packet = sent.iter().find(of)?;
             Some((heard.timestamp, packet.at))
         })
         .collect();

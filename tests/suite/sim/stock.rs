@@ -55,8 +55,10 @@ impl StockClient {
         for (codec, payload_type, rtx) in &numbers.codecs {
             let (codec, clock, channels) = match codec {
                 Codec::Opus => (RtcCodec::Opus, Frequency::FORTY_EIGHT_KHZ, Some(2)),
-                Codec::Vp8 => (RtcCodec::Vp8, Frequency::NINETY_KHZ, None),
-                Codec::Vp9 | Codec::Vp9Svc => (RtcCodec::Vp9, Frequency::NINETY_KHZ, None),
+                Codec::Vp8 | Codec::Vp8T3 => (RtcCodec::Vp8, Frequency::NINETY_KHZ, None),
+                Codec::Vp9 | Codec::Vp9Svc | Codec::Vp9L3T3 | Codec::Vp9L3T3Key => {
+                    (RtcCodec::Vp9, Frequency::NINETY_KHZ, None)
+                }
                 Codec::H264 => (RtcCodec::H264, Frequency::NINETY_KHZ, None),
             };
             config.codec_config().add_config(

@@ -1,0 +1,133 @@
+//! Layers inside a stream: a viewer gets those it wants, in a stream that hides the others.
+
+use std::collections::BTreeSet;
+
+use ringcast::engine::codec::{self, PayloadInfo};
+use ringcast::ortc::codec::Codec as Mime;
+
+use super::clients::Heard;
+use super::media::{Codec, Packet, picture_of};
+use super::network::Link;
+use super::room::{Camera, Feed, Room, View, ms, secs};
+
+fn info(codec: Codec, payload: &[u8]) -> PayloadInfo {
+    let mime = if codec == Codec::Vp8T3 { Mime::Vp8 } else { Mime::Vp9 };
+    codec::inspect(mime, payload, None)
+}
+
+/// A viewer that wants some layers of a publisher, who is on the air.
+fn call(seed: u64, codec: Codec, wanted: (u8, Option<u8>)) -> (Room, Feed, View) {
+    let mut room = Room::new(seed);
+    let alice = room.publisher();
+    let bob = room.subscriber();
+    let camera = room.produce(alice, &Camera::new(codec));
+    room.preferred_layers = Some(wanted);
+    let picture = room.consume(bob, &camera);
+    room.start(&camera);
+    (room, camera, picture)
+}
+
+/// A packet as it was sent that came as `payload`.
+fn original<'a>(room: &'a Room, feed: &Feed, payload: &[u8]) -> &'a Packet {
+    let sent = &room.source(feed, 0).sent;
+    let of = |packet: &&Packet| picture_of(&packet.payload) == picture_of(payload);
+    sent.iter().find(of).expect("known bytes")
+}
+
+/// What a viewer heard, by picture: the descriptors of its packets.
+fn pictures(heard: &[Heard], codec: Codec) -> Vec<(u32, Vec<(PayloadInfo, bool)>)> {
+    let mut pictures: Vec<(u32, Vec<(PayloadInfo, bool)>)> = Vec::new();
+    for heard in heard {
+        let packet = (info(codec, &heard.payload), heard.marker);
+        match pictures.last_mut() {
+            Some((timestamp, packets)) if *timestamp == heard.timestamp => packets.push(packet),
+            _ => pictures.push((heard.timestamp, vec![packet])),
+        }
+    }
+    pictures
+}
+
+#[test]
+fn a_viewer_of_fewer_pictures_sees_a_stream_that_never_had_more() {
+    for (seed, wanted) in [(601, 0), (602, 1), (603, 2)] {
+        let (mut room, camera, picture) = call(seed, Codec::Vp8T3, (0, Some(wanted)));
+        room.run_for(secs(4));
+        let heard = room.heard(&picture);
+        room.assert_numbers(&heard, &picture);
+        let pictures = pictures(&heard, Codec::Vp8T3);
+        let expected = [25, 50, 100][usize::from(wanted)];
+        assert!(pictures.len() >= expected - 4, "{} of {expected} pictures", pictures.len());
+        for pair in pictures.windows(2) {
+            let [before, after] = [0, 1].map(|at| pair[at].1[0].0);
+            assert_eq!(after.picture.id & 0x7fff, (before.picture.id + 1) & 0x7fff);
+            let lowest = u8::from(after.temporal == 0);
+            assert_eq!(after.picture.tl0, before.picture.tl0.wrapping_add(lowest));
+        }
+        for (_, packets) in &pictures[..pictures.len() - 1] {
+            assert!(packets.iter().all(|(info, _)| info.temporal <= wanted));
+            assert!(packets.last().unwrap().1, "the last packet has the marker");
+        }
+        for heard in &heard {
+            let sent = original(&room, &camera, &heard.payload);
+            assert_eq!(heard.payload[5..], sent.payload[5..], "only numbers were rewritten");
+        }
+    }
+}
+
+#[test]
+fn a_viewer_of_a_smaller_picture_sees_it_end_with_its_own_marker() {
+    for codec in [Codec::Vp9L3T3, Codec::Vp9L3T3Key] {
+        for (seed, wanted) in [(611, (0, 2)), (612, (1, 1)), (613, (1, 2)), (614, (2, 0))] {
+            let (mut room, _, picture) = call(seed, codec, (wanted.0, Some(wanted.1)));
+            room.run_for(secs(4));
+            let heard = room.heard(&picture);
+            room.assert_numbers(&heard, &picture);
+            let pictures = pictures(&heard, codec);
+            let expected = [25, 50, 100][usize::from(wanted.1)];
+            assert!(pictures.len() >= expected - 4, "{} of {expected}", pictures.len());
+            for (at, (_, packets)) in pictures[..pictures.len() - 1].iter().enumerate() {
+                let layers: BTreeSet<u8> = packets.iter().map(|(info, _)| info.spatial).collect();
+                let lowest = if codec == Codec::Vp9L3T3 || at == 0 { 0 } else { wanted.0 };
+                assert!(layers.iter().copied().eq(lowest..=wanted.0), "{at}: {layers:?}");
+                assert!(packets.iter().all(|(info, _)| info.temporal <= wanted.1));
+                let marked = packets.iter().map(|(_, marker)| *marker);
+                let expected = (1..=packets.len()).map(|number| number == packets.len());
+                assert!(marked.eq(expected), "only the last packet ends the picture");
+            }
+        }
+    }
+}
+
+#[test]
+fn losses_are_repaired_with_the_numbers_that_were_lost() {
+    for (seed, codec, wanted) in [
+        (621, Codec::Vp8T3, (0, Some(1))),
+        (622, Codec::Vp8T3, (0, Some(0))),
+        (623, Codec::Vp9L3T3, (1, Some(1))),
+        (624, Codec::Vp9L3T3Key, (1, Some(2))),
+    ] {
+        let (mut room, camera, picture) = call(seed, codec, wanted);
+        room.run_for(ms(500));
+        let lossy = Link { loss: 0.05, jitter: ms(5), ..Link::new(20) };
+        room.seat(camera.peer).up = lossy;
+        room.seat(picture.peer).down = lossy;
+        room.run_for(secs(10));
+        assert!(room.counters().retransmitted > 5, "{}", room.counters().retransmitted);
+        let played = room.played(&picture);
+        let landed = played.len().saturating_sub(60);
+        let mut last: Option<PayloadInfo> = None;
+        for pair in played[..landed].windows(2) {
+            assert_eq!(pair[1].0, pair[0].0 + 1, "{seed}: a packet never came");
+        }
+        // Padding stands for what came late and was left out.
+        for (_, _, payload) in played[..landed].iter().filter(|packet| !packet.2.is_empty()) {
+            let info = info(codec, payload);
+            assert!(info.spatial <= wanted.0 && info.temporal <= wanted.1.unwrap());
+            if let Some(last) = last {
+                let ahead = info.picture.id.wrapping_sub(last.picture.id) & 0x7fff;
+                assert!(ahead < 8, "{seed}: {} behind {}", info.picture.id, last.picture.id);
+            }
+            last = Some(info);
+        }
+    }
+}

@@ -13,6 +13,10 @@ use crate::outcome::Percentiles;
 use crate::probe::Usage;
 use crate::tally::Tally;
 
+/// Server CPU of the joins before the run from which on a figure is told, ns: the kernel counts in
+/// ticks of 10 ms, and less than 30 of them say little.
+const RAMP_CPU_MIN: u64 = 300_000_000;
+
 /// Joins during the run, of those that were due within the window.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Joins {
@@ -73,6 +77,16 @@ pub(crate) struct Idle {
     pub(crate) bytes_per_transport: Option<f64>,
 }
 
+/// The price of joining, without leaving.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Ramp {
+    /// Transports that joined before the run, one after the other.
+    pub(crate) transports: usize,
+    /// Of these per second of the server's CPU until the last one's first packet, with all that was
+    /// forwarded meanwhile.
+    pub(crate) per_cpu_s: f64,
+}
+
 /// All of it.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Findings {
@@ -80,6 +94,8 @@ pub(crate) struct Findings {
     pub(crate) jitter_us: Percentiles,
     /// With joins during the run.
     pub(crate) joins: Option<Joins>,
+    /// When the joins before the run took long enough to be measured.
+    pub(crate) ramp: Option<Ramp>,
     /// With repair.
     pub(crate) repair: Option<Repair>,
     /// With video.
@@ -105,6 +121,8 @@ pub(crate) struct Seen {
     pub(crate) server: Option<Usage>,
     /// What it was before the first transport.
     pub(crate) empty: Option<Usage>,
+    /// CPU that it used from the first join to the last of the base load, ns.
+    pub(crate) ramp: Option<u64>,
     /// Share of a core that it used between the last join of the base load and what followed.
     pub(crate) base_cores: Option<f64>,
     /// Its size over the window.
@@ -144,6 +162,7 @@ impl Findings {
         Self {
             jitter_us: (&tally.jitter).into(),
             joins: joins(scenario, tally, seen),
+            ramp: ramp(seen),
             repair,
             picture,
             idle: (scenario == Scenario::Idle).then(|| idle(seen)),
@@ -168,6 +187,13 @@ impl Findings {
         let mut all = Vec::new();
         if let Some(joins) = &self.joins {
             joins.tell(&mut all);
+        }
+        if let Some(ramp) = &self.ramp {
+            let Ramp { transports, per_cpu_s } = ramp;
+            let said = format!(
+                "{transports:>12} transports before the run, {per_cpu_s:.0} per second of server CPU"
+            );
+            all.push(("joined", said));
         }
         if let Some(repair) = &self.repair {
             all.push((
@@ -266,6 +292,12 @@ fn joins(scenario: Scenario, tally: &Tally, seen: &Seen) -> Option<Joins> {
     })
 }
 
+fn ramp(seen: &Seen) -> Option<Ramp> {
+    let transports = float(u64::try_from(seen.transports).ok()?);
+    let used = seen.ramp.filter(|used| *used >= RAMP_CPU_MIN)?;
+    Some(Ramp { transports: seen.transports, per_cpu_s: transports * 1e9 / float(used) })
+}
+
 fn idle(seen: &Seen) -> Idle {
     let transports = float(u64::try_from(seen.transports.max(1)).unwrap_or(1));
     let grown = seen.server.zip(seen.empty).map(|(now, empty)| {
@@ -294,6 +326,21 @@ mod tests {
 
     fn usage(cpu_ms: u64, resident_bytes: u64) -> Option<Usage> {
         Some(Usage { user_ns: cpu_ms * 1_000_000, resident_bytes, ..Usage::default() })
+    }
+
+    #[test]
+    fn joins_before_the_run_are_told_once_their_cpu_can_be_measured() {
+        let price = |ms: Option<u64>| {
+            let ramp = ms.map(|ms| ms * 1_000_000);
+            let seen = Seen { window: SECOND, transports: 501, ramp, ..Seen::default() };
+            Findings::new(Scenario::Livestream, false, &Tally::default(), &seen)
+        };
+        assert!(price(None).ramp.is_none() && price(Some(290)).ramp.is_none());
+        let findings = price(Some(600));
+        assert_eq!(findings.ramp.unwrap().per_cpu_s.round(), 835.0);
+        let told = findings.entries(Scenario::Livestream);
+        let line = told.iter().find(|(name, _)| *name == "joined").unwrap();
+        assert!(line.1.ends_with("501 transports before the run, 835 per second of server CPU"));
     }
 
     #[test]

@@ -73,6 +73,7 @@ mod tests {
             (0..5).for_each(|n| observed.tally.stages.record(crate::tally::Stage::Ice, n));
             (observed.repairs, observed.tally.counts.frames) = (true, 1);
             let size = Size { resident_bytes: 1.0, descriptors: 1.0 };
+            observed.seen.ramp = Some(1_000_000_000);
             observed.seen.growth.note(0.0, size);
             observed.seen.own_growth.note(0.0, size);
         });

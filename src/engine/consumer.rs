@@ -98,6 +98,8 @@ pub struct Consumer {
     pub numbered: bool,
     /// The receiver may ask for lost packets.
     pub repairable: bool,
+    /// Some of its packets are repeated as they were, not over RTX.
+    pub repeats_verbatim: bool,
     /// The receiver paused it.
     pub paused: bool,
     /// Highest spatial layer wanted.
@@ -185,6 +187,9 @@ impl Consumer {
             kind,
             ssrc,
             cname: rtp.rtcp.cname.clone().unwrap_or_default(),
+            repeats_verbatim: codecs
+                .iter()
+                .any(|codec| codec.nack && (rtx.is_none() || codec.rtx_payload_type.is_none())),
             codecs,
             header: EgressHeader::new(ssrc, &ids, mid),
             rtx,

@@ -16,7 +16,7 @@ use crate::engine::report::{Counters, Discard};
 use crate::engine::ring::Padded;
 use crate::engine::rtp::{EGRESS_HEADER_BYTES_MAX, EgressFields};
 use crate::engine::select::{Edit, LayerTarget};
-use crate::engine::sent::{Sent, low_16};
+use crate::engine::sent::{Sent, Verbatim, low_16};
 use crate::engine::srtp::{RtpBody, SrtpSealer};
 use crate::engine::stream::Stream;
 use crate::engine::transport::Transport;
@@ -217,9 +217,9 @@ impl Consumer {
             self.playing = Some(cursor);
             self.closes_up = true;
         }
-        if self.repairable {
+        if self.repeats_verbatim {
             // What the ring no longer has cannot be sent again.
-            self.sent.grow(stream.ring.slots());
+            self.sent.keep_verbatim(stream.ring.slots());
         }
         let wanted = self.wanted();
         while cursor.next < stream.ring.head() {
@@ -310,20 +310,14 @@ impl Consumer {
                 way.counters.padding_bytes += u64::from(payload.padding);
             }
             if self.repairable {
-                let (stream, index, at) = (cursor.stream, cursor.next, way.now);
-                let (repeated, padded) = (false, body.padded);
-                self.sent.note(Sent {
-                    seq,
-                    stream,
-                    index,
-                    timestamp,
-                    abs_send_time,
-                    transport_seq,
-                    at,
-                    repeated,
-                    padded,
-                    edit,
-                });
+                let (stream, index) = (cursor.stream, cursor.next);
+                let timestamp_offset = timestamp.wrapping_sub(meta.timestamp);
+                self.sent.note(Sent { seq, stream, index, timestamp_offset, edit });
+                if self.repeats_verbatim {
+                    let padded = body.padded;
+                    let looked = Verbatim { abs_send_time, transport_seq, padded };
+                    self.sent.note_verbatim(seq, looked);
+                }
             }
         }
         sealed
@@ -354,23 +348,27 @@ impl Consumer {
         while let Some(asked) = self.repairs.front().copied() {
             way.has_room()?;
             self.repairs.pop_front();
-            let sent = self.sent.take_for_repair(asked, way.now, age_max, self.round_trip);
-            let Some(sent) = sent else { continue };
+            let Some(sent) = self.sent.find(asked) else { continue };
             let ring = streams.get_mut(sent.stream).map(|stream| &mut stream.ring);
-            let done = ring.and_then(|ring| {
-                let (meta, payload) = ring.padded(sent.index)?;
-                let Some(numbers) = sent.edit.numbers(&meta.info) else {
-                    self.send_repair(&sent, meta, payload, way);
-                    return Some(());
-                };
-                let rewrite = |head: &mut [u8]| numbers.write(head);
-                ring.rewritten(sent.index, rewrite, |meta, payload| {
-                    self.send_repair(&sent, meta, payload, way);
-                })
-            });
-            if done.is_none() {
+            let found = ring.and_then(|ring| Some((ring.arrival(sent.index)?, ring)));
+            let Some((arrival, ring)) = found else {
                 way.counters.retransmit_missed += 1;
+                continue;
+            };
+            if way.now.saturating_duration_since(arrival) > age_max
+                || !self.sent.take_repeat(sent.seq, way.now, self.round_trip, ring.slots())
+            {
+                continue;
             }
+            let Some((meta, payload)) = ring.padded(sent.index) else { continue };
+            let Some(numbers) = sent.edit.numbers(&meta.info) else {
+                self.send_repair(&sent, meta, payload, way);
+                continue;
+            };
+            let rewrite = |head: &mut [u8]| numbers.write(head);
+            let _ = ring.rewritten(sent.index, rewrite, |meta, payload| {
+                self.send_repair(&sent, meta, payload, way);
+            });
         }
         Ok(())
     }
@@ -383,6 +381,7 @@ impl Consumer {
         way: &mut Way<'_>,
     ) {
         let Some(codec) = self.codec(meta.payload_type).copied() else { return };
+        let timestamp = meta.timestamp.wrapping_add(sent.timestamp_offset);
         let done = match (&mut self.rtx, codec.rtx_payload_type) {
             (Some(rtx), Some(payload_type)) => {
                 let seq = rtx.next;
@@ -390,7 +389,7 @@ impl Consumer {
                 let original = low_16(sent.seq).to_be_bytes();
                 let payload = payload.unpadded();
                 let body = RtpBody { prefix: &original, payload, ..RtpBody::default() };
-                let mut fields = way.fields(meta, payload_type, seq, sent.timestamp);
+                let mut fields = way.fields(meta, payload_type, seq, timestamp);
                 fields.marker = sent.edit.marker(meta);
                 let done = way.seal(&rtx.header, seq, &fields, &body);
                 way.count_number(done && self.numbered);
@@ -399,11 +398,12 @@ impl Consumer {
             // Byte for byte what was sent before: another header under the same number would
             // repeat a GCM nonce (RFC 7714 §8.4).
             _ => {
-                let body = payload.body(sent.padded);
-                let mut fields = way.fields(meta, meta.payload_type, sent.seq, sent.timestamp);
+                let Some(looked) = self.sent.verbatim(sent.seq) else { return };
+                let body = payload.body(looked.padded);
+                let mut fields = way.fields(meta, meta.payload_type, sent.seq, timestamp);
                 fields.marker = sent.edit.marker(meta);
-                fields.abs_send_time = sent.abs_send_time;
-                fields.transport_cc = sent.transport_seq;
+                fields.abs_send_time = looked.abs_send_time;
+                fields.transport_cc = looked.transport_seq;
                 way.seal(&self.header, sent.seq, &fields, &body)
             }
         };

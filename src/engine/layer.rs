@@ -180,8 +180,8 @@ mod tests {
         let good = stream(now, 9_000, 10, true);
         let young = stream(now, 1_000, 10, true);
         let unreported = stream(now, 9_000, 10, false);
-        let silent = stream(now, 9_000, 1_500, true);
-        let slow = stream(now, 9_000, 1_400, true);
+        let silent = stream(now, 9_000, 700, true);
+        let slow = stream(now, 9_000, 690, true);
         let none = Candidate { activity: Activity::new(false), has_sender_report: false };
         type Case<'a> = (&'a str, &'a [Candidate], usize, Option<usize>, Option<usize>);
         let table: [Case<'_>; 15] = [
@@ -210,15 +210,39 @@ mod tests {
         }
     }
 
+    /// A packet every 100 ms.
+    fn run(activity: &mut Activity, start: Instant, millis: std::ops::RangeInclusive<u64>) {
+        millis.step_by(100).for_each(|at| activity.handle_packet(start + ms(at)));
+    }
+
+    #[test]
+    fn one_with_slow_pictures_is_given_more_time() {
+        let start = origin();
+        let mut activity = Activity::new(false);
+        run(&mut activity, start, 0..=1_000);
+        // It was taken for silent once; from then on it is known to be slow.
+        assert!(!activity.is_active(start + ms(2_000)));
+        activity.handle_packet(start + ms(2_000));
+        assert!(activity.is_active(start + ms(3_499)));
+        assert!(!activity.is_active(start + ms(3_500)));
+        activity.handle_packet(start + ms(3_000));
+        assert_eq!(activity.active_for(start + ms(3_100)), ms(1_100));
+        // Fast again for ten seconds.
+        run(&mut activity, start, 3_100..=12_900);
+        assert!(activity.is_active(start + ms(14_000)));
+        run(&mut activity, start, 13_000..=13_100);
+        assert!(!activity.is_active(start + ms(13_800)));
+    }
+
     #[test]
     fn a_stream_that_was_silent_is_young_again() {
         let start = origin();
         let mut activity = Activity::new(false);
-        activity.handle_packet(start);
-        activity.handle_packet(start + ms(1_000));
+        run(&mut activity, start, 0..=1_000);
         assert_eq!(activity.active_for(start + ms(1_100)), ms(1_100));
-        assert!(!activity.is_active(start + ms(2_500)));
-        assert_eq!(activity.active_for(start + ms(2_500)), Duration::ZERO);
+        assert!(activity.is_active(start + ms(1_699)));
+        assert!(!activity.is_active(start + ms(1_700)));
+        assert_eq!(activity.active_for(start + ms(1_700)), Duration::ZERO);
         activity.handle_packet(start + ms(3_000));
         assert_eq!(activity.active_for(start + ms(3_100)), ms(100));
         activity.reset();
@@ -241,16 +265,15 @@ mod tests {
         let mut mirror = Activity::mirrored(false);
         mirror.adopt(&told);
         assert!(!mirror.is_active(start));
-        told.handle_packet(start);
-        told.handle_packet(start + ms(1_000));
+        run(&mut told, start, 0..=1_000);
         mirror.adopt(&told);
         assert_eq!(mirror.active_for(start + ms(1_100)), ms(1_100));
         // A quarter of a second may pass until the next telling.
-        assert!(mirror.is_active(start + ms(2_749)));
-        assert!(!mirror.is_active(start + ms(2_750)));
-        mirror.handle_packet(start + ms(2_000));
+        assert!(mirror.is_active(start + ms(1_949)));
+        assert!(!mirror.is_active(start + ms(1_950)));
+        mirror.handle_packet(start + ms(1_900));
         mirror.adopt(&told);
-        assert_eq!(mirror.active_for(start + ms(3_000)), ms(3_000));
+        assert_eq!(mirror.active_for(start + ms(2_500)), ms(2_500));
         told.reset();
         told.handle_packet(start + ms(3_100));
         mirror.adopt(&told);
@@ -262,11 +285,10 @@ mod tests {
         let start = origin();
         let mut activity = Activity::new(false);
         assert_eq!(activity.next_deadline(start), None);
-        activity.handle_packet(start);
-        activity.handle_packet(start + ms(1_000));
-        assert_eq!(activity.next_deadline(start + ms(1_000)), Some(start + ms(2_000)));
-        assert_eq!(activity.next_deadline(start + ms(2_000)), Some(start + ms(2_500)));
-        assert_eq!(activity.next_deadline(start + ms(2_500)), None);
+        run(&mut activity, start, 0..=1_500);
+        assert_eq!(activity.next_deadline(start + ms(1_500)), Some(start + ms(2_000)));
+        assert_eq!(activity.next_deadline(start + ms(2_000)), Some(start + ms(2_200)));
+        assert_eq!(activity.next_deadline(start + ms(2_200)), None);
     }
 
     proptest! {

@@ -58,6 +58,8 @@ pub(crate) struct Session {
     measured: bool,
     /// The server's process before the first transport.
     empty: Option<Usage>,
+    /// CPU that it used until all of the plan had joined, ns.
+    ramp: Option<u64>,
     /// Share of a core that it used while nothing but the base load was there.
     base_cores: Option<f64>,
 }
@@ -106,6 +108,8 @@ impl Session {
         });
         *display = shown.map(crate::display::Joining::end);
         let joined = begun?;
+        let full = args.server_pid.and_then(Usage::of);
+        let ramp = empty.as_ref().zip(full).map(|(empty, full)| full.since(empty).cpu_ns());
         let (flows, args) = (Flows::new(&plan), args.clone());
         let (gro_refused, measured, base_cores) = (false, false, None);
         Ok(Self {
@@ -123,6 +127,7 @@ impl Session {
             gro_refused,
             measured,
             empty,
+            ramp,
             base_cores,
         })
     }

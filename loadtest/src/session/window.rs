@@ -114,13 +114,14 @@ impl Session {
             failures.push("the server's process ended".into());
         }
         let (subscriptions, transports) = (self.plan.subscriptions(), self.plan.transports());
-        let (empty, base_cores) = (self.empty, self.base_cores);
+        let (empty, ramp, base_cores) = (self.empty, self.ramp, self.base_cores);
         let seen = Seen {
             window,
             subscriptions,
             transports,
             server,
             empty,
+            ramp,
             base_cores,
             growth,
             own_growth,

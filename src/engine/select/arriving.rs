@@ -11,7 +11,7 @@
 use std::time::{Duration, Instant};
 
 use super::LayerTarget;
-use crate::engine::codec::{PayloadInfo, SPATIAL_LAYERS_MAX, TEMPORAL_LAYERS_MAX};
+use crate::engine::codec::{PayloadInfo, SPATIAL_LAYERS_MAX, TEMPORAL_LAYERS_MAX, Targets};
 use crate::limits::{LAYER_PICTURES_MISSED_MAX, STREAM_INACTIVE};
 
 const SPATIAL: usize = SPATIAL_LAYERS_MAX as usize;
@@ -40,9 +40,8 @@ impl LayerRates {
     #[must_use]
     pub fn single(bps: u64) -> Self {
         let mut rates = Self::default();
-        if let [[first, ..], ..] = &mut rates.bps {
-            *first = u32::try_from(bps).unwrap_or(u32::MAX);
-        }
+        let [[first, ..], ..] = &mut rates.bps;
+        *first = u32::try_from(bps).unwrap_or(u32::MAX);
         rates
     }
 
@@ -81,7 +80,7 @@ pub struct StreamLayers {
     top_spatial: u8,
     /// Highest temporal layer that ever came.
     top_temporal: u8,
-    /// A spatial layer above the lowest ever came.
+    /// A spatial layer above the lowest ever came, or is made according to a descriptor.
     spatial: bool,
     /// One bit for each spatial layer that came and comes no more.
     gone: u8,
@@ -94,7 +93,8 @@ impl StreamLayers {
     /// Takes the arrival of one media packet of `len` bytes.
     #[inline]
     pub fn handle_packet(&mut self, now: Instant, timestamp: u32, len: usize, info: &PayloadInfo) {
-        if self.seen.is_none() && info.spatial == 0 && info.temporal == 0 {
+        let upper = info.targets.active & !Targets::bit(0, 0) != 0;
+        if self.seen.is_none() && info.spatial == 0 && info.temporal == 0 && !upper {
             return;
         }
         self.handle_layered(now, timestamp, len, info);
@@ -104,7 +104,8 @@ impl StreamLayers {
         let seen = self.seen.get_or_insert_with(|| Box::new(Seen::new(now, timestamp)));
         seen.handle_packet(now, timestamp, len, info);
         self.top_temporal = self.top_temporal.max(info.temporal);
-        self.spatial |= info.spatial > 0;
+        let lowest = (1 << TEMPORAL_LAYERS_MAX) - 1;
+        self.spatial |= info.spatial > 0 || info.targets.active & !lowest != 0;
         if info.targets.active != 0 && info.key_frame {
             // What the sender says it will make has not come yet.
             seen.forgive();
@@ -145,7 +146,7 @@ impl StreamLayers {
         self.top_temporal
     }
 
-    /// True when a spatial layer above the lowest has come.
+    /// True when a spatial layer above the lowest has come, or is made as the sender says.
     #[must_use]
     pub fn has_spatial(&self) -> bool {
         self.spatial

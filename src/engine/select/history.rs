@@ -22,19 +22,22 @@ pub(super) struct Picture {
     pub(super) taken: u8,
     /// It is left out and the ids behind it close up.
     pub(super) closes: bool,
+    /// Nothing was left out until then.
+    pub(super) whole: bool,
 }
 
 impl Picture {
-    /// One that went out whole, for `layers`.
+    /// One that went out whole as far as it came, as all before it: its lowest layer.
     pub(super) fn whole(timestamp: u32, id_offset: u16, layers: LayerTarget) -> Self {
         Self {
             timestamp,
             id_offset,
             temporal: layers.temporal,
             top: layers.spatial,
-            decided: u8::MAX,
-            taken: u8::MAX,
+            decided: 1,
+            taken: 1,
             closes: false,
+            whole: true,
         }
     }
 

@@ -184,7 +184,7 @@ impl Selector {
     }
 
     /// How a packet of the stream being played goes out for `wanted`, or `None` when it is left out.
-    /// The same answer again when asked again.
+    /// A packet may be asked for again.
     #[inline]
     pub fn verdict(
         &mut self,
@@ -196,8 +196,12 @@ impl Selector {
         if everything && !layers.has_spatial() && usize::from(self.whole_for) >= PICTURES_REMEMBERED
         {
             self.whole_for = u8::MAX;
-            self.note_sent(meta, self.edit);
-            return Some(self.edit);
+            // A layer that appears above is not for this receiver.
+            let ends_with = wanted.spatial.saturating_add(1);
+            let edit = Edit { ends_with, ..self.edit };
+            self.current.spatial = wanted.spatial;
+            self.note_sent(meta, edit);
+            return Some(edit);
         }
         self.choose(meta, wanted, layers)
     }
@@ -229,6 +233,9 @@ impl Selector {
             let timestamp = self.newest.map_or(meta.timestamp.wrapping_sub(1), |n| n.timestamp);
             history.begin(Picture::whole(timestamp, self.edit.id_offset, self.current));
             self.whole_for = 0;
+            if !meta.info.targets.is_empty() {
+                self.current.spatial = u8::MAX;
+            }
         }
         let info = &meta.info;
         let known = history.find(meta.timestamp);
@@ -241,7 +248,9 @@ impl Selector {
         let newest = live || history.newest().timestamp == meta.timestamp;
         let bit = 1_u8.checked_shl(info.spatial.into()).unwrap_or(0);
         if picture.decided & bit == 0 {
-            let takes = if info.targets.is_empty() {
+            let takes = if picture.whole && !newest {
+                true
+            } else if info.targets.is_empty() {
                 self.decide_by_layer(info, &picture, layers, newest)
             } else {
                 self.decide_by_target(info, &mut picture, wanted, layers, newest)
@@ -259,7 +268,7 @@ impl Selector {
         if picture.taken & bit == 0 {
             return None;
         }
-        let ends_with = if layers.has_spatial() { picture.top.saturating_add(1) } else { 0 };
+        let ends_with = picture.top.saturating_add(1);
         let edit = Edit { id_offset: picture.id_offset, ends_with, ..self.edit };
         if newest {
             self.edit.id_offset = picture.id_offset;
@@ -347,7 +356,9 @@ impl Selector {
         let decodable = has_below && (info.intra || !newest || self.intact & bit != 0);
         let takes = in_time && needed && decodable;
         if newest && in_time {
-            self.intact = if takes { self.intact | bit } else { self.intact & !bit };
+            // Those above that refer to a frame left out are broken with it.
+            let broken = if info.for_upper { !bit.saturating_sub(1) } else { bit };
+            self.intact = if takes { self.intact | bit } else { self.intact & !broken };
         }
         takes
     }
@@ -355,10 +366,10 @@ impl Selector {
     /// Dependency descriptor: a picture begins while another spatial layer is waited for.
     fn await_target(&mut self, info: &PayloadInfo, wanted: LayerTarget, layers: &StreamLayers) {
         let best = best_target(info.targets.active, wanted, layers);
-        if info.key_frame || self.current.spatial == u8::MAX {
+        if info.key_frame {
             self.current = best;
         }
-        if self.current.spatial == best.spatial {
+        if [best.spatial, u8::MAX].contains(&self.current.spatial) {
             self.waited = 0;
             self.note_reached(true);
             return;
@@ -383,7 +394,10 @@ impl Selector {
         if newest {
             let best = best_target(active, wanted, layers);
             let lower = LayerTarget { temporal: best.temporal, ..self.current };
-            if present & self.current.bit() != 0 && switch & best.bit() != 0 {
+            if self.current.spatial == u8::MAX {
+                // Everything went out so far.
+                self.current = best;
+            } else if present & self.current.bit() != 0 && switch & best.bit() != 0 {
                 self.current = best;
             } else if best.temporal < self.current.temporal && active & lower.bit() != 0 {
                 self.current = lower;

@@ -9,6 +9,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+use utoipa::ToSchema;
+
 use crate::engine::report::Report;
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
 use crate::ortc::types::{MediaKind, ProducerType, RtpMapping, RtpParameters};
@@ -121,6 +124,32 @@ pub struct Mirror {
     pub source: Arc<CreateProducer>,
     /// It is paused now, whatever `source` says.
     pub paused: bool,
+}
+
+/// Layers of a simulcast or SVC stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
+pub struct Layers {
+    /// From 0.
+    #[serde(rename = "spatialLayer")]
+    pub spatial: u8,
+    /// From 0.
+    #[serde(rename = "temporalLayer")]
+    pub temporal: u8,
+}
+
+/// Limits of a transport, in bits/s; what is absent is not limited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BitrateLimits {
+    /// What its client may send.
+    #[serde(rename = "maxIncomingBitrate", skip_serializing_if = "Option::is_none")]
+    pub max_incoming_bps: Option<u64>,
+    /// What its client is sent, whatever the estimate.
+    #[serde(rename = "maxOutgoingBitrate", skip_serializing_if = "Option::is_none")]
+    pub max_outgoing_bps: Option<u64>,
+    /// What the estimate does not fall below.
+    #[serde(rename = "minOutgoingBitrate", skip_serializing_if = "Option::is_none")]
+    pub min_outgoing_bps: Option<u64>,
 }
 
 /// A shard's answer to a command it carried out.
@@ -308,6 +337,20 @@ pub enum Event {
     ProducerStarted {
         /// Which producer.
         producer: ProducerId,
+    },
+    /// A consumer is sent other layers than before.
+    ConsumerLayers {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// What it is sent now; `None`: nothing, for want of bandwidth or because nothing arrives.
+        layers: Option<Layers>,
+    },
+    /// What a transport's client can be sent has changed noticeably.
+    Bandwidth {
+        /// Which transport.
+        transport: TransportId,
+        /// The estimate, in bits/s.
+        estimate_bps: u64,
     },
     /// This many events were lost since the last one told.
     Lost(u64),

@@ -50,6 +50,7 @@ impl Control {
                     tracing::debug!(producer.id = %producer, shard.id = %shard, "first packet");
                     Effects::default()
                 }
+                Event::ConsumerLayers { .. } | Event::Bandwidth { .. } => Effects::default(),
                 Event::Lost(count) => {
                     tracing::warn!(shard.id = %shard, count, "events lost, reconciling");
                     self.reconcile(shard, state);

@@ -22,13 +22,13 @@
 //! first; nothing here knows what a decoder can follow (`select`).
 
 use std::cmp::Reverse;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::engine::ConsumerKey;
 use crate::engine::select::LayerTarget;
 use crate::limits::{
-    AGAIN_PERCENT, BRAKE_AGAIN, BRAKE_FIRST, BRAKE_MAX, DIP_MAX, DIP_PERCENT, RAISE_RESERVE_PERCENT, RAISE_TRIAL,
-    RUNGS_MAX, STOPPED_MIN,
+    AGAIN_PERCENT, BRAKE_AGAIN, BRAKE_FIRST, BRAKE_MAX, DIP_MAX, DIP_PERCENT,
+    RAISE_RESERVE_PERCENT, RAISE_TRIAL, RUNGS_MAX, STOPPED_MIN,
 };
 
 /// One step of a ladder: layers and what they cost in all.
@@ -401,6 +401,8 @@ fn serve(now: Instant, claims: &mut [Claim], bounds: &Bounds) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
     use slotmap::SlotMap;
 
@@ -424,11 +426,8 @@ mod tests {
     }
 
     /// A camera's simulcast as Chrome sends it, in bits/s.
-    const CAMERA: &[&[u64]] = &[
-        &[60_000, 90_000, 150_000],
-        &[200_000, 300_000, 500_000],
-        &[600_000, 900_000, 1_500_000],
-    ];
+    const CAMERA: &[&[u64]] =
+        &[&[60_000, 90_000, 150_000], &[200_000, 300_000, 500_000], &[600_000, 900_000, 1_500_000]];
 
     /// The claims of one transport, held from call to call.
     struct Table {
@@ -597,8 +596,9 @@ mod tests {
         let mut table = Table::new(2);
         table.share(0, 700_000);
         let budget = Budget { available_bps: 700_000, proven_bps: 0 };
-        let why =
-            |table: &Table, at| table.allocator.why(table.now, budget, &table.claims, &table.claims[at]);
+        let why = |table: &Table, at| {
+            table.allocator.why(table.now, budget, &table.claims, &table.claims[at])
+        };
         let first = why(&table, 0);
         assert_eq!((first.reason, first.layers), (Reason::Bandwidth, Some(layers(1, 1))));
         assert_eq!((first.bps, first.needed_bps, first.available_bps), (300_000, 800_000, 700_000));

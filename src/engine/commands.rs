@@ -350,6 +350,7 @@ impl Engine {
             self.forget_path(path, key);
         }
         self.timers.disarm(&crate::engine::TimerKey::Transport(key));
+        self.timers.disarm(&crate::engine::TimerKey::Outgoing(key));
     }
 
     fn remove_producer(&mut self, now: Instant, key: ProducerKey) {

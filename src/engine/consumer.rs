@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::control::command::{CreateConsumer, Refusal};
+use crate::engine::outgoing::Share;
 use crate::engine::rewrite::{SeqRewriter, TimestampRewriter};
 use crate::engine::ring::PacketIndex;
 use crate::engine::rtp::{EgressHeader, Extension, ExtensionIds, Token};
@@ -30,6 +31,9 @@ use crate::id::ConsumerId;
 use crate::limits::REPAIRS_QUEUED_MAX;
 use crate::ortc::codec::Codec;
 use crate::ortc::types::{MediaKind, RtpParameters};
+
+/// What a consumer counts unless its client says otherwise (mediasoup's).
+pub const PRIORITY_DEFAULT: u8 = 1;
 
 /// A place in a stream's ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +108,16 @@ pub struct Consumer {
     pub paused: bool,
     /// Highest spatial layer wanted.
     pub preferred_spatial: usize,
+    /// Highest temporal layer wanted.
+    pub preferred_temporal: u8,
+    /// How much it counts among those of its transport, 1–255.
+    pub priority: u8,
+    /// What the sharing of its transport's bits allows it; `None`: nothing, or not shared yet.
+    pub allowed: Option<LayerTarget>,
+    /// What it gets of its transport.
+    pub share: Box<Share>,
+    /// Its receiver tells by REMB what it can take.
+    pub remb: bool,
     /// The highest layers to send, as the allocation decided; all if it did not. For simulcast,
     /// `temporal` is for the encoding that `spatial` names.
     pub target: LayerTarget,
@@ -197,6 +211,11 @@ impl Consumer {
             repairable,
             paused: command.paused,
             preferred_spatial: command.preferred_layers.map_or(usize::MAX, |(s, _)| usize::from(s)),
+            preferred_temporal: command.preferred_layers.and_then(|(_, t)| t).unwrap_or(u8::MAX),
+            priority: PRIORITY_DEFAULT,
+            allowed: None,
+            share: Box::default(),
+            remb: first.rtcp_feedback.iter().any(|feedback| feedback.kind == "goog-remb"),
             target: first_target(command),
             meanwhile: u8::MAX,
             simulcast: false,
@@ -223,6 +242,13 @@ impl Consumer {
     #[must_use]
     pub fn codec(&self, payload_type: u8) -> Option<&SendCodec> {
         self.codecs.iter().find(|codec| codec.payload_type == payload_type)
+    }
+
+    /// The highest layers that its receiver wants.
+    #[must_use]
+    pub fn preferred(&self) -> LayerTarget {
+        let spatial = u8::try_from(self.preferred_spatial).unwrap_or(u8::MAX);
+        LayerTarget { spatial, temporal: self.preferred_temporal }
     }
 
     /// The highest layers wanted of the stream being played.

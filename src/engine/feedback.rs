@@ -59,6 +59,7 @@ impl Engine {
                 for block in report.reports.clone() {
                     self.handle_report_block(now, key, &block);
                 }
+                self.handle_losses(now, key, report.reports.clone());
             }
             RtcpItem::Nack(nack) => {
                 let Some(consumer) = self.consumer_at(key, nack.media_ssrc) else { return };
@@ -75,6 +76,8 @@ impl Engine {
                     self.handle_key_frame_wish(now, key, entry.ssrc);
                 }
             }
+            RtcpItem::TransportCc(feedback) => self.handle_arrivals(now, key, feedback),
+            RtcpItem::Remb(remb) => self.handle_remb(now, key, remb.bitrate_bps),
             RtcpItem::Xr(xr) => {
                 for block in xr.blocks.clone() {
                     self.handle_extended_report(now, key, xr.ssrc, block);

@@ -28,10 +28,13 @@ pub mod layer;
 pub mod listener;
 pub mod machine;
 pub mod nack;
+pub mod outgoing;
 pub mod packet;
+mod padding;
 pub mod producer;
 pub mod reception;
 pub mod relay;
+mod repair;
 pub mod report;
 pub mod rewrite;
 pub mod ring;
@@ -41,6 +44,7 @@ pub mod rtcp_queue;
 pub mod rtp;
 pub mod select;
 pub mod sent;
+mod sharing;
 mod shed;
 pub mod source_clock;
 pub mod srtp;
@@ -60,6 +64,7 @@ use rand::rngs::StdRng;
 use slotmap::SlotMap;
 
 use crate::control::command::{Command, Event, IceState, Refusal, Reply};
+use crate::engine::allocation::Claim;
 use crate::engine::consumer::Consumer;
 use crate::engine::demux::{Demux, PacketClass, ufrag_of};
 use crate::engine::dtls::{DtlsIdentity, TappedKeys};
@@ -99,6 +104,8 @@ enum TimerKey {
     Stream(StreamKey),
     /// The choice among a simulcast producer's streams.
     Layers(ProducerKey),
+    /// Estimate, probes and sharing of what a transport can send.
+    Outgoing(TransportKey),
     /// What found a full lane to another shard: the turn itself tries it again.
     Relay,
 }
@@ -146,6 +153,7 @@ pub struct Engine {
     nack_list: Vec<u16>,
     blocks: Vec<ReportBlock>,
     arrivals: Vec<Arrival>,
+    claims: Vec<Claim>,
     /// What goes to and comes from other shards.
     relaying: Relaying,
     /// What transports that are gone still say to their clients (DTLS close_notify).
@@ -182,6 +190,7 @@ impl Engine {
             nack_list: Vec::new(),
             blocks: Vec::new(),
             arrivals: Vec::new(),
+            claims: Vec::new(),
             relaying: Relaying::default(),
             farewells: VecDeque::new(),
         }
@@ -391,6 +400,7 @@ impl Engine {
             }
             TimerKey::Stream(key) => self.handle_stream_deadline(now, key),
             TimerKey::Layers(key) => self.choose_layers(now, key),
+            TimerKey::Outgoing(key) => self.handle_outgoing_deadline(now, key),
             TimerKey::Relay => {}
         }
     }

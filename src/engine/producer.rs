@@ -73,3 +73,11 @@ pub struct Producer {
     /// The shards with a mirror of it that has consumers.
     pub relays: Vec<Relay>,
 }
+
+impl Producer {
+    /// True when its consumers may be sent less than all of it.
+    #[must_use]
+    pub fn is_layered(&self) -> bool {
+        self.producer_type != ProducerType::Simple
+    }
+}

@@ -13,8 +13,9 @@ pub mod tuples;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::control::command::IceState;
+use crate::control::command::{BitrateLimits, IceState};
 use crate::engine::listener::{Listener, Route};
+use crate::engine::outgoing::Outgoing;
 use crate::engine::rtcp_queue::RtcpQueue;
 use crate::engine::rtp::{ExtensionIds, Token};
 use crate::engine::source_clock::SenderClock;
@@ -197,6 +198,10 @@ pub struct Transport {
     pub connected: bool,
     /// When the control thread is told of another selected address.
     pub ice_news: IceNews,
+    /// What its client may send and be sent.
+    pub limits: BitrateLimits,
+    /// What it can send and how that is shared, once that matters.
+    pub outgoing: Option<Box<Outgoing>>,
 }
 
 impl Transport {
@@ -229,6 +234,8 @@ impl Transport {
             reference_time: None,
             connected: false,
             ice_news: IceNews::default(),
+            limits: BitrateLimits::default(),
+            outgoing: None,
         }
     }
 

@@ -7,7 +7,10 @@
 //! * fan-out 100 × bursts of 5 with AES-256-GCM and with AES-CM and HMAC-SHA1;
 //! * video of 1.5 and 2.5 Mbit/s as libwebrtc makes it (seeded frame sizes, 3 to 14 packets of
 //!   almost equal sizes a frame, a frame at a time) to 10 and 100 receivers;
-//! * audio of 80 to 160 bytes a packet to 10 and 100 receivers.
+//! * audio of 80 to 160 bytes a packet to 10 and 100 receivers;
+//! * the same video of 2.5 Mbit/s with three temporal layers to 10 and 100 receivers who tell ten
+//!   times a second what arrived, all of it and the two lower layers of it (`adaptive`). What the
+//!   engine makes of that feedback is in the time.
 //!
 //! Not the full product: ciphers and sizes cost the same at every fan-out.
 //!
@@ -38,6 +41,7 @@ use counting::{Counting, allocations};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use gauge::settings;
 use ringcast::engine::srtp::SrtpProfile;
+use sim::media::Codec;
 use sim::stage::Stage;
 use traffic::{Traffic, is_measured, turns};
 
@@ -49,13 +53,37 @@ const WARM_UP: u64 = 1_100;
 /// Frames looked at for what no clock shows.
 const FRAMES_TOLD: u64 = 50;
 
-fn forward(c: &mut Criterion, profile: SrtpProfile, fan_out: usize, mut traffic: Traffic) {
-    let mut group = c.benchmark_group(format!("forward/{}", profile.label()));
+/// All that the publisher sends leaves, except where layers are left out.
+fn forward(c: &mut Criterion, profile: SrtpProfile, fan_out: usize, traffic: Traffic) {
+    let playing = |codec| Stage::playing(codec, profile, fan_out);
+    measure(c, &format!("forward/{}", profile.label()), fan_out, (traffic, 1.0), playing);
+}
+
+/// Three temporal layers, of which so many are preferred.
+fn adaptive(c: &mut Criterion, fan_out: usize, layers: u8) {
+    let profile = SrtpProfile::AeadAes128Gcm;
+    let preferred = Some((0, Some(layers - 1)));
+    let traffic = Traffic::video(2_500_000).named(&format!("{layers} of 3 layers"));
+    // Half of the frames are of the highest layer.
+    let part = if layers == 3 { 1.0 } else { 0.4 };
+    let playing = |_| Stage::adaptive(profile, fan_out, preferred);
+    measure(c, "forward/adaptive", fan_out, (traffic, part), playing);
+}
+
+/// `part` of what comes leaves for each receiver, at least.
+fn measure(
+    c: &mut Criterion,
+    group: &str,
+    fan_out: usize,
+    (mut traffic, part): (Traffic, f64),
+    playing: impl Fn(Codec) -> Stage,
+) {
+    let mut group = c.benchmark_group(group);
     let name = format!("{} to {fan_out}", traffic.name);
     let mut stage = None;
     group.bench_function(BenchmarkId::from_parameter(&name), |b| {
         let stage = stage.get_or_insert_with(|| {
-            let mut stage = Stage::playing(traffic.codec, profile, fan_out);
+            let mut stage = playing(traffic.codec);
             let frames = traffic.frames_of(if is_measured() { WARM_UP } else { 1 });
             turns(&mut stage, &mut traffic, frames);
             if is_measured() {
@@ -67,7 +95,8 @@ fn forward(c: &mut Criterion, profile: SrtpProfile, fan_out: usize, mut traffic:
         b.iter_custom(|iterations| {
             let frames = traffic.frames_of(iterations.div_ceil(fan_out as u64));
             let done = turns(stage, &mut traffic, frames);
-            assert!(done.left >= done.arrived * fan_out as u64, "{done:?}");
+            let due = (done.arrived * fan_out as u64) as f64 * part;
+            assert!(done.left as f64 >= due, "{done:?}");
             done.spent.mul_f64(iterations as f64 / done.left as f64)
         });
     });
@@ -106,6 +135,8 @@ fn benches(c: &mut Criterion) {
         forward(c, SrtpProfile::AeadAes128Gcm, fan_out, Traffic::video(1_500_000));
         forward(c, SrtpProfile::AeadAes128Gcm, fan_out, Traffic::video(2_500_000));
         forward(c, SrtpProfile::AeadAes128Gcm, fan_out, Traffic::audio());
+        adaptive(c, fan_out, 3);
+        adaptive(c, fan_out, 2);
     }
 }
 

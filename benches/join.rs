@@ -35,10 +35,9 @@ use ringcast::engine::demux::PacketClass;
 use ringcast::engine::io::{Path, Protocol, Received};
 use ringcast::engine::machine::Machine;
 use ringcast::engine::srtp::SrtpProfile;
-use sim::clients::SERVER;
 use sim::params::{BROWSER_CODECS, browser_extensions};
 use sim::stage::{Stage, create, created, transport};
-use sim::stock::{Numbers, StockClient};
+use sim::stock::{Numbers, SERVER, StockClient};
 
 /// What one join cost, in the order of happening.
 const STEPS: [&str; 6] = ["create", "ice", "dtls", "consume", "first packet", "close"];

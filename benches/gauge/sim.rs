@@ -1,15 +1,9 @@
 //! The simulator's parts that benches share with the tests: a publisher and receivers whose every
 //! byte is under control, and a stock client.
 
-#[path = "../../tests/suite/sim/clients.rs"]
-#[expect(dead_code, reason = "the simulator uses more of it")]
-pub(crate) mod clients;
 #[path = "../../tests/suite/sim/media.rs"]
 #[expect(dead_code, reason = "the simulator uses more of it")]
 pub(crate) mod media;
-#[path = "../../tests/suite/sim/network.rs"]
-#[expect(dead_code, reason = "the simulator uses more of it")]
-pub(crate) mod network;
 #[path = "../../tests/suite/sim/params.rs"]
 pub(crate) mod params;
 #[path = "../../tests/suite/sim/raw.rs"]

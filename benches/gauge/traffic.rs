@@ -55,6 +55,12 @@ impl Traffic {
         Self::new(name, Codec::Vp8, 33_333, Shape::Split(bits_per_second / 8 / 30))
     }
 
+    /// The same under a longer name.
+    pub(crate) fn named(mut self, more: &str) -> Self {
+        self.name = format!("{}, {more}", self.name);
+        self
+    }
+
     /// Opus, 20 ms a packet.
     pub(crate) fn audio() -> Self {
         Self::new("audio".into(), Codec::Opus, 20_000, Shape::Single(80, 160))
@@ -110,10 +116,18 @@ pub(crate) fn turns(stage: &mut Stage, traffic: &mut Traffic, frames: u64) -> Tu
         let prepared: Vec<_> = (0..count).map(|_| stage.prepare_frame(&traffic.frame())).collect();
         stage.keep_alive();
         let (trains, begun) = (stage.trains, cpu_time());
+        // What it takes to make answers is the receivers' business.
+        let mut apart = Duration::ZERO;
         for datagrams in &prepared {
             sum.left += stage.forward(datagrams, traffic.step) as u64;
+            let paused = cpu_time();
+            let answers = stage.answers();
+            if !answers.is_empty() {
+                apart += cpu_time() - paused;
+                stage.hear(&answers);
+            }
         }
-        sum.spent += cpu_time() - begun;
+        sum.spent += cpu_time() - begun - apart;
         sum.trains += stage.trains - trains;
         sum.arrived += prepared.iter().map(|datagrams| datagrams.len() as u64).sum::<u64>();
         missing -= count;

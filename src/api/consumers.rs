@@ -1,4 +1,4 @@
-//! Consumers: create, pause, resume, ask for a key frame, close.
+//! Consumers: create, pause, resume, ask for a key frame, choose, look at, close.
 
 use axum::extract::State;
 use serde_json::Value;
@@ -9,7 +9,8 @@ use super::error::{ApiError, Failure};
 use super::fields::Fields;
 use super::path::{Of, Segment};
 use super::reply::{Answer, Done, Success, created, ok};
-use crate::control::{ConsumerReply, ConsumerRequest, Control};
+use crate::control::stats::ConsumerStats;
+use crate::control::{ConsumerReply, ConsumerRequest, Control, LayersReply};
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, TransportId};
 use crate::ortc;
 use crate::ortc::types::RtpCapabilities;
@@ -67,17 +68,15 @@ impl FromFields for CreateConsumer {
     }
 }
 
-/// Layers beyond 255 are as good as the highest.
 fn layers(value: Value) -> Result<(u8, Option<u8>), ApiError> {
     let Value::Object(map) = value else {
         return Err(ApiError::invalid("preferredLayers", "must be an object"));
     };
     let mut fields = Fields::new(map);
     let mut layer = |name| {
-        let layer = fields.optional_u64(name).map_err(|error| {
+        fields.optional_layer(name).map_err(|error| {
             ApiError::new(error.code, format!("preferredLayers.{}", error.message))
-        })?;
-        Ok::<_, ApiError>(layer.map(|layer| u8::try_from(layer).unwrap_or(u8::MAX)))
+        })
     };
     let spatial =
         layer("spatialLayer")?.ok_or_else(|| ApiError::missing("preferredLayers.spatialLayer"))?;
@@ -140,6 +139,85 @@ pub(super) async fn key_frame(
 ) -> Answer {
     control.request_key_frame(consumer).await?;
     created(Done::YES)
+}
+
+/// Body of `PUT /media/consumer/{consumerId}/layers`.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(super) struct SetLayers {
+    /// The highest spatial layer wanted, from 0.
+    spatial_layer: u8,
+    /// The highest temporal layer wanted, from 0; by default the highest there is.
+    temporal_layer: Option<u8>,
+}
+
+impl FromFields for SetLayers {
+    fn from_fields(fields: &mut Fields) -> Result<Self, ApiError> {
+        let spatial_layer = fields.optional_layer("spatialLayer")?;
+        Ok(Self {
+            spatial_layer: spatial_layer.ok_or_else(|| ApiError::missing("spatialLayer"))?,
+            temporal_layer: fields.optional_layer("temporalLayer")?,
+        })
+    }
+}
+
+/// Chooses the highest layers that a consumer gets; higher ones than there are count as the highest.
+#[utoipa::path(put, path = "/media/consumer/{consumerId}/layers",
+    operation_id = "setPreferredLayers", tag = "calls", request_body = SetLayers,
+    params(("consumerId" = String, Path)), responses(
+    (status = 200, body = Success<LayersReply>), (status = "4XX", body = Failure),
+    (status = 503, body = Failure)))]
+pub(super) async fn choose_layers(
+    State(control): State<Control>,
+    Of(consumer): Of<ConsumerId>,
+    Body(body): Body<SetLayers>,
+) -> Answer {
+    let layers = (body.spatial_layer, body.temporal_layer);
+    ok(control.set_preferred_layers(consumer, layers).await?)
+}
+
+/// Body of `PUT /media/consumer/{consumerId}/priority`.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(super) struct SetPriority {
+    /// The higher, the more of a narrow link; 1 until it is set.
+    #[schema(minimum = 1, maximum = 255)]
+    priority: u8,
+}
+
+impl FromFields for SetPriority {
+    fn from_fields(fields: &mut Fields) -> Result<Self, ApiError> {
+        let given = fields.required("priority")?.as_u64().and_then(|n| u8::try_from(n).ok());
+        let priority = given
+            .filter(|priority| *priority > 0)
+            .ok_or_else(|| ApiError::invalid("priority", "must be an integer from 1 to 255"))?;
+        Ok(Self { priority })
+    }
+}
+
+/// Says how much a consumer counts among those of its transport when not all fits.
+#[utoipa::path(put, path = "/media/consumer/{consumerId}/priority",
+    operation_id = "setPriority", tag = "calls", request_body = SetPriority,
+    params(("consumerId" = String, Path)), responses(
+    (status = 200, body = Success<Done>), (status = "4XX", body = Failure),
+    (status = 503, body = Failure)))]
+pub(super) async fn set_priority(
+    State(control): State<Control>,
+    Of(consumer): Of<ConsumerId>,
+    Body(body): Body<SetPriority>,
+) -> Answer {
+    control.set_priority(consumer, body.priority).await?;
+    ok(Done::YES)
+}
+
+/// Tells how a consumer's stream is sent, and how what it is fed with arrives.
+#[utoipa::path(get, path = "/media/consumer/{consumerId}/stats",
+    operation_id = "consumerStats", tag = "statistics",
+    params(("consumerId" = String, Path)), responses(
+    (status = 200, body = Success<ConsumerStats>), (status = "4XX", body = Failure),
+    (status = 503, body = Failure)))]
+pub(super) async fn stats(State(control): State<Control>, Of(consumer): Of<ConsumerId>) -> Answer {
+    ok(control.consumer_stats(consumer).await?)
 }
 
 /// Closes a consumer.

@@ -50,6 +50,12 @@ impl Fields {
             .transpose()
     }
 
+    /// A layer's number. Those beyond 255 are as good as the highest.
+    pub(super) fn optional_layer(&mut self, name: &str) -> Result<Option<u8>, ApiError> {
+        let layer = self.optional_u64(name)?;
+        Ok(layer.map(|layer| u8::try_from(layer).unwrap_or(u8::MAX)))
+    }
+
     pub(super) fn room(&mut self) -> Result<RoomId, ApiError> {
         room_id("roomId", &self.string("roomId")?)
     }

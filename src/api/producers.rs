@@ -1,4 +1,4 @@
-//! Producers: create, pause, resume, close.
+//! Producers: create, pause, resume, look at, close.
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use super::error::{ApiError, Failure};
 use super::fields::Fields;
 use super::path::{Of, Segment};
 use super::reply::{Answer, Done, Success, created, ok};
+use crate::control::stats::ProducerStats;
 use crate::control::{Control, ProducerRequest};
 use crate::id::{PeerId, ProducerId, RoomId, TransportId};
 use crate::limits::{APP_DATA_BYTES_MAX, KEY_FRAME_REQUEST_DELAY_MAX, SOURCE_CHARS_MAX};
@@ -158,6 +159,16 @@ pub(super) async fn pause(State(control): State<Control>, Of(producer): Of<Produ
 pub(super) async fn resume(State(control): State<Control>, Of(producer): Of<ProducerId>) -> Answer {
     control.pause_producer(producer, false).await?;
     created(Done::YES)
+}
+
+/// Tells how a producer's streams arrive.
+#[utoipa::path(get, path = "/media/producer/{producerId}/stats",
+    operation_id = "producerStats", tag = "statistics",
+    params(("producerId" = String, Path)), responses(
+    (status = 200, body = Success<ProducerStats>), (status = "4XX", body = Failure),
+    (status = 503, body = Failure)))]
+pub(super) async fn stats(State(control): State<Control>, Of(producer): Of<ProducerId>) -> Answer {
+    ok(control.producer_stats(producer).await?)
 }
 
 /// Closes a producer and with it its consumers.

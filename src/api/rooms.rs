@@ -8,13 +8,17 @@ use super::error::{ApiError, Failure};
 use super::fields::{self, Fields};
 use super::path::{Of, Parameters};
 use super::reply::{Answer, Done, Success, created, ok};
+use crate::control::stats::RoomStats;
 use crate::control::view::{ProducerView, RoomView, RoomsPage};
-use crate::control::{Control, RoomReply};
+use crate::control::{Control, RoomReply, StatsCursor};
 use crate::id::{PeerId, RoomId};
-use crate::limits::ROOMS_PAGE_MAX;
+use crate::limits::{ROOM_STATS_PAGE_MAX, ROOMS_PAGE_MAX};
 
 /// Rooms in a page when the request does not say.
 const ROOMS_PAGE_DEFAULT: u64 = 100;
+
+/// Objects in a page of a room's statistics when the request does not say.
+const STATS_PAGE_DEFAULT: u64 = 200;
 
 /// Body of `POST /media/room`.
 #[derive(Debug, ToSchema)]
@@ -119,6 +123,29 @@ pub(super) async fn list(State(control): State<Control>, query: Parameters) -> A
     (status = 200, body = Success<RoomView>), (status = "4XX", body = Failure)))]
 pub(super) async fn show(State(control): State<Control>, Of(room): Of<RoomId>) -> Answer {
     ok(control.room(&room)?)
+}
+
+/// Tells how everything in a room does, page by page: transports, then producers, then consumers.
+#[utoipa::path(get, path = "/media/room/{roomId}/stats",
+    operation_id = "roomStats", tag = "statistics", params(("roomId" = String, Path),
+    ("cursor" = Option<String>, Query), ("limit" = Option<u64>, Query)), responses(
+    (status = 200, body = Success<RoomStats>), (status = "4XX", body = Failure),
+    (status = 503, body = Failure)))]
+pub(super) async fn stats(
+    State(control): State<Control>,
+    Of(room): Of<RoomId>,
+    query: Parameters,
+) -> Answer {
+    let cursor = query
+        .text("cursor")
+        .map(|text| {
+            let read = text.parse::<StatsCursor>();
+            read.map_err(|error| ApiError::invalid("cursor", &error.to_string()))
+        })
+        .transpose()?;
+    let limit = query.number("limit")?.unwrap_or(STATS_PAGE_DEFAULT);
+    let limit = usize::try_from(limit).unwrap_or(ROOM_STATS_PAGE_MAX);
+    ok(control.room_stats(&room, cursor, limit).await?)
 }
 
 /// Ends a room for everybody.

@@ -4,7 +4,7 @@ use std::io;
 
 use axum::extract::FromRef;
 use axum::http::Uri;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router, middleware};
 use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
@@ -49,18 +49,28 @@ pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
         .route("/media/room/{id}", get(rooms::show).delete(rooms::delete))
         .route("/media/room/{id}/producers", get(rooms::producers))
         .route("/media/room/{id}/leave", post(rooms::leave))
+        .route("/media/room/{id}/stats", get(rooms::stats))
         .route("/media/room/{id}/events", get(events::follow))
-        .route("/media/transport/{id}", post(transports::create).delete(transports::delete))
+        .route(
+            "/media/transport/{id}",
+            post(transports::create).patch(transports::patch).delete(transports::delete),
+        )
         .route("/media/transport/{id}/connect", post(transports::connect))
+        .route("/media/transport/{id}/restart-ice", post(transports::restart_ice))
+        .route("/media/transport/{id}/stats", get(transports::stats))
         .route("/media/producer", post(producers::create))
         .route("/media/producer/{id}", delete(producers::delete))
         .route("/media/producer/{id}/pause", post(producers::pause))
         .route("/media/producer/{id}/resume", post(producers::resume))
+        .route("/media/producer/{id}/stats", get(producers::stats))
         .route("/media/consumer", post(consumers::create))
         .route("/media/consumer/{id}", delete(consumers::delete))
         .route("/media/consumer/{id}/pause", post(consumers::pause))
         .route("/media/consumer/{id}/resume", post(consumers::resume))
         .route("/media/consumer/{id}/keyframe", post(consumers::key_frame))
+        .route("/media/consumer/{id}/layers", put(consumers::choose_layers))
+        .route("/media/consumer/{id}/priority", put(consumers::set_priority))
+        .route("/media/consumer/{id}/stats", get(consumers::stats))
         .route("/healthz", get(health::healthy))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

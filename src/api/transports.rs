@@ -1,4 +1,4 @@
-//! Transports: create, connect, close.
+//! Transports: create, connect, restart, limit, look at, close.
 
 use axum::extract::State;
 use utoipa::ToSchema;
@@ -9,8 +9,10 @@ use super::error::{ApiError, Failure};
 use super::fields::Fields;
 use super::path::Of;
 use super::reply::{Answer, Done, Success, created, ok};
+use crate::control::command::{BitrateChange, BitrateLimits};
 use crate::control::registry::Direction;
-use crate::control::{Control, DtlsRequest, TransportReply, TransportRequest};
+use crate::control::stats::TransportStats;
+use crate::control::{Control, DtlsRequest, IceReply, TransportReply, TransportRequest};
 use crate::id::{PeerId, RoomId, TransportId};
 
 /// Body of `POST /media/transport/{roomId}`.
@@ -79,6 +81,74 @@ pub(super) async fn connect(
 ) -> Answer {
     control.connect_transport(transport, body.dtls_parameters).await?;
     created(Done::YES)
+}
+
+/// Gives new ICE parameters, for a client whose network changed: media goes on over the old addresses
+/// until the client uses the new parameters.
+#[utoipa::path(post, path = "/media/transport/{transportId}/restart-ice",
+    operation_id = "restartIce", tag = "calls",
+    params(("transportId" = String, Path)), responses(
+    (status = 201, body = Success<IceReply>), (status = "4XX", body = Failure),
+    (status = 503, body = Failure)))]
+pub(super) async fn restart_ice(
+    State(control): State<Control>,
+    Of(transport): Of<TransportId>,
+) -> Answer {
+    created(control.restart_ice(transport).await?)
+}
+
+/// Body of `PATCH /media/transport/{transportId}`; in bits/s. What is absent stays, 0 ends a limit.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(super) struct SetBitrates {
+    /// What the client may send: it is told so.
+    max_incoming_bitrate: Option<u64>,
+    /// What the client is sent at most, whatever is estimated.
+    max_outgoing_bitrate: Option<u64>,
+    /// What is estimated at least.
+    min_outgoing_bitrate: Option<u64>,
+}
+
+impl FromFields for SetBitrates {
+    fn from_fields(fields: &mut Fields) -> Result<Self, ApiError> {
+        Ok(Self {
+            max_incoming_bitrate: fields.optional_u64("maxIncomingBitrate")?,
+            max_outgoing_bitrate: fields.optional_u64("maxOutgoingBitrate")?,
+            min_outgoing_bitrate: fields.optional_u64("minOutgoingBitrate")?,
+        })
+    }
+}
+
+/// Limits what a transport carries; answers with its limits.
+#[utoipa::path(patch, path = "/media/transport/{transportId}",
+    operation_id = "setBitrates", tag = "calls", request_body = SetBitrates,
+    params(("transportId" = String, Path)), responses(
+    (status = 200, body = Success<BitrateLimits>), (status = "4XX", body = Failure),
+    (status = 503, body = Failure)))]
+pub(super) async fn patch(
+    State(control): State<Control>,
+    Of(transport): Of<TransportId>,
+    Body(body): Body<SetBitrates>,
+) -> Answer {
+    let change = BitrateChange {
+        max_incoming_bps: body.max_incoming_bitrate,
+        max_outgoing_bps: body.max_outgoing_bitrate,
+        min_outgoing_bps: body.min_outgoing_bitrate,
+    };
+    ok(control.set_bitrates(transport, change).await?)
+}
+
+/// Tells what a transport carries.
+#[utoipa::path(get, path = "/media/transport/{transportId}/stats",
+    operation_id = "transportStats", tag = "statistics",
+    params(("transportId" = String, Path)), responses(
+    (status = 200, body = Success<TransportStats>), (status = "4XX", body = Failure),
+    (status = 503, body = Failure)))]
+pub(super) async fn stats(
+    State(control): State<Control>,
+    Of(transport): Of<TransportId>,
+) -> Answer {
+    ok(control.transport_stats(transport).await?)
 }
 
 /// Closes a transport with all it carries.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::stats::{ConsumerNumbers, StreamNumbers, TransportNumbers};
 use crate::engine::report::Report;
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
 use crate::ortc::types::{MediaKind, ProducerType, RtpMapping, RtpParameters};
@@ -41,6 +42,21 @@ pub enum Command {
     PauseConsumer(ConsumerId, bool),
     /// Ask the producer for a key frame on behalf of a consumer. Answer: [`Reply::Done`].
     RequestKeyFrame(ConsumerId),
+    /// The highest layers that a consumer wants from now on. Answer: [`Reply::Done`].
+    SetPreferredLayers(ConsumerId, Layers),
+    /// How much a consumer counts among those of its transport, 1–255. Answer: [`Reply::Done`].
+    SetPriority(ConsumerId, u8),
+    /// Change some of a transport's limits. Answer: [`Reply::Bitrates`].
+    SetBitrates(TransportId, BitrateChange),
+    /// Give a transport further ICE credentials; those in use hold until the client uses the new
+    /// ones. Answer: [`Reply::IceRestarted`].
+    RestartIce(TransportId),
+    /// Tell how a transport does. Answer: [`Reply::TransportStats`].
+    TransportStats(TransportId),
+    /// Tell how a producer's streams arrive; to its own shard. Answer: [`Reply::ProducerStats`].
+    ProducerStats(ProducerId),
+    /// Tell how a consumer's stream is sent. Answer: [`Reply::ConsumerStats`].
+    ConsumerStats(ConsumerId),
     /// Close a consumer. Answer: [`Reply::Done`], also when it is unknown.
     CloseConsumer(ConsumerId),
     /// List what is alive, after events were lost. Answer: [`Reply::Inventory`].
@@ -144,11 +160,24 @@ pub struct BitrateLimits {
     /// What its client may send.
     #[serde(rename = "maxIncomingBitrate", skip_serializing_if = "Option::is_none")]
     pub max_incoming_bps: Option<u64>,
-    /// What its client is sent, whatever the estimate.
+    /// What its client is sent, whatever the estimate; at least [`BITRATE_LIMIT_MIN_BPS`].
+    ///
+    /// [`BITRATE_LIMIT_MIN_BPS`]: crate::limits::BITRATE_LIMIT_MIN_BPS
     #[serde(rename = "maxOutgoingBitrate", skip_serializing_if = "Option::is_none")]
     pub max_outgoing_bps: Option<u64>,
     /// What the estimate does not fall below.
     #[serde(rename = "minOutgoingBitrate", skip_serializing_if = "Option::is_none")]
+    pub min_outgoing_bps: Option<u64>,
+}
+
+/// New limits of a transport, in bits/s: what is absent stays, 0 ends a limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BitrateChange {
+    /// What its client may send.
+    pub max_incoming_bps: Option<u64>,
+    /// What its client is sent, whatever the estimate.
+    pub max_outgoing_bps: Option<u64>,
+    /// What the estimate does not fall below.
     pub min_outgoing_bps: Option<u64>,
 }
 
@@ -159,6 +188,21 @@ pub enum Reply {
     Done,
     /// What the client needs to reach the new transport.
     TransportCreated(TransportCreated),
+    /// A transport's limits from now on.
+    Bitrates(BitrateLimits),
+    /// What the client must use from now on.
+    IceRestarted {
+        /// ICE user name fragment; begins with the shard.
+        ufrag: String,
+        /// ICE password.
+        password: String,
+    },
+    /// How a transport does.
+    TransportStats(Box<TransportNumbers>),
+    /// How each stream of a producer that has begun arrives, with the place of its encoding.
+    ProducerStats(Vec<(u8, StreamNumbers)>),
+    /// How a consumer's stream is sent.
+    ConsumerStats(Box<ConsumerNumbers>),
     /// All that is alive on the shard.
     Inventory(Inventory),
 }
@@ -209,12 +253,18 @@ pub enum Refusal {
     /// The parameters cannot be carried; the text names the field.
     #[error("{0}")]
     Unsupported(String),
+    /// The parameters contradict each other or what was set before; the text names the field.
+    #[error("{0}")]
+    Contradiction(&'static str),
     /// A limit of this shard is reached; the text names it.
     #[error("{0} limit reached")]
     Full(&'static str),
     /// The command lane is full or the shard is stopping.
     #[error("shard is overloaded")]
     Overloaded,
+    /// The shard did not answer in time. It may still carry the command out. Told by the dispatcher.
+    #[error("shard does not answer")]
+    NoAnswer,
 }
 
 /// Why a transport closed by itself.
@@ -337,6 +387,21 @@ pub enum Event {
     ProducerStarted {
         /// Which producer.
         producer: ProducerId,
+    },
+    /// How well a producer's streams arrive has changed; told by its own shard, at most once a
+    /// second.
+    ProducerScore {
+        /// Which producer.
+        producer: ProducerId,
+        /// Of each encoding, lowest first: its SSRC and 0–10; `None` before its first packet.
+        scores: Vec<Option<(u32, u8)>>,
+    },
+    /// How well a consumer's stream arrives at its client has changed; told at most once a second.
+    ConsumerScore {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// 0–10.
+        score: u8,
     },
     /// A consumer is sent other layers than before.
     ConsumerLayers {

@@ -2,17 +2,20 @@
 //!
 //! Owned by [`Control`](super::Control), used on the control thread only. Each accepted call gets
 //! exactly one answer; calls of one shard are answered in the order in which they were submitted.
-//! It never waits for room in a lane: a full one refuses the call.
+//! It never waits for room in a lane: a full one refuses the call. Nor does it wait for ever: an
+//! answer that is late is nobody's, and whoever asked for something to be made has it closed again.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 use super::command::{CallId, Command, Refusal, Reply};
 use super::guarded::Guarded;
 use crate::id::ShardId;
-use crate::limits::CALLS_OUTSTANDING_MAX;
+use crate::limits::{CALLS_OUTSTANDING_MAX, SHARD_ANSWER_TIMEOUT};
 
 /// The shard's command lane has no room, or its other end is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +44,8 @@ struct Calls {
 /// Calls under way to all shards.
 pub struct Dispatcher {
     links: Vec<Box<dyn ShardLink>>,
+    /// How long an answer may take.
+    patience: Duration,
     calls: Guarded<Calls>,
 }
 
@@ -57,15 +62,24 @@ impl fmt::Debug for Dispatcher {
 /// An answer that will come.
 #[derive(Debug)]
 #[must_use = "the shard's answer says whether it was done"]
-pub struct Pending(Result<oneshot::Receiver<Answer>, Refusal>);
+pub struct Pending(Result<(oneshot::Receiver<Answer>, Instant), Refusal>);
 
 impl Pending {
-    /// Waits for the shard's answer.
+    fn refused() -> Self {
+        Self(Err(Refusal::Overloaded))
+    }
+
+    /// Waits for the shard's answer, until [`SHARD_ANSWER_TIMEOUT`] after the call.
     ///
     /// # Errors
-    /// The shard's refusal, or [`Refusal::Overloaded`] when the call never reached it.
+    /// The shard's refusal, [`Refusal::Overloaded`] when the call never reached it, or
+    /// [`Refusal::NoAnswer`] when it did and the shard may still carry it out.
     pub async fn answer(self) -> Answer {
-        self.0?.await.unwrap_or(Err(Refusal::Overloaded))
+        let (answered, deadline) = self.0?;
+        match timeout_at(deadline, answered).await {
+            Ok(answer) => answer.unwrap_or(Err(Refusal::Overloaded)),
+            Err(_) => Err(Refusal::NoAnswer),
+        }
     }
 }
 
@@ -73,14 +87,12 @@ impl Dispatcher {
     /// A dispatcher over one link per shard, in the shards' order.
     #[must_use]
     pub fn new(links: Vec<Box<dyn ShardLink>>) -> Self {
-        Self { links, calls: Guarded::default() }
+        Self { links, patience: SHARD_ANSWER_TIMEOUT, calls: Guarded::default() }
     }
 
     /// Puts a command into the shard's lane now; the answer is awaited apart.
     pub fn submit(&self, shard: ShardId, command: Command) -> Pending {
-        let Some(link) = self.links.get(shard.index()) else {
-            return Pending(Err(Refusal::Overloaded));
-        };
+        let Some(link) = self.links.get(shard.index()) else { return Pending::refused() };
         let (answer, answered) = oneshot::channel();
         let number = self.calls.with(|calls| {
             if calls.closed || calls.waiting.len() >= CALLS_OUTSTANDING_MAX {
@@ -91,20 +103,18 @@ impl Dispatcher {
             calls.waiting.insert(number, answer);
             Some(number)
         });
-        let Some(number) = number else {
-            return Pending(Err(Refusal::Overloaded));
-        };
+        let Some(number) = number else { return Pending::refused() };
         if link.send(number, command).is_err() {
             self.calls.with(|calls| calls.waiting.remove(&number));
-            return Pending(Err(Refusal::Overloaded));
+            return Pending::refused();
         }
-        Pending(Ok(answered))
+        Pending(Ok((answered, Instant::now() + self.patience)))
     }
 
     /// Asks a shard and waits for its answer.
     ///
     /// # Errors
-    /// The shard's refusal, or [`Refusal::Overloaded`] when its lane is full.
+    /// As [`Pending::answer`].
     pub async fn call(&self, shard: ShardId, command: Command) -> Answer {
         self.submit(shard, command).answer().await
     }
@@ -135,5 +145,34 @@ impl Dispatcher {
     #[must_use]
     pub fn shards(&self) -> usize {
         self.links.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::TransportId;
+
+    /// A shard that takes everything and answers nothing.
+    struct Mute;
+
+    impl ShardLink for Mute {
+        fn send(&self, _: CallId, _: Command) -> Result<(), LaneFull> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_does_not_answer_in_time_is_not_waited_for() {
+        let mut dispatcher = Dispatcher::new(vec![Box::new(Mute)]);
+        dispatcher.patience = Duration::ZERO;
+        let close = Command::CloseTransport(TransportId::random());
+        let pending = dispatcher.submit(ShardId(0), close);
+        assert!(matches!(pending.answer().await, Err(Refusal::NoAnswer)));
+        // What comes late is nobody's; what came in time is taken even when it is looked at late.
+        dispatcher.handle_answer(CallId(1), Ok(Reply::Done));
+        let pending = dispatcher.submit(ShardId(0), Command::Inventory);
+        dispatcher.handle_answer(CallId(2), Ok(Reply::Done));
+        assert!(matches!(pending.answer().await, Ok(Reply::Done)));
     }
 }

@@ -35,7 +35,7 @@ pub enum ControlError {
     /// A bound of `limits.rs` is reached; the text names it.
     #[error("{0} limit reached")]
     LimitReached(&'static str),
-    /// A shard's lane is full, or the node is stopping. Worth another try.
+    /// A shard's lane is full, a shard does not answer, or the node is stopping. Worth another try.
     #[error("server is overloaded, try again")]
     Overloaded,
 }
@@ -51,8 +51,9 @@ impl From<Refusal> for ControlError {
                 Self::AlreadyExists(refusal.to_string())
             }
             Refusal::Unsupported(what) => Self::Unsupported(what),
+            Refusal::Contradiction(what) => Self::Invalid(what.to_owned()),
             Refusal::Full(what) => Self::LimitReached(what),
-            Refusal::Overloaded => Self::Overloaded,
+            Refusal::Overloaded | Refusal::NoAnswer => Self::Overloaded,
         }
     }
 }

@@ -31,7 +31,11 @@ pub(super) fn note(happening: &Happening) {
             reason, "transport closed"
         ),
         RoomEvent::ProducerPaused { .. }
+        | RoomEvent::ProducerScore { .. }
         | RoomEvent::ConsumerClosed { .. }
+        | RoomEvent::ConsumerLayers { .. }
+        | RoomEvent::ConsumerScore { .. }
+        | RoomEvent::Bandwidth { .. }
         | RoomEvent::TransportIceState { .. }
         | RoomEvent::TransportDtlsState { .. } => {
             tracing::debug!(

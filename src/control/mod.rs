@@ -23,6 +23,7 @@ pub mod placement;
 pub mod registry;
 pub mod service;
 mod shard_events;
+pub mod stats;
 mod use_cases;
 pub mod view;
 
@@ -32,5 +33,6 @@ pub use node_view::{LatencyView, NodeView, ShardView};
 pub use service::{Control, ControlConfig};
 pub use use_cases::{
     ConsumerReply, ConsumerRequest, DtlsFingerprint, DtlsParameters, DtlsRequest, IceParameters,
-    Layers, ProducerRequest, RoomReply, Score, TransportReply, TransportRequest,
+    IceReply, LayersReply, NoCursor, ProducerRequest, RoomReply, StatsCursor, TransportReply,
+    TransportRequest,
 };

@@ -5,6 +5,7 @@
 use rand::Rng;
 use rand::distr::Alphanumeric;
 
+use super::command::Layers;
 use super::error::ControlError;
 use super::registry::Transport;
 use crate::ortc::scalability::Scalability;
@@ -77,12 +78,28 @@ pub(super) fn free_ssrc(transport: &Transport) -> Result<u32, ControlError> {
 }
 
 /// The layers a consumer gets at most, clamped to those there are; `None` where there is but one.
-/// A temporal layer that is not given is the highest.
 pub(super) fn preferred_layers(
     producer_type: ProducerType,
     consumer: &RtpParameters,
     wanted: Option<(u8, Option<u8>)>,
-) -> Option<(u8, u8)> {
+) -> Option<Layers> {
+    highest_layers(producer_type, consumer).map(|highest| clamped(highest, wanted))
+}
+
+/// What is wanted, as far as it is there: what is not given is the highest.
+pub(super) fn clamped(highest: Layers, wanted: Option<(u8, Option<u8>)>) -> Layers {
+    let (spatial, temporal) = wanted.unwrap_or((highest.spatial, None));
+    Layers {
+        spatial: spatial.min(highest.spatial),
+        temporal: temporal.map_or(highest.temporal, |t| t.min(highest.temporal)),
+    }
+}
+
+/// The highest layers of a consumer; `None` where there is but one.
+pub(super) fn highest_layers(
+    producer_type: ProducerType,
+    consumer: &RtpParameters,
+) -> Option<Layers> {
     if producer_type == ProducerType::Simple {
         return None;
     }
@@ -91,7 +108,5 @@ pub(super) fn preferred_layers(
         .first()
         .and_then(|encoding| encoding.scalability_mode.as_deref())
         .map_or(Scalability::SINGLE, Scalability::of);
-    let (spatial_max, temporal_max) = (layers.spatial - 1, layers.temporal - 1);
-    let (spatial, temporal) = wanted.unwrap_or((spatial_max, None));
-    Some((spatial.min(spatial_max), temporal.map_or(temporal_max, |t| t.min(temporal_max))))
+    Some(Layers { spatial: layers.spatial - 1, temporal: layers.temporal - 1 })
 }

@@ -11,6 +11,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
+
 use super::addresses::MediaAddresses;
 use super::command::Refusal;
 use super::dispatcher::{Dispatcher, Pending, ShardLink};
@@ -23,7 +25,7 @@ use crate::engine::report::Report;
 use crate::events::timestamp::WallAnchor;
 use crate::events::{RoomEvent, RoomLog};
 use crate::id::{RoomId, ShardId, TransportId};
-use crate::limits::CLOSE_RETRY_DELAY;
+use crate::limits::{CLOSE_RETRY_DELAY, ROOM_STATS_CALLS_MAX};
 use crate::metrics::latency::LatencyHistory;
 use crate::ortc;
 use crate::ortc::types::RtpCapabilities;
@@ -53,6 +55,8 @@ pub(super) struct Inner {
     pub(super) started: Instant,
     /// Shared by all event readers, and so counts them.
     pub(super) readers: Arc<()>,
+    /// Of the calls to shards that rooms' statistics take.
+    pub(super) stats_turns: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -151,6 +155,7 @@ impl Control {
                 state: Guarded::new(State { shards, ..State::default() }),
                 started: now(),
                 readers: Arc::default(),
+                stats_turns: Semaphore::new(ROOM_STATS_CALLS_MAX),
             }),
         };
         control.keep_house();
@@ -196,6 +201,23 @@ impl Control {
             .map(|(shard, close)| (shard, close, self.inner.dispatcher.submit(shard, close.into())))
             .collect();
         Closing { inner: Arc::clone(&self.inner), closes }
+    }
+}
+
+impl Control {
+    /// What a shard was asked to make, and refused or did not answer: one that did not answer may
+    /// still make it.
+    pub(super) fn give_up(
+        &self,
+        state: &mut State,
+        refusal: Refusal,
+        (shard, close): (ShardId, Close),
+    ) -> ControlError {
+        if refusal == Refusal::NoAnswer {
+            let closes = vec![(shard, close)];
+            self.settle(state, Effects { closes, ..Effects::default() }).finish_later();
+        }
+        refusal.into()
     }
 }
 

@@ -50,7 +50,18 @@ impl Control {
                     tracing::debug!(producer.id = %producer, shard.id = %shard, "first packet");
                     Effects::default()
                 }
-                Event::ConsumerLayers { .. } | Event::Bandwidth { .. } => Effects::default(),
+                Event::ProducerScore { producer, scores } => {
+                    state.registry.note_producer_scores(producer, scores)
+                }
+                Event::ConsumerScore { consumer, score } => {
+                    state.registry.note_consumer_score(consumer, score)
+                }
+                Event::ConsumerLayers { consumer, layers } => {
+                    state.registry.note_consumer_layers(consumer, layers)
+                }
+                Event::Bandwidth { transport, estimate_bps } => {
+                    bandwidth(state, transport, estimate_bps)
+                }
                 Event::Lost(count) => {
                     tracing::warn!(shard.id = %shard, count, "events lost, reconciling");
                     self.reconcile(shard, state);
@@ -76,7 +87,9 @@ impl Control {
         tokio::spawn(async move {
             match inventory.answer().await {
                 Ok(Reply::Inventory(inventory)) => control.compare(shard, &expected, &inventory),
-                Err(Refusal::Overloaded) => control.reconcile_later(shard).await,
+                Err(Refusal::Overloaded | Refusal::NoAnswer) => {
+                    control.reconcile_later(shard).await;
+                }
                 other => tracing::warn!(shard.id = %shard, ?other, "no inventory"),
             }
         });
@@ -163,6 +176,13 @@ fn ice_state(
     }
     let event =
         RoomEvent::TransportIceState { transport: id, peer: transport.peer.clone(), state: ice };
+    Effects::event(&transport.room, transport.shard, event)
+}
+
+fn bandwidth(state: &State, id: TransportId, estimate_bps: u64) -> Effects {
+    let Ok(transport) = state.registry.transport(id) else { return Effects::default() };
+    let peer = transport.peer.clone();
+    let event = RoomEvent::Bandwidth { transport: id, peer, estimate_bps };
     Effects::event(&transport.room, transport.shard, event)
 }
 

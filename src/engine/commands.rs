@@ -55,6 +55,13 @@ impl Engine {
                 self.ask_key_frame(now, key);
                 Ok(Reply::Done)
             }
+            Command::SetPreferredLayers(id, layers) => self.set_preferred_layers(now, id, layers),
+            Command::SetPriority(id, priority) => self.set_priority(now, id, priority),
+            Command::SetBitrates(id, change) => self.set_bitrates(now, id, change),
+            Command::RestartIce(id) => self.restart_ice(id),
+            Command::TransportStats(id) => self.transport_stats(self.transport_key(id)?),
+            Command::ProducerStats(id) => self.producer_stats(now, self.producer_key(id)?),
+            Command::ConsumerStats(id) => self.consumer_stats(self.consumer_key(id)?),
             Command::CloseConsumer(id) => {
                 if let Some(key) = self.consumer_ids.get(&id).copied() {
                     self.remove_consumer(key);
@@ -72,7 +79,7 @@ impl Engine {
         }
     }
 
-    fn transport_key(&self, id: TransportId) -> Result<TransportKey, Refusal> {
+    pub(super) fn transport_key(&self, id: TransportId) -> Result<TransportKey, Refusal> {
         self.transport_ids.get(&id).copied().ok_or(Refusal::NoTransport)
     }
 
@@ -80,7 +87,7 @@ impl Engine {
         self.producer_ids.get(&id).copied().ok_or(Refusal::NoProducer)
     }
 
-    fn consumer_key(&self, id: ConsumerId) -> Result<ConsumerKey, Refusal> {
+    pub(super) fn consumer_key(&self, id: ConsumerId) -> Result<ConsumerKey, Refusal> {
         self.consumer_ids.get(&id).copied().ok_or(Refusal::NoConsumer)
     }
 
@@ -202,6 +209,7 @@ impl Engine {
             key_frame_request_delay: command.key_frame_request_delay,
             started,
             relays: Vec::new(),
+            scores_told: vec![None; command.rtp.encodings.len()],
         });
         let encodings = command.rtp.encodings.iter().enumerate();
         let streams: Vec<StreamKey> = encodings

@@ -17,7 +17,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::control::command::{CreateConsumer, Refusal};
+use crate::control::command::{CreateConsumer, Layers, Refusal};
 use crate::engine::outgoing::Share;
 use crate::engine::rewrite::{SeqRewriter, TimestampRewriter};
 use crate::engine::ring::PacketIndex;
@@ -26,10 +26,12 @@ use crate::engine::select::{LayerTarget, Selector};
 use crate::engine::sent::SentLog;
 use crate::engine::source_clock::ClockPoint;
 use crate::engine::stream::Stream;
+use crate::engine::tally::OutgoingTally;
 use crate::engine::{ProducerKey, StreamKey, TransportKey};
 use crate::id::ConsumerId;
 use crate::limits::REPAIRS_QUEUED_MAX;
 use crate::ortc::codec::Codec;
+use crate::ortc::scalability::Scalability;
 use crate::ortc::types::{MediaKind, RtpParameters};
 
 /// What a consumer counts unless its client says otherwise (mediasoup's).
@@ -106,6 +108,8 @@ pub struct Consumer {
     pub repeats_verbatim: bool,
     /// The receiver paused it.
     pub paused: bool,
+    /// The highest layers there may be, as its scalability mode tells.
+    pub highest: Layers,
     /// Highest spatial layer wanted.
     pub preferred_spatial: usize,
     /// Highest temporal layer wanted.
@@ -160,6 +164,8 @@ pub struct Consumer {
     pub octets: u32,
     /// As the receiver's reports tell.
     pub round_trip: Duration,
+    /// What is counted for statistics; apart, because packets do not need it.
+    pub tally: Box<OutgoingTally>,
 }
 
 impl Consumer {
@@ -210,6 +216,7 @@ impl Consumer {
             numbered: ids.has(Extension::TransportCc),
             repairable,
             paused: command.paused,
+            highest: highest_layers(encoding.scalability_mode.as_deref()),
             preferred_spatial: command.preferred_layers.map_or(usize::MAX, |(s, _)| usize::from(s)),
             preferred_temporal: command.preferred_layers.and_then(|(_, t)| t).unwrap_or(u8::MAX),
             priority: PRIORITY_DEFAULT,
@@ -235,6 +242,7 @@ impl Consumer {
             packets: 0,
             octets: 0,
             round_trip: Duration::ZERO,
+            tally: Box::default(),
         })
     }
 
@@ -310,6 +318,11 @@ impl Consumer {
 fn first_target(command: &CreateConsumer) -> LayerTarget {
     let Some((spatial, temporal)) = command.preferred_layers else { return LayerTarget::HIGHEST };
     LayerTarget { spatial, temporal: temporal.unwrap_or(u8::MAX) }
+}
+
+fn highest_layers(mode: Option<&str>) -> Layers {
+    let Scalability { spatial, temporal, .. } = mode.map_or(Scalability::SINGLE, Scalability::of);
+    Layers { spatial: spatial.saturating_sub(1), temporal: temporal.saturating_sub(1) }
 }
 
 fn send_codecs(rtp: &RtpParameters) -> Vec<SendCodec> {

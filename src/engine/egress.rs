@@ -149,7 +149,12 @@ impl Engine {
             }
             transport.due_consumers.pop_front();
         }
-        send_probes(&transport.consumers, &mut self.consumers, &mut self.streams, &mut way)
+        let probed =
+            send_probes(&transport.consumers, &mut self.consumers, &mut self.streams, &mut way)?;
+        if probed {
+            self.arm_outgoing(key);
+        }
+        Ok(())
     }
 }
 
@@ -182,6 +187,7 @@ fn send_rtcp(
             Some(len) => {
                 batch.commit(path, len);
                 counters.rtcp_out += 1;
+                transport.tally.rtcp.1 += len as u64;
             }
             None => discards.add(Discard::TooLarge),
         }

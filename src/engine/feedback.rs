@@ -17,6 +17,7 @@ use crate::engine::rtcp::{
 use crate::engine::rtcp::{SenderInfo, SenderReport};
 use crate::engine::rtcp_queue::COMPOUND_BYTES_MAX;
 use crate::engine::source_clock::ClockPoint;
+use crate::engine::tally::{OutgoingTally, Reported};
 use crate::engine::transport::Transport;
 use crate::engine::{ConsumerKey, Engine, StreamKey, TimerKey, TransportKey};
 use crate::limits::REPORT_INTERVAL;
@@ -40,6 +41,7 @@ impl Engine {
             other => other,
         })?;
         self.counters.rtcp_in += 1;
+        transport.tally.rtcp.0 += bytes.len() as u64;
         let mut compound = rtcp::parse(plain.get(..len).ok_or(Discard::TooLarge)?);
         for item in compound.by_ref() {
             self.handle_rtcp_item(now, key, &item);
@@ -67,13 +69,21 @@ impl Engine {
                     // A datagram can name thousands; what finds no room is asked for again.
                     let taken = nack.seqs().take_while(|seq| consumer.ask_repair(*seq)).count();
                     self.counters.nacks_received += taken as u64;
+                    consumer.tally.nacks += 1;
+                    consumer.tally.nacked += taken as u64;
                 }
                 self.mark_consumer_due(now, consumer);
             }
-            RtcpItem::Pli { media_ssrc, .. } => self.handle_key_frame_wish(now, key, *media_ssrc),
+            RtcpItem::Pli { media_ssrc, .. } => {
+                if let Some(tally) = self.handle_key_frame_wish(now, key, *media_ssrc) {
+                    tally.plis += 1;
+                }
+            }
             RtcpItem::Fir(fir) => {
                 for entry in fir.entries.clone() {
-                    self.handle_key_frame_wish(now, key, entry.ssrc);
+                    if let Some(tally) = self.handle_key_frame_wish(now, key, entry.ssrc) {
+                        tally.firs += 1;
+                    }
                 }
             }
             RtcpItem::TransportCc(feedback) => self.handle_arrivals(now, key, feedback),
@@ -112,11 +122,17 @@ impl Engine {
         self.transports.get(key)?.out_ssrcs.get(&ssrc).copied()
     }
 
-    fn handle_key_frame_wish(&mut self, now: Instant, key: TransportKey, ssrc: u32) {
-        if let Some(consumer) = self.consumer_at(key, ssrc) {
-            self.counters.key_frames_asked += 1;
-            self.ask_key_frame(now, consumer);
-        }
+    /// Asks for a key frame of what a receiver names; where that is counted.
+    fn handle_key_frame_wish(
+        &mut self,
+        now: Instant,
+        key: TransportKey,
+        ssrc: u32,
+    ) -> Option<&mut OutgoingTally> {
+        let consumer = self.consumer_at(key, ssrc)?;
+        self.counters.key_frames_asked += 1;
+        self.ask_key_frame(now, consumer);
+        Some(&mut *self.consumers.get_mut(consumer)?.tally)
     }
 
     fn handle_sender_report(&mut self, now: Instant, key: TransportKey, report: &SenderReport<'_>) {
@@ -135,11 +151,16 @@ impl Engine {
     fn handle_report_block(&mut self, now: Instant, key: TransportKey, block: &ReportBlock) {
         let round_trip = self.wall.ntp_at(now).round_trip(block.lsr, block.dlsr);
         let Some(consumer) = self.consumer_at(key, block.ssrc) else { return };
-        if let (Some(consumer), Some(round_trip)) = (self.consumers.get_mut(consumer), round_trip)
-            && consumer.ssrc == block.ssrc
-        {
-            consumer.round_trip = round_trip;
+        let Some(consumer) = self.consumers.get_mut(consumer) else { return };
+        if consumer.ssrc != block.ssrc {
+            return;
         }
+        consumer.round_trip = round_trip.unwrap_or(consumer.round_trip);
+        consumer.tally.handle_report(Reported {
+            lost: block.cumulative_lost,
+            fraction: block.fraction_lost,
+            jitter: block.jitter,
+        });
     }
 
     /// What a stream has to ask of its sender: lost packets and key frames.
@@ -160,12 +181,15 @@ impl Engine {
             nack.poll(now, transport.round_trip, |seq| self.nack_list.push(seq));
             let asked = writer.nack(transport.rtcp_ssrc, ssrc, &self.nack_list);
             self.counters.nacks_sent += asked as u64;
+            stream.tally.nacks += u64::from(asked > 0);
+            stream.tally.nacked += asked as u64;
         }
         if transport.round_trip > Duration::ZERO {
             stream.key_frames.handle_round_trip(transport.round_trip);
         }
         if stream.key_frames.poll(now) && writer.pli(transport.rtcp_ssrc, ssrc) {
             self.counters.plis_sent += 1;
+            stream.tally.plis += 1;
         }
         if let Some(deadline) = stream.next_deadline() {
             self.timers.arm(TimerKey::Stream(key), deadline);
@@ -183,6 +207,7 @@ impl Engine {
             transport.next_report = Some(now + REPORT_INTERVAL);
             if transport.srtp.is_some() {
                 self.write_reports(now, key);
+                self.tally_transport(now, key);
             }
         }
         if self.transports.get(key).is_some_and(|transport| !transport.rtcp.is_empty()) {

@@ -19,6 +19,7 @@ use crate::engine::ring::{PacketIndex, SLOT_BYTES};
 use crate::engine::rtp::{Extensions, RtpView, Token, unpadded_payload};
 use crate::engine::srtp::OpenError;
 use crate::engine::stream::Stream;
+use crate::engine::tally::RTP_HEADER_BYTES;
 use crate::engine::transport::{Incoming, Transport};
 use crate::engine::{Engine, StreamKey, TimerKey, TransportKey};
 use crate::ortc::codec::Codec;
@@ -85,6 +86,12 @@ impl Engine {
                 accept_other(&mut self.counters, transport, &mut self.streams, scratch, &packet)
             }
         };
+        if let (Err(discard), Some(route)) = (&outcome, known)
+            && *discard != Discard::Paused
+            && let Some(stream) = self.streams.get_mut(route.stream)
+        {
+            stream.tally.discarded += u64::from(route.role == Role::Media);
+        }
         // A packet that was authenticated counts for feedback, whatever became of it.
         if is_authentic(&outcome)
             && let Some(feedback) = &mut transport.feedback
@@ -190,8 +197,9 @@ pub(super) fn note_media(
     if len == 0 {
         return;
     }
-    stream.rate.add(now, len);
-    stream.layers.handle_packet(now, timestamp, len, &info);
+    stream.rate.add(now, len + RTP_HEADER_BYTES);
+    stream.tally.media.add(len);
+    stream.layers.handle_packet(now, timestamp, len + RTP_HEADER_BYTES, &info);
     stream.activity.handle_packet(now);
     if info.key_frame {
         stream.key_frames.handle_key_frame();
@@ -243,7 +251,10 @@ fn accept_other(
     }
     match route.role {
         Role::Media => accept_first(transport, route, stream, packet, payload),
-        Role::Rtx => accept_repair(route, stream, packet, payload),
+        Role::Rtx => {
+            stream.tally.rtx.add(payload.len());
+            accept_repair(route, stream, packet, payload)
+        }
     }
 }
 
@@ -335,12 +346,16 @@ fn accept_repair(
     let nack = stream.nack.as_mut().ok_or(Discard::Padding)?;
     match nack.handle_packet(packet.now, original, false) {
         // Senders probe with repeated packets that nobody asked for: those we have already.
-        NackOutcome::Unlisted => return Err(Discard::Padding),
+        NackOutcome::Unlisted => {
+            stream.tally.rtx_useless += 1;
+            return Err(Discard::Padding);
+        }
         // Or have not: the original was lost a moment ago, and nothing behind it told us yet. It
         // counts as heard from now on, and would never be asked for.
         NackOutcome::Newest | NackOutcome::Filled { .. } => {}
         NackOutcome::Overflow => stream.key_frames.request(packet.now),
     }
+    stream.tally.repaired += 1;
     stream.highest = stream.highest.max(Some(seq));
     if stream.paused {
         return Err(Discard::Paused);

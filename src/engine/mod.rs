@@ -11,6 +11,7 @@
 //! (`commands`).
 
 pub mod allocation;
+pub mod bwe;
 pub mod codec;
 pub mod codec_table;
 mod commands;
@@ -31,6 +32,7 @@ pub mod nack;
 pub mod outgoing;
 pub mod packet;
 mod padding;
+mod preferences;
 pub mod producer;
 pub mod reception;
 pub mod relay;
@@ -42,14 +44,17 @@ mod router;
 pub mod rtcp;
 pub mod rtcp_queue;
 pub mod rtp;
+pub mod score;
 pub mod select;
 pub mod sent;
 mod sharing;
 mod shed;
 pub mod source_clock;
 pub mod srtp;
+mod stats;
 pub mod stream;
 mod switch;
+pub mod tally;
 pub mod timer;
 pub mod transport;
 pub mod twcc;

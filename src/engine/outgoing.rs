@@ -17,7 +17,8 @@ use crate::engine::allocation::{Allocator, Budget, Claim, WhyLayer, demand_bps};
 use crate::engine::bwe::{Estimator, Probe, ProbeCluster};
 use crate::engine::rtcp::TransportCc;
 use crate::limits::{
-    BANDWIDTH_NEWS_INTERVAL, BANDWIDTH_NEWS_PERCENT, REPORT_INTERVAL, SHARE_INTERVAL,
+    BANDWIDTH_NEWS_INTERVAL, BANDWIDTH_NEWS_PERCENT, ESTIMATOR_REST, REPORT_INTERVAL,
+    SHARE_INTERVAL,
 };
 
 /// How a receiver tells what it can take; the later one counts where there are several.
@@ -49,6 +50,8 @@ pub struct Outgoing {
     next_share: Option<Instant>,
     /// What a probe still wants to be sent.
     probe: Option<Probe>,
+    /// The estimator was asked a moment ago, and had nothing to send: it is not asked before this.
+    rests_until: Option<Instant>,
     /// The estimate that the control thread knows, and since when.
     news: Option<(Instant, u64)>,
 }
@@ -78,6 +81,7 @@ impl Outgoing {
             granted_bps: 0,
             next_share: Some(now),
             probe: None,
+            rests_until: None,
             news: None,
         };
         outgoing.limit(now, limits);
@@ -96,11 +100,6 @@ impl Outgoing {
     /// A consumer whose receiver tells like this began: it is to be shared anew.
     pub fn open(&mut self, now: Instant, telling: Telling) {
         self.telling = self.telling.max(telling);
-        self.next_share = Some(now);
-    }
-
-    /// It is to be shared anew.
-    pub fn share_soon(&mut self, now: Instant) {
         self.next_share = Some(now);
     }
 
@@ -148,6 +147,7 @@ impl Outgoing {
     /// Time passed; true when it is to be shared anew.
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
         self.estimator.handle_timeout(now);
+        self.rests_until = Some(now + ESTIMATOR_REST);
         self.next_share.is_some_and(|at| at <= now) || self.is_outrun()
     }
 
@@ -166,7 +166,9 @@ impl Outgoing {
     /// called next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        [self.next_share, self.estimator.next_deadline()].into_iter().flatten().min()
+        let estimator = self.estimator.next_deadline();
+        let estimator = estimator.map(|at| self.rests_until.map_or(at, |rests| at.max(rests)));
+        [self.next_share, estimator].into_iter().flatten().min()
     }
 
     /// Shares what there is among `claims`, beside `fixed_bps` that are sent anyway. The next sharing
@@ -221,6 +223,9 @@ impl Outgoing {
     pub fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
         if self.probe.is_none() && self.telling == Telling::TransportCc {
             self.probe = self.estimator.poll_probe(now);
+            if self.probe.is_some() {
+                self.rests_until = None;
+            }
         }
         self.probe
     }

@@ -21,13 +21,15 @@ use crate::engine::stream::Stream;
 use crate::engine::{ConsumerKey, StreamKey};
 use crate::limits::{PADDING_LOOKBACK, PADDING_PAYLOAD_MIN};
 
-/// Sends what the estimator wants to see pass now, on the video streams of a transport in turn.
+/// Sends what the estimator wants to see pass now, on the video streams of a transport in turn. True
+/// when it wanted something, and may want more in a moment.
 pub(super) fn send_probes(
     carriers: &[ConsumerKey],
     consumers: &mut SlotMap<ConsumerKey, Consumer>,
     streams: &mut SlotMap<StreamKey, Stream>,
     way: &mut Way<'_>,
-) -> Result<(), Stop> {
+) -> Result<bool, Stop> {
+    let mut probed = false;
     while let Some(probe) = way.poll_probe() {
         way.has_room()?;
         way.probe = Some(probe.cluster);
@@ -39,8 +41,9 @@ pub(super) fn send_probes(
         let sent = carrier.map_or(0, |consumer| consumer.pad(streams, probe.bytes, way));
         way.note_probe(sent);
         way.probe = None;
+        probed = true;
     }
-    Ok(())
+    Ok(probed)
 }
 
 impl Way<'_> {
@@ -76,7 +79,7 @@ impl Consumer {
             (PADDING_PAYLOAD_MIN..=wanted).contains(&payload.len()).then_some(sent)
         });
         let done = match recent {
-            Some(sent) => self.repeat(&sent, streams, way),
+            Some(sent) => self.repeat(&sent, streams, way).is_some(),
             None => self.send_padding(wanted, way),
         };
         if done { way.sealed } else { 0 }

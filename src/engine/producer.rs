@@ -72,6 +72,9 @@ pub struct Producer {
     pub started: bool,
     /// The shards with a mirror of it that has consumers.
     pub relays: Vec<Relay>,
+    /// SSRC and score of each encoding, as the control thread knows them; `None` before its first
+    /// packet.
+    pub scores_told: Vec<Option<(u32, u8)>>,
 }
 
 impl Producer {

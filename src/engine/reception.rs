@@ -36,6 +36,8 @@ pub struct Reception {
     seqs: Option<Seqs>,
     jitter: Jitter,
     last_sender_report: Option<(u32, Instant)>,
+    /// As the last report told.
+    fraction_lost: u8,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -43,22 +45,30 @@ struct Seqs {
     base: u64,
     highest: u64,
     received: u64,
-    /// Lost before the sender jumped in its numbers.
+    /// Lost, and received, before the sender jumped in its numbers.
     lost_before: i64,
+    received_before: u64,
     expected_prior: u64,
     received_prior: u64,
 }
 
 impl Seqs {
-    fn starting_at(seq: u64, lost_before: i64) -> Self {
-        let (base, highest) = (seq, seq);
-        Self { base, highest, received: 1, lost_before, expected_prior: 0, received_prior: 0 }
+    fn starting_at(seq: u64, (lost_before, received_before): (i64, u64)) -> Self {
+        Self {
+            base: seq,
+            highest: seq,
+            received: 1,
+            lost_before,
+            received_before,
+            expected_prior: 0,
+            received_prior: 0,
+        }
     }
 
     fn handle_packet(&mut self, seq: u64) {
         if seq > self.highest.saturating_add(SEQ_DROPOUT_MAX) {
             // The sender began anew (A.1): what lies between was never sent.
-            *self = Self::starting_at(seq, self.lost());
+            *self = Self::starting_at(seq, (self.lost(), self.received_before + self.received));
             return;
         }
         if self.base > seq {
@@ -128,7 +138,13 @@ impl Reception {
     /// A stream of `clock_rate` Hz from which nothing came yet.
     #[must_use]
     pub fn new(clock_rate: u32) -> Self {
-        Self { clock_rate, seqs: None, jitter: Jitter::default(), last_sender_report: None }
+        Self {
+            clock_rate,
+            seqs: None,
+            jitter: Jitter::default(),
+            last_sender_report: None,
+            fraction_lost: 0,
+        }
     }
 
     /// Takes one packet (not one restored from RTX): its arrival, extended sequence number and
@@ -141,7 +157,7 @@ impl Reception {
                 in_order
             }
             None => {
-                self.seqs = Some(Seqs::starting_at(seq, 0));
+                self.seqs = Some(Seqs::starting_at(seq, (0, 0)));
                 true
             }
         };
@@ -163,14 +179,27 @@ impl Reception {
             let delay = (now.saturating_duration_since(at).as_nanos() << 16) / 1_000_000_000;
             (mid, u32::try_from(delay).unwrap_or(u32::MAX))
         });
+        self.fraction_lost = seqs.fraction_since_last();
         Some(ReportBlock {
-            fraction_lost: seqs.fraction_since_last(),
+            fraction_lost: self.fraction_lost,
             cumulative_lost: i32::try_from(lost).unwrap_or_default(),
             highest_seq: low_u32(seqs.highest),
             jitter: u32::try_from(self.jitter.scaled >> 4).unwrap_or(u32::MAX),
             last_sender_report,
             delay_since_last_sender_report: delay,
         })
+    }
+
+    /// Packets received and lost since the beginning; duplicates make the latter negative.
+    #[must_use]
+    pub fn totals(&self) -> (u64, i64) {
+        self.seqs.map_or((0, 0), |seqs| (seqs.received_before + seqs.received, seqs.lost()))
+    }
+
+    /// Part of the packets lost between the last two reports, in 1/256.
+    #[must_use]
+    pub fn fraction_lost(&self) -> u8 {
+        self.fraction_lost
     }
 
     /// Interarrival jitter in timestamp units.
@@ -246,6 +275,12 @@ mod tests {
     fn a_jump_of_the_sender_is_not_loss() {
         let block = report_of(&[1, 2, 4, 50_000, 50_001]);
         assert_eq!((block.cumulative_lost, block.highest_seq), (1, 50_001));
+        let mut reception = Reception::new(90_000);
+        assert_eq!(reception.totals(), (0, 0));
+        for seq in [1, 2, 4, 50_000, 50_001] {
+            reception.handle_packet(origin(), seq, 0);
+        }
+        assert_eq!(reception.totals(), (5, 1));
     }
 
     #[test]

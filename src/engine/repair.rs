@@ -38,31 +38,39 @@ impl Consumer {
                 way.counters.retransmit_missed += 1;
                 continue;
             };
-            if way.now.saturating_duration_since(arrival) <= age_max
-                && self.sent.take_repeat(sent.seq, way.now, self.round_trip, slots)
-                && self.repeat(&sent, streams, way)
-            {
+            if way.now.saturating_duration_since(arrival) > age_max {
+                continue;
+            }
+            let repeat = self.sent.take_repeat(sent.seq, way.now, self.round_trip, slots);
+            let Some(repeat) = repeat else { continue };
+            if let Some(octets) = self.repeat(&sent, streams, way) {
                 way.counters.retransmitted += 1;
+                self.tally.count_repair(octets, repeat);
             }
         }
         Ok(())
     }
 
-    /// Sends a packet once more; false when it cannot be.
+    /// Sends a packet once more; the bytes of its payload, `None` when it cannot be.
     pub(super) fn repeat(
         &mut self,
         sent: &Sent,
         streams: &mut SlotMap<StreamKey, Stream>,
         way: &mut Way<'_>,
-    ) -> bool {
-        let Some(stream) = streams.get_mut(sent.stream) else { return false };
-        let Some((meta, payload)) = stream.ring.padded(sent.index) else { return false };
-        let Some(numbers) = sent.edit.numbers(&meta.info) else {
-            return self.send_repair(sent, meta, payload, way);
+    ) -> Option<usize> {
+        let ring = &mut streams.get_mut(sent.stream)?.ring;
+        let (meta, payload) = ring.padded(sent.index)?;
+        let mut send = |meta: &_, payload: Padded<'_>| {
+            let done = self.send_repair(sent, meta, payload, way);
+            done.then(|| payload.unpadded().len())
         };
-        let rewrite = |head: &mut [u8]| numbers.write(head);
-        let send = |meta: &_, payload: Padded<'_>| self.send_repair(sent, meta, payload, way);
-        stream.ring.rewritten(sent.index, rewrite, send).unwrap_or(false)
+        match sent.edit.numbers(&meta.info) {
+            None => send(meta, payload),
+            Some(numbers) => {
+                let rewrite = |head: &mut [u8]| numbers.write(head);
+                ring.rewritten(sent.index, rewrite, send).flatten()
+            }
+        }
     }
 
     fn send_repair(

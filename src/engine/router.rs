@@ -40,6 +40,7 @@ impl Engine {
             let event = Event::ProducerStarted { producer: producer.id };
             self.tell(event);
         }
+        self.begin_score(key, arrived.stream);
         self.choose_layers(now, key);
         // A producer is there before its first packet: consumers may have been waiting for it.
         self.arm_stream(arrived.stream);

@@ -68,6 +68,15 @@ impl Run {
     }
 }
 
+/// A packet that is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// For the first time (as far as is remembered).
+    First,
+    /// Once more.
+    Further,
+}
+
 /// The last packets sent.
 #[derive(Debug, Default)]
 pub struct SentLog {
@@ -130,7 +139,7 @@ impl SentLog {
         found(&self.verbatim, seq)
     }
 
-    /// True when the packet of that number may be sent again at `now`, which it then counts as: it
+    /// Whether the packet of that number may be sent again at `now`, which it then counts as: it
     /// was not within the last round trip (or [`REPAIR_INTERVAL_MIN`]: what round trip a receiver
     /// reports must not make us repeat without bound). The first time is never early: a round trip
     /// that has just become shorter must not cost one. The last `slots` (a power of two) are
@@ -141,15 +150,16 @@ impl SentLog {
         now: Instant,
         round_trip: Duration,
         slots: usize,
-    ) -> bool {
+    ) -> Option<Repeat> {
         grow(&mut self.repeated, slots);
         let least = round_trip.max(REPAIR_INTERVAL_MIN);
-        let early =
-            found(&self.repeated, seq).is_some_and(|at| now.saturating_duration_since(at) < least);
-        if !early {
-            put(&mut self.repeated, (seq, now));
-        }
-        !early
+        let repeat = match found(&self.repeated, seq) {
+            None => Repeat::First,
+            Some(at) if now.saturating_duration_since(at) >= least => Repeat::Further,
+            Some(_) => return None,
+        };
+        put(&mut self.repeated, (seq, now));
+        Some(repeat)
     }
 }
 
@@ -253,12 +263,12 @@ mod tests {
             let now = start + Duration::from_millis(ms);
             log.take_repeat(seq, now, Duration::from_millis(30), 8)
         };
-        assert!(ask(5, 40));
-        assert!(!ask(5, 60), "20 ms ago");
-        assert!(ask(6, 60), "another");
-        assert!(ask(5, 80));
-        assert!(ask(13, 81), "takes the place of 5");
-        assert!(ask(5, 82));
+        assert_eq!(ask(5, 40), Some(Repeat::First));
+        assert_eq!(ask(5, 60), None, "20 ms ago");
+        assert_eq!(ask(6, 60), Some(Repeat::First), "another");
+        assert_eq!(ask(5, 80), Some(Repeat::Further));
+        assert_eq!(ask(13, 81), Some(Repeat::First), "takes the place of 5");
+        assert_eq!(ask(5, 82), Some(Repeat::First));
     }
 
     #[test]

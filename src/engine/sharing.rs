@@ -75,14 +75,6 @@ impl Engine {
         self.choose_layer(now, producer_key, key);
     }
 
-    /// A consumer left, or rests: what it had is for the others.
-    pub(super) fn share_soon(&mut self, now: Instant, key: TransportKey) {
-        if let Some(outgoing) = self.transports.get_mut(key).and_then(|t| t.outgoing.as_mut()) {
-            outgoing.share_soon(now);
-            self.arm_outgoing(key);
-        }
-    }
-
     /// A transport has other limits.
     pub(super) fn limit_outgoing(&mut self, now: Instant, key: TransportKey, new: BitrateLimits) {
         let Some(transport) = self.transports.get_mut(key) else { return };
@@ -147,7 +139,7 @@ impl Engine {
         self.arm_outgoing(key);
     }
 
-    fn arm_outgoing(&mut self, key: TransportKey) {
+    pub(super) fn arm_outgoing(&mut self, key: TransportKey) {
         let outgoing = self.transports.get(key).and_then(|t| t.outgoing.as_ref());
         if let Some(deadline) = outgoing.and_then(|outgoing| outgoing.next_deadline()) {
             self.timers.arm(TimerKey::Outgoing(key), deadline);

@@ -56,10 +56,13 @@ impl Consumer {
             cursor.next = next;
             self.closes_up = true;
             counters.shed_audio += next.number() - from.number();
+            self.tally.shed += next.number() - from.number();
             return false;
         }
         let key_frame = first_key_frame(stream, next);
-        counters.shed_video += key_frame.unwrap_or(head).number() - from.number();
+        let shed = key_frame.unwrap_or(head).number() - from.number();
+        counters.shed_video += shed;
+        self.tally.shed += shed;
         // It comes back to the same stream: its timestamps are to go on as they were.
         self.left = stream.clock.point().or(self.left);
         self.awaiting = Some(Awaiting { stream: cursor.stream, next, since: next });

@@ -22,6 +22,7 @@ use crate::engine::relay::{MirroredStream, Tap};
 use crate::engine::ring::{PacketIndex, PacketRing};
 use crate::engine::select::{LayerRates, StreamLayers};
 use crate::engine::source_clock::StreamClock;
+use crate::engine::tally::IncomingTally;
 use crate::limits::{
     AUDIO_RING_SLOTS_MAX, KEY_FRAME_AGE_MAX, KEY_FRAME_LOOKBACK, SEGMENTS_PER_TRAIN_MAX,
     STREAM_RESTART_GAP, VIDEO_RING_SLOTS_MAX,
@@ -59,10 +60,12 @@ pub struct Stream {
     pub clock: StreamClock,
     /// Whether it is arriving.
     pub activity: Activity,
-    /// bits/s.
+    /// bits/s, headers included.
     pub rate: RateMeter,
     /// The layers inside it.
     pub layers: StreamLayers,
+    /// What is counted for statistics.
+    pub tally: IncomingTally,
     /// Templates of the dependency descriptor, once one came.
     pub templates: Option<Box<TemplateStructure>>,
     /// Its producer is paused: packets are opened (the rollover counter goes on) and let go.
@@ -136,6 +139,7 @@ impl Stream {
             },
             rate: RateMeter::new(setup.now),
             layers: StreamLayers::default(),
+            tally: IncomingTally::default(),
             templates: None,
             paused: setup.paused,
             dirty: false,

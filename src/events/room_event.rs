@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::control::command::{DtlsState, IceState};
+use crate::control::command::{DtlsState, IceState, Layers};
+use crate::control::stats::{EncodingScore, Score};
 use crate::id::{ConsumerId, PeerId, ProducerId, TransportId};
 use crate::ortc::types::{MediaKind, ProducerType};
 
@@ -73,6 +74,15 @@ pub enum RoomEvent {
         /// False when it was resumed.
         paused: bool,
     },
+    /// How well a producer's encodings arrive has changed.
+    ProducerScore {
+        /// Which producer.
+        producer: ProducerId,
+        /// Whose.
+        peer: PeerId,
+        /// Of the encodings that have begun.
+        scores: Vec<EncodingScore>,
+    },
     /// One consumer was closed by itself.
     ConsumerClosed {
         /// Which consumer.
@@ -83,6 +93,38 @@ pub enum RoomEvent {
         peer: PeerId,
         /// `closed` or `lost`.
         reason: &'static str,
+    },
+    /// A consumer is sent other layers than before.
+    ConsumerLayers {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// What it copies.
+        producer: ProducerId,
+        /// Whose consumer.
+        peer: PeerId,
+        /// What it is sent; `None` is nothing.
+        layers: Option<Layers>,
+    },
+    /// How well a consumer's stream arrives at its client has changed. What follows from its
+    /// producer's score alone is not told.
+    ConsumerScore {
+        /// Which consumer.
+        consumer: ConsumerId,
+        /// What it copies.
+        producer: ProducerId,
+        /// Whose consumer.
+        peer: PeerId,
+        /// The scores now.
+        score: Score,
+    },
+    /// What a client can be sent has changed noticeably.
+    Bandwidth {
+        /// Over which transport.
+        transport: TransportId,
+        /// Whose.
+        peer: PeerId,
+        /// The estimate, in bits/s.
+        estimate_bps: u64,
     },
     /// ICE of a transport.
     TransportIceState {
@@ -126,7 +168,11 @@ impl RoomEvent {
             Self::ProducerClosed { .. } => "producer-closed",
             Self::ProducerPaused { paused: true, .. } => "producer-paused",
             Self::ProducerPaused { paused: false, .. } => "producer-resumed",
+            Self::ProducerScore { .. } => "producer-score",
             Self::ConsumerClosed { .. } => "consumer-closed",
+            Self::ConsumerLayers { .. } => "consumer-layers",
+            Self::ConsumerScore { .. } => "consumer-score",
+            Self::Bandwidth { .. } => "bandwidth",
             Self::TransportIceState { .. } => "transport-ice-state",
             Self::TransportDtlsState { .. } => "transport-dtls-state",
             Self::TransportClosed { .. } => "transport-closed",
@@ -161,6 +207,19 @@ impl RoomEvent {
             Self::ProducerPaused { producer, peer, .. } => {
                 json!({ "producerId": producer, "peerId": peer })
             }
+            Self::ProducerScore { producer, peer, scores } => {
+                json!({ "producerId": producer, "peerId": peer, "score": scores })
+            }
+            Self::ConsumerLayers { consumer, producer, peer, layers } => json!({
+                "consumerId": consumer, "producerId": producer, "peerId": peer, "layers": layers,
+            }),
+            Self::ConsumerScore { consumer, producer, peer, score } => json!({
+                "consumerId": consumer, "producerId": producer, "peerId": peer, "score": score,
+            }),
+            Self::Bandwidth { transport, peer, estimate_bps } => json!({
+                "transportId": transport, "peerId": peer,
+                "availableOutgoingBitrate": estimate_bps,
+            }),
             Self::ConsumerClosed { consumer, producer, peer, reason } => json!({
                 "consumerId": consumer, "producerId": producer, "peerId": peer, "reason": reason,
             }),

@@ -16,8 +16,18 @@ impl WallAnchor {
     /// Wall-clock time at `now`, as ISO 8601 in UTC with milliseconds.
     #[must_use]
     pub fn iso(&self, now: Instant) -> String {
+        iso_8601(self.since_epoch(now))
+    }
+
+    /// Milliseconds since 1970 at `now`.
+    #[must_use]
+    pub fn unix_ms(&self, now: Instant) -> u64 {
+        u64::try_from(self.since_epoch(now).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn since_epoch(&self, now: Instant) -> Duration {
         let wall = self.wall + now.saturating_duration_since(self.at);
-        iso_8601(wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+        wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 }
 

@@ -99,6 +99,17 @@ pub const EVENT_KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// thousands per second.
 pub const CALLS_OUTSTANDING_MAX: usize = 16 * 1024;
 
+/// How long a shard may take to answer. A shard's turn takes milliseconds, and one that has not
+/// turned for 3 s is reported as dead; a request that waited longer is better tried again.
+pub const SHARD_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Objects in one page of a room's statistics: some 700 bytes each.
+pub const ROOM_STATS_PAGE_MAX: usize = 1000;
+
+/// Calls to shards under way for one request of a room's statistics: at most half of what a turn
+/// carries out, so that it never delays others' commands by a whole turn.
+pub const ROOM_STATS_CALLS_MAX: usize = 32;
+
 /// How often the control thread looks for peers and rooms whose grace is over.
 pub const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(5);
 

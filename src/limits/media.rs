@@ -57,6 +57,23 @@ pub const TWCC_INTERVAL: Duration = Duration::from_millis(100);
 /// An arrival reported this long ago is no longer repeated for packets that come late (libwebrtc).
 pub const TWCC_REPEAT: Duration = Duration::from_millis(500);
 
+/// What a transport may send before anything is known of its path (mediasoup's 600 kbit/s): a
+/// small picture at once, and on a slow link a second of queue at worst.
+pub const BWE_START_BPS: u64 = 600_000;
+
+/// No estimate is below this: a voice and what tells us that there is more again.
+pub const BWE_LEAST_BPS: u64 = 30_000;
+
+/// Packets that a transport remembers for feedback at first: 1 KiB.
+pub const BWE_HISTORY_PACKETS_MIN: usize = 128;
+
+/// Packets that a transport remembers for feedback at most: two seconds at 40 Mbit/s, 64 KiB.
+pub const BWE_HISTORY_PACKETS_MAX: usize = 8192;
+
+/// Feedback on a packet is waited for this long: a round trip of 300 ms, a queue of a second and
+/// the feedback's own interval.
+pub const BWE_HISTORY_SPAN: Duration = Duration::from_secs(2);
+
 /// Bytes of one datagram that media may have: Ethernet's 1,500 less the smallest IP and UDP headers.
 pub const MEDIA_DATAGRAM_BYTES_MAX: usize = 1472;
 
@@ -268,6 +285,10 @@ pub const STOPPED_MIN: Duration = Duration::from_secs(2);
 /// A transport's estimate is shared at least this often: rates of layers are measured as often.
 pub const SHARE_INTERVAL: Duration = Duration::from_millis(200);
 
+/// An estimator that wanted to be called and then had nothing to send is not called again before
+/// this: it may be waiting for a path to calm down.
+pub const ESTIMATOR_REST: Duration = Duration::from_millis(20);
+
 /// What a video's packets take beyond their payload: 64 bytes of 1,100.
 pub const VIDEO_OVERHEAD_PERCENT: u64 = 6;
 
@@ -297,6 +318,16 @@ pub const RELAY_PACKETS_PER_TURN_MAX: usize = 2048;
 /// A demand or a request that found its lane full is tried again after this.
 pub const RELAY_RETRY: Duration = Duration::from_millis(5);
 
+/// Reports from which a score is worked out: half a minute (mediasoup's 24).
+pub const SCORE_REPORTS: usize = 24;
+
+/// The least limit of a transport's bitrate that is kept; lower ones count as this. Below it not even
+/// audio with its headers is carried (mediasoup's).
+pub const BITRATE_LIMIT_MIN_BPS: u64 = 30_000;
+
+/// The highest limit of a transport's bitrate that is kept: as good as none, and far from overflow.
+pub const BITRATE_LIMIT_MAX_BPS: u64 = u32::MAX as u64;
+
 /// Mirrors of one shard: four for each transport it may have. One without consumers costs some
 /// 2 KB until its producer closes.
 pub const MIRRORS_PER_SHARD_MAX: usize = 64 * 1024;
@@ -318,3 +349,4 @@ const _: () = assert!(MEDIA_DATAGRAM_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(TWCC_FEEDBACK_PACKETS_MAX < TWCC_ARRIVALS_MAX);
 const _: () = assert!(TWCC_ARRIVALS_MAX < 1 << 15);
 const _: () = assert!(CONSENT_TIMEOUT.as_secs() >= 10);
+const _: () = assert!(SCORE_REPORTS <= u8::MAX as usize);

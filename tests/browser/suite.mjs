@@ -7,6 +7,7 @@ import './calls/codecs.mjs';
 import './calls/group.mjs';
 import './calls/start.mjs';
 import './calls/layers.mjs';
+import './calls/adaptive.mjs';
 import './calls/network.mjs';
 import './calls/quality.mjs';
 import './calls/life.mjs';

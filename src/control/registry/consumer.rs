@@ -1,9 +1,11 @@
 //! Consumers: one copy of a producer's media on one transport.
 
-use super::{Close, Effects, Happening, Registry};
+use super::{Close, Effects, Happening, Producer, Registry};
 use crate::control::ControlError;
+use crate::control::command::Layers;
+use crate::control::stats::Score;
 use crate::events::RoomEvent;
-use crate::id::{ConsumerId, ProducerId, TransportId};
+use crate::id::{ConsumerId, PeerId, ProducerId, TransportId};
 use crate::limits::CONSUMERS_PER_TRANSPORT_MAX;
 
 /// A consumer to reserve.
@@ -17,7 +19,14 @@ pub struct NewConsumer {
     pub ssrcs: Vec<u32>,
     /// Starts paused.
     pub paused: bool,
+    /// Of its first codec.
+    pub mime_type: String,
+    /// Its highest layers; `None` where there is but one.
+    pub highest: Option<Layers>,
 }
+
+/// The score of a consumer of which nothing was reported yet (mediasoup's).
+const SCORE_FIRST: u8 = 10;
 
 /// One copy of a producer's media.
 #[derive(Debug)]
@@ -30,6 +39,14 @@ pub struct Consumer {
     pub ssrcs: Vec<u32>,
     /// Paused.
     pub paused: bool,
+    /// Of its first codec.
+    pub mime_type: String,
+    /// Its highest layers; `None` where there is but one.
+    pub highest: Option<Layers>,
+    /// What it is sent, as its shard last told.
+    pub layers: Option<Layers>,
+    /// How well that arrives, as its shard last told.
+    pub score: u8,
     /// Its shard has made it.
     pub ready: bool,
 }
@@ -55,8 +72,19 @@ impl Registry {
         transport.consumers.insert(id);
         transport.ssrcs.extend(&new.ssrcs);
         producer.consumers.insert(id);
-        let NewConsumer { transport, producer, ssrcs, paused } = new;
-        self.consumers.insert(id, Consumer { transport, producer, ssrcs, paused, ready: false });
+        let NewConsumer { transport, producer, ssrcs, paused, mime_type, highest } = new;
+        let consumer = Consumer {
+            transport,
+            producer,
+            ssrcs,
+            paused,
+            mime_type,
+            highest,
+            layers: None,
+            score: SCORE_FIRST,
+            ready: false,
+        };
+        self.consumers.insert(id, consumer);
         Ok(())
     }
 
@@ -111,6 +139,60 @@ impl Registry {
         let consumer = self.consumers.get_mut(&id).ok_or(ControlError::ConsumerNotFound)?;
         consumer.paused = paused;
         Ok(())
+    }
+
+    /// How well a consumer's streams arrive.
+    ///
+    /// # Errors
+    /// [`ControlError::ConsumerNotFound`].
+    pub fn score_of(&self, id: ConsumerId) -> Result<Score, ControlError> {
+        let consumer = self.consumers.get(&id).ok_or(ControlError::ConsumerNotFound)?;
+        let producer = self.producers.get(&consumer.producer);
+        let producer_scores = producer.map(Producer::scores).unwrap_or_default();
+        let fed = consumer.layers.filter(|_| producer_scores.len() > 1);
+        let producer_score = match fed {
+            Some(layers) => producer_scores.get(usize::from(layers.spatial)).copied(),
+            None => producer_scores.iter().copied().max(),
+        };
+        let producer_score = producer_score.unwrap_or_default();
+        Ok(Score { score: consumer.score, producer_score, producer_scores })
+    }
+
+    /// Notes how well a consumer's stream arrives; tells its room.
+    pub fn note_consumer_score(&mut self, id: ConsumerId, score: u8) -> Effects {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return Effects::default() };
+        consumer.score = score;
+        let Ok(score) = self.score_of(id) else { return Effects::default() };
+        self.tell_of_consumer(id, |consumer, producer, peer| RoomEvent::ConsumerScore {
+            consumer,
+            producer,
+            peer,
+            score,
+        })
+    }
+
+    /// Notes what a consumer is sent; tells its room.
+    pub fn note_consumer_layers(&mut self, id: ConsumerId, layers: Option<Layers>) -> Effects {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return Effects::default() };
+        consumer.layers = layers;
+        self.tell_of_consumer(id, |consumer, producer, peer| RoomEvent::ConsumerLayers {
+            consumer,
+            producer,
+            peer,
+            layers,
+        })
+    }
+
+    /// Tells the room of a consumer that its client knows.
+    fn tell_of_consumer(
+        &self,
+        id: ConsumerId,
+        event: impl FnOnce(ConsumerId, ProducerId, PeerId) -> RoomEvent,
+    ) -> Effects {
+        let ready = self.consumers.get(&id).filter(|consumer| consumer.ready);
+        let found = ready.and_then(|c| Some((c.producer, self.transports.get(&c.transport)?)));
+        let Some((producer, on)) = found else { return Effects::default() };
+        Effects::event(&on.room, on.shard, event(id, producer, on.peer.clone()))
     }
 
     /// Takes a consumer out of every place that names it.

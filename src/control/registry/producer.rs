@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{Close, Effects, Happening, Registry};
 use crate::control::ControlError;
 use crate::control::command::{CreateProducer, Mirror};
+use crate::control::stats::EncodingScore;
 use crate::events::RoomEvent;
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
 use crate::limits::PRODUCERS_PER_TRANSPORT_MAX;
@@ -49,6 +50,8 @@ pub struct Producer {
     pub app_data: Value,
     /// Its shard has made it.
     pub ready: bool,
+    /// SSRC and score of each encoding that has begun, as its shard last told.
+    pub(super) scores: Vec<Option<(u32, u8)>>,
     /// Other shards that were told to mirror it, until it closes; true while one could not be told
     /// that it is paused or not, and that is tried again.
     pub(super) mirrors: BTreeMap<ShardId, bool>,
@@ -61,6 +64,34 @@ impl Producer {
     #[must_use]
     pub fn consumable(&self) -> &RtpParameters {
         &self.made_of.consumable
+    }
+
+    /// How well each of its encodings arrives; 0 for one that has not begun.
+    #[must_use]
+    pub fn scores(&self) -> Vec<u8> {
+        let encodings = 0..self.made_of.rtp.encodings.len();
+        let score = |encoding: usize| self.scores.get(encoding).copied().flatten();
+        encodings.map(|encoding| score(encoding).map_or(0, |(_, score)| score)).collect()
+    }
+
+    /// The same of those that have begun, by name.
+    #[must_use]
+    pub fn encoding_scores(&self) -> Vec<EncodingScore> {
+        let encodings = self.made_of.rtp.encodings.iter().zip(&self.scores).enumerate();
+        encodings
+            .filter_map(|(encoding_idx, (encoding, score))| {
+                let (ssrc, score) = (*score)?;
+                Some(EncodingScore { encoding_idx, ssrc, rid: encoding.rid.clone(), score })
+            })
+            .collect()
+    }
+
+    fn score_event(&self, producer: ProducerId) -> RoomEvent {
+        RoomEvent::ProducerScore {
+            producer,
+            peer: self.peer.clone(),
+            scores: self.encoding_scores(),
+        }
     }
 
     /// Other shards that were told to mirror it.
@@ -144,6 +175,7 @@ impl Registry {
             made_of,
             app_data,
             ready: false,
+            scores: Vec::new(),
             mirrors: BTreeMap::new(),
             order,
             consumers: BTreeSet::new(),
@@ -168,7 +200,27 @@ impl Registry {
             paused: producer.paused,
             app_data: producer.app_data.clone(),
         };
-        Ok(Effects::event(&producer.room, producer.shard, event))
+        let mut effects = Effects::event(&producer.room, producer.shard, event);
+        if producer.scores.iter().any(Option::is_some) {
+            // Its first packet was quicker than this.
+            let (room, shard) = (producer.room.clone(), producer.shard);
+            effects.events.push(Happening { room, shard, event: producer.score_event(id) });
+        }
+        Ok(effects)
+    }
+
+    /// Notes how well a producer's encodings arrive; tells its room.
+    pub fn note_producer_scores(
+        &mut self,
+        id: ProducerId,
+        scores: Vec<Option<(u32, u8)>>,
+    ) -> Effects {
+        let Some(producer) = self.producers.get_mut(&id) else { return Effects::default() };
+        producer.scores = scores;
+        if !producer.ready {
+            return Effects::default();
+        }
+        Effects::event(&producer.room, producer.shard, producer.score_event(id))
     }
 
     /// Closes a producer and with it its consumers, and tells all its shards. A reservation is taken

@@ -66,6 +66,16 @@ pub struct Transport {
 }
 
 impl Transport {
+    /// What arrives over it, also what is still being made.
+    pub fn producers(&self) -> impl Iterator<Item = ProducerId> {
+        self.producers.iter().copied()
+    }
+
+    /// What is sent over it, also what is still being made.
+    pub fn consumers(&self) -> impl Iterator<Item = ConsumerId> {
+        self.consumers.iter().copied()
+    }
+
     /// The next consumer's mid, in `0..=99999999` and then from 0 again.
     pub fn take_mid(&mut self) -> String {
         let mid = self.next_mid;

@@ -4,19 +4,16 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::control::command::{Command, CreateConsumer, Refusal};
+use crate::control::command::{Command, CreateConsumer, Layers, Refusal, Reply};
 use crate::control::dispatcher::Pending;
 use crate::control::error::ControlError;
 use crate::control::negotiation;
-use crate::control::registry::NewConsumer;
+use crate::control::registry::{Close, NewConsumer};
 use crate::control::service::{Control, State, whole};
-use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, TransportId};
+use crate::control::stats::Score;
+use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
 use crate::ortc;
 use crate::ortc::types::{MediaKind, ProducerType, RtpCapabilities, RtpParameters};
-
-/// The score of a stream without losses; scoring by loss is not done yet, and clients read 10 as
-/// "fine".
-const SCORE_MAX: u8 = 10;
 
 /// A consumer to make.
 #[derive(Debug, Clone)]
@@ -39,26 +36,14 @@ pub struct ConsumerRequest {
     pub enable_rtx: Option<bool>,
 }
 
-/// How well streams arrive, 0–10.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Score {
-    /// Of the consumer's stream.
-    pub score: u8,
-    /// Of the producer's stream that is forwarded.
-    pub producer_score: u8,
-    /// Of each of the producer's streams.
-    pub producer_scores: Vec<u8>,
-}
-
-/// Layers of a simulcast or SVC stream.
+/// The layers that a consumer wants at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Layers {
-    /// From 0.
-    pub spatial_layer: u8,
-    /// From 0.
-    pub temporal_layer: u8,
+pub struct LayersReply {
+    /// What was asked for, or the highest there is where that was higher; absent where there is one
+    /// layer only, of which nothing can be left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preferred_layers: Option<Layers>,
 }
 
 /// What a client needs to receive a consumer, and mediasoup's additions.
@@ -112,19 +97,19 @@ impl Control {
         &self,
         request: ConsumerRequest,
     ) -> Result<ConsumerReply, ControlError> {
-        let (pending, mut reply) =
+        let (shard, pending, mut reply) =
             self.inner.state.with(|state| self.plan_consumer(state, &request))?;
         let answer = pending.answer().await;
         self.inner.state.with(|state| {
             if let Err(refusal) = answer {
                 state.registry.abandon_consumer(reply.id);
-                return Err(refusal.into());
+                return Err(self.give_up(state, refusal, (shard, Close::Consumer(reply.id))));
             }
             // When its producer or transport closed in between, the shard closed it with that.
             state.registry.commit_consumer(reply.id)?;
             let producer = state.registry.producer(request.producer)?;
             reply.producer_paused = producer.paused;
-            let shard = state.registry.transport(request.transport)?.shard;
+            reply.score = state.registry.score_of(reply.id)?;
             tracing::info!(
                 room.id = %request.room, peer.id = %request.peer,
                 transport.id = %request.transport, shard.id = %shard,
@@ -140,7 +125,7 @@ impl Control {
         &self,
         state: &mut State,
         request: &ConsumerRequest,
-    ) -> Result<(Pending, ConsumerReply), ControlError> {
+    ) -> Result<(ShardId, Pending, ConsumerReply), ControlError> {
         let ConsumerRequest { room, peer, transport: on, producer, capabilities, .. } = request;
         let transport = state.registry.transport_of(room, peer, *on)?;
         let source = state.registry.producer(*producer)?;
@@ -164,7 +149,6 @@ impl Control {
         let id = ConsumerId::random();
         let layers =
             negotiation::preferred_layers(source.producer_type, &rtp, request.preferred_layers);
-        let scores = vec![SCORE_MAX; source.consumable().encodings.len()];
         let mut reply = ConsumerReply {
             id,
             producer_id: *producer,
@@ -173,9 +157,8 @@ impl Control {
             producer_type: source.producer_type,
             paused: request.paused,
             producer_paused: source.paused,
-            score: Score { score: SCORE_MAX, producer_score: SCORE_MAX, producer_scores: scores },
-            preferred_layers: layers
-                .map(|(spatial_layer, temporal_layer)| Layers { spatial_layer, temporal_layer }),
+            score: Score::default(),
+            preferred_layers: layers,
             app_data: source.app_data.clone(),
         };
         let new = NewConsumer {
@@ -188,6 +171,8 @@ impl Control {
                 .flatten()
                 .collect(),
             paused: request.paused,
+            mime_type: rtp.codecs.first().map(|c| c.mime_type.clone()).unwrap_or_default(),
+            highest: negotiation::highest_layers(source.producer_type, &rtp),
         };
         state.registry.reserve_consumer(id, new)?;
         rtp.mid =
@@ -201,11 +186,11 @@ impl Control {
             mirror,
             rtp,
             paused: request.paused,
-            preferred_layers: layers.map(|(spatial, temporal)| (spatial, Some(temporal))),
+            preferred_layers: layers.map(|layers| (layers.spatial, Some(layers.temporal))),
         };
         let pending =
             self.inner.dispatcher.submit(shard, Command::CreateConsumer(Box::new(command)));
-        Ok((pending, reply))
+        Ok((shard, pending, reply))
     }
 
     /// Stops or resumes forwarding to one consumer; repeating it changes nothing.
@@ -226,16 +211,49 @@ impl Control {
     /// # Errors
     /// [`ControlError::ConsumerNotFound`], [`ControlError::Overloaded`].
     pub async fn request_key_frame(&self, id: ConsumerId) -> Result<(), ControlError> {
-        self.ask_consumer(id, Command::RequestKeyFrame(id)).await
+        self.ask_consumer(id, Command::RequestKeyFrame(id)).await.map(drop)
     }
 
-    async fn ask_consumer(&self, id: ConsumerId, command: Command) -> Result<(), ControlError> {
+    /// The highest layers that a consumer wants from now on: a temporal one that is not given is the
+    /// highest, as is what is beyond it.
+    ///
+    /// # Errors
+    /// [`ControlError::ConsumerNotFound`], [`ControlError::Overloaded`].
+    pub async fn set_preferred_layers(
+        &self,
+        id: ConsumerId,
+        (spatial, temporal): (u8, Option<u8>),
+    ) -> Result<LayersReply, ControlError> {
+        let highest = self.inner.state.with(|state| {
+            let consumer = state.registry.consumer(id)?;
+            Ok::<_, ControlError>(consumer.highest)
+        })?;
+        let Some(highest) = highest else { return Ok(LayersReply { preferred_layers: None }) };
+        let layers = negotiation::clamped(highest, Some((spatial, temporal)));
+        self.ask_consumer(id, Command::SetPreferredLayers(id, layers)).await?;
+        Ok(LayersReply { preferred_layers: Some(layers) })
+    }
+
+    /// How much a consumer counts among those of its transport from now on, 1–255.
+    ///
+    /// # Errors
+    /// [`ControlError::ConsumerNotFound`], [`ControlError::Overloaded`].
+    pub async fn set_priority(&self, id: ConsumerId, priority: u8) -> Result<(), ControlError> {
+        self.ask_consumer(id, Command::SetPriority(id, priority)).await.map(drop)
+    }
+
+    /// Asks the shard of a consumer.
+    pub(super) async fn ask_consumer(
+        &self,
+        id: ConsumerId,
+        command: Command,
+    ) -> Result<Reply, ControlError> {
         let pending = self.inner.state.with(|state| {
             let on = state.registry.consumer(id)?.transport;
             let shard = state.registry.transport(on)?.shard;
             Ok::<_, ControlError>(self.inner.dispatcher.submit(shard, command))
         })?;
-        pending.answer().await.map(drop).map_err(Refusal::into)
+        pending.answer().await.map_err(Refusal::into)
     }
 
     /// Closes a consumer.

@@ -8,11 +8,14 @@ mod consumers;
 mod events;
 mod producers;
 mod rooms;
+mod stats;
 mod transports;
 
-pub use consumers::{ConsumerReply, ConsumerRequest, Layers, Score};
+pub use consumers::{ConsumerReply, ConsumerRequest, LayersReply};
 pub use producers::ProducerRequest;
 pub use rooms::RoomReply;
+pub use stats::{NoCursor, StatsCursor};
 pub use transports::{
-    DtlsFingerprint, DtlsParameters, DtlsRequest, IceParameters, TransportReply, TransportRequest,
+    DtlsFingerprint, DtlsParameters, DtlsRequest, IceParameters, IceReply, TransportReply,
+    TransportRequest,
 };

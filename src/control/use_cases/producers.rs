@@ -9,7 +9,7 @@ use crate::control::command::{Command, CreateProducer, Refusal};
 use crate::control::dispatcher::Pending;
 use crate::control::error::ControlError;
 use crate::control::negotiation;
-use crate::control::registry::{Effects, NewProducer};
+use crate::control::registry::{Close, Effects, NewProducer};
 use crate::control::service::{Control, Inner, State, whole};
 use crate::id::{PeerId, ProducerId, RoomId, ShardId, TransportId};
 use crate::limits::CLOSE_RETRY_DELAY;
@@ -43,7 +43,7 @@ enum Plan {
     /// The peer sends it already, on the same transport.
     Existing(ProducerId),
     /// Its shard is making it; `replaced` closes when that is done.
-    New { id: ProducerId, pending: Pending, replaced: Option<ProducerId> },
+    New { id: ProducerId, shard: ShardId, pending: Pending, replaced: Option<ProducerId> },
 }
 
 impl Control {
@@ -77,13 +77,13 @@ impl Control {
         let _turn = turn.lock_owned().await;
         match self.inner.state.with(|state| self.plan_producer(state, request))? {
             Plan::Existing(id) => Ok(id),
-            Plan::New { id, pending, replaced } => {
+            Plan::New { id, shard, pending, replaced } => {
                 let answer = pending.answer().await;
                 let closing = self.inner.state.with(|state| {
                     if let Err(refusal) = answer {
-                        // The shard has nothing to close.
+                        // A shard that refused has nothing to close.
                         let _taken_back = state.registry.close_producer(id, "refused");
-                        return Err(ControlError::from(refusal));
+                        return Err(self.give_up(state, refusal, (shard, Close::Producer(id))));
                     }
                     // When its transport closed in between, the shard was told with it.
                     let added = state.registry.commit_producer(id)?;
@@ -135,7 +135,7 @@ impl Control {
         }
         let pending =
             self.inner.dispatcher.submit(shard, Command::CreateProducer(Box::new(create)));
-        Ok(Plan::New { id, pending, replaced: existing.map(|(old, _)| old) })
+        Ok(Plan::New { id, shard, pending, replaced: existing.map(|(old, _)| old) })
     }
 
     /// Stops or resumes forwarding of a producer to everybody; repeating it changes nothing.

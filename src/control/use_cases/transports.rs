@@ -5,10 +5,11 @@ use utoipa::ToSchema;
 
 use crate::control::addresses::IceCandidate;
 use crate::control::command::{
-    Command, ConnectTransport, CreateTransport, Refusal, Reply, TransportCreated,
+    BitrateChange, BitrateLimits, Command, ConnectTransport, CreateTransport, Refusal, Reply,
+    TransportCreated,
 };
 use crate::control::error::ControlError;
-use crate::control::registry::{Direction, NewTransport};
+use crate::control::registry::{Close, Direction, NewTransport};
 use crate::control::service::{Control, now, whole};
 use crate::id::{PeerId, RoomId, TransportId};
 
@@ -33,6 +34,14 @@ pub struct IceParameters {
     pub password: String,
     /// Always true.
     pub ice_lite: bool,
+}
+
+/// What a client must use from now on.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IceReply {
+    /// The server's part of ICE; what was used before holds until the client uses this.
+    pub ice_parameters: IceParameters,
 }
 
 /// A certificate's hash.
@@ -97,18 +106,17 @@ impl Control {
     ) -> Result<TransportReply, ControlError> {
         let TransportRequest { room, peer, direction } = request;
         let id = TransportId::random();
-        let pending = self.inner.state.with(|state| {
+        let (shard, pending) = self.inner.state.with(|state| {
             let new = NewTransport { room: room.clone(), peer: peer.clone(), direction };
             let shard = state.place_transport(id, new)?;
             let create = CreateTransport { transport: id, room: room.clone(), peer: peer.clone() };
-            Ok::<_, ControlError>(
-                self.inner.dispatcher.submit(shard, Command::CreateTransport(create)),
-            )
+            let create = Command::CreateTransport(create);
+            Ok::<_, ControlError>((shard, self.inner.dispatcher.submit(shard, create)))
         })?;
         let created = match pending.answer().await {
             Ok(Reply::TransportCreated(created)) => Ok(created),
-            Ok(_) => Err(ControlError::Overloaded),
-            Err(refusal) => Err(ControlError::from(refusal)),
+            Ok(_) => Err(Refusal::Overloaded),
+            Err(refusal) => Err(refusal),
         };
         self.inner.state.with(|state| match created {
             Ok(created) => {
@@ -117,9 +125,9 @@ impl Control {
                 self.settle(state, effects).finish_later();
                 Ok(self.transport_reply(id, &created))
             }
-            Err(error) => {
+            Err(refusal) => {
                 state.registry.abandon_transport(id, now());
-                Err(error)
+                Err(self.give_up(state, refusal, (shard, Close::Transport(id))))
             }
         })
     }
@@ -127,11 +135,7 @@ impl Control {
     fn transport_reply(&self, id: TransportId, created: &TransportCreated) -> TransportReply {
         TransportReply {
             id,
-            ice_parameters: IceParameters {
-                username_fragment: created.ice_ufrag.clone(),
-                password: created.ice_password.clone(),
-                ice_lite: true,
-            },
+            ice_parameters: ice_parameters(&created.ice_ufrag, &created.ice_password),
             ice_candidates: self.inner.media.candidates(),
             dtls_parameters: DtlsParameters {
                 role: "auto",
@@ -171,6 +175,49 @@ impl Control {
         .await
     }
 
+    /// Gives a transport further ICE credentials. Media goes on over the old addresses until the
+    /// client uses the new credentials.
+    ///
+    /// # Errors
+    /// [`ControlError::TransportNotFound`], [`ControlError::Overloaded`].
+    pub async fn restart_ice(&self, id: TransportId) -> Result<IceReply, ControlError> {
+        match self.ask_transport(id, Command::RestartIce(id)).await? {
+            Reply::IceRestarted { ufrag, password } => {
+                Ok(IceReply { ice_parameters: ice_parameters(&ufrag, &password) })
+            }
+            _ => Err(ControlError::Overloaded),
+        }
+    }
+
+    /// Changes some of a transport's limits; all of them as they are then.
+    ///
+    /// # Errors
+    /// [`ControlError::TransportNotFound`], [`ControlError::Invalid`] when the least would be above
+    /// the most, [`ControlError::Overloaded`].
+    pub async fn set_bitrates(
+        &self,
+        id: TransportId,
+        change: BitrateChange,
+    ) -> Result<BitrateLimits, ControlError> {
+        match self.ask_transport(id, Command::SetBitrates(id, change)).await? {
+            Reply::Bitrates(limits) => Ok(limits),
+            _ => Err(ControlError::Overloaded),
+        }
+    }
+
+    /// Asks the shard of a transport.
+    pub(super) async fn ask_transport(
+        &self,
+        id: TransportId,
+        command: Command,
+    ) -> Result<Reply, ControlError> {
+        let pending = self.inner.state.with(|state| {
+            let shard = state.registry.transport(id)?.shard;
+            Ok::<_, ControlError>(self.inner.dispatcher.submit(shard, command))
+        })?;
+        pending.answer().await.map_err(Refusal::into)
+    }
+
     /// Closes a transport with all it carries.
     ///
     /// # Errors
@@ -187,6 +234,14 @@ impl Control {
             Ok(())
         })
         .await
+    }
+}
+
+fn ice_parameters(ufrag: &str, password: &str) -> IceParameters {
+    IceParameters {
+        username_fragment: ufrag.to_owned(),
+        password: password.to_owned(),
+        ice_lite: true,
     }
 }
 

@@ -224,13 +224,11 @@ impl Selector {
         wanted: LayerTarget,
         layers: &StreamLayers,
     ) -> Option<Edit> {
-        let mut history = match self.history.take() {
-            Some(history) => history,
-            None => Box::default(),
-        };
+        let mut history = self.history.take().unwrap_or_default();
         if self.whole_for == u8::MAX {
             // All went out so far: what comes late from then does, too.
-            let timestamp = self.newest.map_or(meta.timestamp.wrapping_sub(1), |n| n.timestamp);
+            let before = meta.timestamp.wrapping_sub(1);
+            let timestamp = self.newest.map_or(before, |newest| newest.timestamp);
             history.begin(Picture::whole(timestamp, self.edit.id_offset, self.current));
             self.whole_for = 0;
             if !meta.info.targets.is_empty() {
@@ -417,7 +415,7 @@ fn best_target(active: u16, wanted: LayerTarget, layers: &StreamLayers) -> Layer
     let within = (0..=wanted.spatial.min(SPATIAL_LAYERS_MAX - 1)).rev().find(arrives);
     let spatial = within.or_else(|| (0..SPATIAL_LAYERS_MAX).find(arrives)).unwrap_or(0);
     let within = temporals(spatial).find(|temporal| *temporal <= wanted.temporal);
-    let temporal = within.or_else(|| temporals(spatial).last()).unwrap_or(0);
+    let temporal = within.or_else(|| temporals(spatial).next_back()).unwrap_or(0);
     LayerTarget { spatial, temporal }
 }
 

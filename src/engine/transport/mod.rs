@@ -20,6 +20,7 @@ use crate::engine::rtcp_queue::RtcpQueue;
 use crate::engine::rtp::{ExtensionIds, Token};
 use crate::engine::source_clock::SenderClock;
 use crate::engine::srtp::{OpenContext, SrtpKeys, SrtpOpener, SrtpSealer};
+use crate::engine::tally::TransportTally;
 use crate::engine::transport::connection::Connection;
 use crate::engine::twcc::TwccReceiver;
 use crate::engine::{ConsumerKey, ProducerKey};
@@ -202,6 +203,8 @@ pub struct Transport {
     pub limits: BitrateLimits,
     /// What it can send and how that is shared, once that matters.
     pub outgoing: Option<Box<Outgoing>>,
+    /// What is counted for statistics.
+    pub tally: Box<TransportTally>,
 }
 
 impl Transport {
@@ -236,6 +239,7 @@ impl Transport {
             ice_news: IceNews::default(),
             limits: BitrateLimits::default(),
             outgoing: None,
+            tally: Box::default(),
         }
     }
 

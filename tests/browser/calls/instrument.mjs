@@ -117,3 +117,30 @@ test('the proxy loses the share it is told to lose', async () => {
   far.close();
   await proxy.close();
 });
+
+test('the proxy lets pass what its rate allows, in order, delays what waits and drops the rest', async () => {
+  const far = await echo();
+  const proxy = await Proxy.start({ to: far.port, rate: 800_000, queue: 100 });
+  const near = createSocket('udp4');
+  const back = [];
+  near.on('message', (datagram) => back.push({ number: datagram.readUInt16BE(0), at: performance.now() }));
+  // 10 ms each: eleven fit at once, ten of them behind the one that leaves.
+  const begun = performance.now();
+  for (let number = 0; number < 30; number += 1) {
+    const datagram = Buffer.alloc(1_000);
+    datagram.writeUInt16BE(number);
+    near.send(datagram, proxy.port, '127.0.0.1');
+  }
+  while (proxy.counts.dropped + back.length < 30) await new Promise((resolve) => setTimeout(resolve, 10));
+  assert.ok(back.length >= 11 && back.length <= 14, `${back.length} passed`);
+  assert.deepEqual(back.map(({ number }) => number), Array.from(back.keys()), 'in order');
+  const [last] = back.slice(-1);
+  assert.ok(last.at - begun >= back.length * 10 - 5, `the last after ${last.at - begun} ms`);
+  proxy.rate = Infinity;
+  const passed = back.length;
+  for (let number = 0; number < 30; number += 1) near.send(Buffer.alloc(1_000), proxy.port, '127.0.0.1');
+  while (back.length < passed + 30) await new Promise((resolve) => setTimeout(resolve, 10));
+  near.close();
+  far.close();
+  await proxy.close();
+});

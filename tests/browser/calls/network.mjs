@@ -65,6 +65,23 @@ scenario('a peer whose address changes in mid-call loses less than a second', as
   }
 });
 
+scenario('pictures keep coming while ICE is restarted', async (call) => {
+  const { alice, bob } = await call2(call, { alice: {}, bob: {} });
+  await pause(1_000);
+  for (const [peer, direction] of [[alice, 'send'], [bob, 'recv'], [alice, 'send']]) {
+    const watching = Promise.all([alice.watch(bob, 5), bob.watch(alice, 5)]);
+    const { usernameFragment } = await peer.ask('restartIce', direction);
+    const [theirs, ours] = await watching;
+    const { remoteCandidateId } = await peer.pair(direction);
+    const rows = await peer.ask('transportStats', direction);
+    const candidate = rows.find(({ id }) => id === remoteCandidateId);
+    if (candidate.usernameFragment !== undefined) assert.equal(candidate.usernameFragment, usernameFragment);
+    for (const gap of [theirs.longestGapMs, ours.longestGapMs]) {
+      assert.ok(gap < 1_000, `${peer.name} restarted ICE, and ${gap} ms without a picture followed`);
+    }
+  }
+});
+
 const SILENT_MOVES = 3;
 
 /**

@@ -1,5 +1,6 @@
-// A UDP path with faults between browsers and the server: seeded loss, delay, a change of address, and datagrams put in
-// by a stranger or by the peer's own address. Each browser socket gets an upstream socket of its own, as behind a NAT.
+// A UDP path with faults between browsers and the server: seeded loss, delay, a narrow way down, a change of address, and
+// datagrams put in by a stranger or by the peer's own address. Each browser socket gets an upstream socket of its own, as
+// behind a NAT.
 
 import { createSocket } from 'node:dgram';
 
@@ -18,9 +19,13 @@ export function seeded(seed) {
 }
 
 export class Proxy {
-  /** `loss` is a share of the datagrams each way, `delay` milliseconds each way. */
-  static async start({ to, loss = 0, delay = 0, seed = 1 }) {
-    const proxy = new Proxy({ to, loss, delay, random: seeded(seed) });
+  /**
+   * `loss` is a share of the datagrams each way, `delay` milliseconds each way. `rate` is what goes down to the browsers,
+   * in bit/s; what comes faster waits for up to `queue` milliseconds and is dropped beyond that. Both may be set anew at
+   * any time.
+   */
+  static async start({ to, loss = 0, delay = 0, rate = Infinity, queue = 300, seed = 1 }) {
+    const proxy = new Proxy({ to, loss, delay, rate, queue, random: seeded(seed) });
     proxy.front = await bound();
     proxy.front.on('message', (datagram, from) => proxy.#handleUp(datagram, from));
     proxy.port = proxy.front.address().port;
@@ -32,7 +37,9 @@ export class Proxy {
     this.upstreams = new Map();
     this.toMove = new Set();
     this.samples = [];
-    this.counts = { up: 0, down: 0, lost: 0, moved: 0 };
+    this.counts = { up: 0, down: 0, lost: 0, dropped: 0, moved: 0 };
+    this.waiting = [];
+    this.busyUntil = 0;
     this.closed = false;
   }
 
@@ -51,10 +58,32 @@ export class Proxy {
     socket.on('error', () => {});
     socket.on('message', (datagram) => {
       this.counts.down += 1;
-      this.#carry(() => this.front.send(datagram, client.port, client.address));
+      this.#queueUp(datagram.length, () => this.#carry(() => this.front.send(datagram, client.port, client.address)));
     });
     socket.bind(0, HOST);
     return socket;
+  }
+
+  /** The narrow way: each datagram leaves when it and those before it have had their time. */
+  #queueUp(bytes, send) {
+    const now = performance.now();
+    const begins = Math.max(now, this.busyUntil);
+    if (begins - now > this.queue) {
+      this.counts.dropped += 1;
+      return;
+    }
+    this.busyUntil = begins + (bytes * 8_000) / this.rate;
+    this.waiting.push({ at: this.busyUntil, send });
+    if (this.waiting.length === 1) this.#drain();
+  }
+
+  /** One timer for all that wait keeps them in order. */
+  #drain() {
+    while (this.waiting.length > 0 && this.waiting[0].at <= performance.now()) {
+      const { send } = this.waiting.shift();
+      if (!this.closed) send();
+    }
+    if (this.waiting.length > 0) setTimeout(() => this.#drain(), this.waiting[0].at - performance.now());
   }
 
   #carry(send) {

@@ -73,6 +73,14 @@ export class Peer {
     return transport;
   }
 
+  /** Asks for new ICE parameters and uses them, as after a change of networks; what the server was told to use. */
+  async restartIce(direction) {
+    const transport = await this.transport(direction);
+    const { iceParameters } = await this.post(`/media/transport/${transport.id}/restart-ice`);
+    await transport.restartIce({ iceParameters });
+    return { id: transport.id, ...iceParameters };
+  }
+
   #candidates(offered) {
     const { tcpOnly, udpPort } = this.path;
     if (tcpOnly) return offered.filter(({ protocol }) => protocol === 'tcp');

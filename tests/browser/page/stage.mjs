@@ -33,6 +33,7 @@ window.stage = {
   async open(key, direction) {
     await peer(key).transport(direction);
   },
+  restartIce: (key, direction) => peer(key).restartIce(direction),
   publishVideo: (key, options) => peer(key).publishVideo(options),
   publishAudio: (key, options) => peer(key).publishAudio(options),
   producers: (key) => peer(key).producers(),

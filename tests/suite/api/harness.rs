@@ -11,9 +11,13 @@ use http_body_util::BodyExt;
 use ringcast::api::{ApiOptions, router};
 use ringcast::control::addresses::MediaAddresses;
 use ringcast::control::command::{
-    CallId, Command, Event, FromShard, Inventory, Refusal, Reply, TransportCreated,
+    BitrateLimits, CallId, Command, DtlsState, Event, FromShard, IceState, Inventory, Layers,
+    Refusal, Reply, TransportCreated,
 };
 use ringcast::control::guarded::Guarded;
+use ringcast::control::stats::{
+    ConsumerNumbers, LayersNow, StreamNumbers, Traffic, TransportNumbers,
+};
 use ringcast::control::{Control, ControlConfig, LaneFull, ShardLink};
 use ringcast::engine::report::{Counters, DiscardCounts, Gauges, IoCounters, Report, TrainSizes};
 use ringcast::events::timestamp::WallAnchor;
@@ -32,6 +36,8 @@ pub(crate) struct Script {
     pub(crate) holding: bool,
     pub(crate) held: Vec<(CallId, Result<Reply, Refusal>)>,
     pub(crate) lane_full: bool,
+    /// Every command of that name is refused.
+    pub(crate) refuse_name: Option<(&'static str, Refusal)>,
 }
 
 #[derive(Clone)]
@@ -114,9 +120,26 @@ impl Shard {
                     fingerprint: [0xab; 32],
                 }),
                 Command::Inventory => Reply::Inventory(script.inventory.clone()),
+                Command::RestartIce(_) => {
+                    Reply::IceRestarted { ufrag: "aafresh".to_owned(), password: "new".to_owned() }
+                }
+                Command::SetBitrates(_, change) => Reply::Bitrates(BitrateLimits {
+                    max_incoming_bps: change.max_incoming_bps,
+                    max_outgoing_bps: change.max_outgoing_bps,
+                    min_outgoing_bps: change.min_outgoing_bps,
+                }),
+                Command::TransportStats(_) => Reply::TransportStats(Box::new(transport_numbers())),
+                Command::ProducerStats(_) => Reply::ProducerStats(vec![(0, stream_numbers(7))]),
+                Command::ConsumerStats(_) => Reply::ConsumerStats(Box::new(consumer_numbers())),
                 _ => Reply::Done,
             };
+            let name = format!("{command:?}");
             script.commands.push(command);
+            if let Some((refused, refusal)) = &script.refuse_name
+                && name.starts_with(refused)
+            {
+                return Err(refusal.clone());
+            }
             script.refusals.pop().map_or(Ok(reply), Err)
         })
     }
@@ -131,6 +154,36 @@ impl Shard {
                 control.handle_from_shard(self.id, FromShard::Answer(call, answer));
             }
         }
+    }
+}
+
+/// What the scripted shards say of every transport.
+fn transport_numbers() -> TransportNumbers {
+    TransportNumbers {
+        ice: IceState::Completed,
+        dtls: DtlsState::Connected,
+        selected: Some(("192.0.2.7".parse().unwrap(), "198.51.100.4:5000".parse().unwrap(), false)),
+        traffic: Traffic { bytes_received: 1000, rtp_send_bitrate: 64_000, ..Traffic::default() },
+        available_outgoing_bps: Some(600_000),
+        available_incoming_bps: None,
+        limits: BitrateLimits { max_incoming_bps: Some(9), ..BitrateLimits::default() },
+    }
+}
+
+fn stream_numbers(score: u8) -> StreamNumbers {
+    StreamNumbers { ssrc: 1_111_111, score, packet_count: 50, ..StreamNumbers::default() }
+}
+
+/// What they say of every consumer.
+fn consumer_numbers() -> ConsumerNumbers {
+    ConsumerNumbers {
+        stream: stream_numbers(8),
+        encoding: Some(0),
+        layers: LayersNow {
+            current_layers: Some(Layers { spatial: 0, temporal: 1 }),
+            ..LayersNow::default()
+        },
+        priority: 3,
     }
 }
 
@@ -262,6 +315,14 @@ impl Node {
         self.ask(json_post(path, body.to_string())).await
     }
 
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answered {
+        self.ask(json_request(Method::PUT, path, body.to_string())).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Answered {
+        self.ask(json_request(Method::PATCH, path, body.to_string())).await
+    }
+
     pub(crate) async fn room(&self, room: &str) -> Answered {
         self.post("/media/room", json!({ "roomId": room })).await
     }
@@ -299,7 +360,34 @@ pub(crate) fn bare(method: Method, path: &str) -> Request<Body> {
 }
 
 pub(crate) fn json_post(path: &str, body: impl Into<Body>) -> Request<Body> {
-    Request::post(path).header(header::CONTENT_TYPE, "application/json").body(body.into()).unwrap()
+    json_request(Method::POST, path, body)
+}
+
+pub(crate) fn json_request(method: Method, path: &str, body: impl Into<Body>) -> Request<Body> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(body.into())
+        .unwrap()
+}
+
+/// A request to send a camera in three encodings of three temporal layers each.
+pub(crate) fn simulcast(room: &str, peer: &str, transport: &str) -> Value {
+    let encodings = ["r0", "r1", "r2"].map(|rid| json!({ "rid": rid, "scalabilityMode": "L1T3" }));
+    json!({
+        "roomId": room, "peerId": peer, "transportId": transport, "kind": "video",
+        "rtpParameters": {
+            "mid": "1",
+            "codecs": [{
+                "mimeType": "video/VP8", "payloadType": 96, "clockRate": 90_000,
+                "parameters": {}, "rtcpFeedback": [],
+            }],
+            "headerExtensions": [],
+            "encodings": encodings,
+            "rtcp": {},
+        },
+    })
 }
 
 /// A request to send a microphone.

@@ -1,5 +1,6 @@
 //! Request in → command out; refusal in → status out. The shards are scripted.
 
+mod adaptive;
 mod bad_requests;
 mod calls;
 mod harness;

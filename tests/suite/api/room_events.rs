@@ -4,11 +4,11 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use axum::response::Response;
 use http_body_util::BodyExt;
-use ringcast::control::command::{DtlsState, Event, IceState};
-use ringcast::id::TransportId;
+use ringcast::control::command::{Command, DtlsState, Event, IceState, Layers};
+use ringcast::id::{ConsumerId, ProducerId, TransportId};
 use serde_json::{Value, json};
 
-use super::harness::Node;
+use super::harness::{Node, opus, settle, simulcast};
 
 struct Message {
     id: u64,
@@ -142,4 +142,90 @@ async fn stopping_the_node_ends_event_streams() {
     node.control.end_event_streams();
     assert_eq!(read_to_end(reader).await.len(), 1);
     assert_eq!(node.get("/media/room/r/events").await.code(), "overloaded");
+}
+
+#[tokio::test]
+async fn scores_layers_and_bandwidth_are_told_to_the_room() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let send = node.transport("r", "alice").await;
+    let camera = node.post("/media/producer", simulcast("r", "alice", &send)).await;
+    let camera = camera.id("producerId");
+    let recv = node.transport("r", "bob").await;
+    let picture = node.consume(("r", "bob"), &recv, &camera).await.id("id");
+    let reader = follow(&node, "/media/room/r/events?after=4", None).await;
+    let producer = camera.parse().unwrap();
+    let consumer = picture.parse().unwrap();
+    let scores = vec![Some((11, 10)), None, Some((13, 6))];
+    node.happens(Event::ProducerScore { producer, scores });
+    node.happens(Event::ConsumerScore { consumer, score: 9 });
+    let layers = Some(Layers { spatial: 2, temporal: 1 });
+    node.happens(Event::ConsumerLayers { consumer, layers });
+    node.happens(Event::ConsumerScore { consumer, score: 8 });
+    node.happens(Event::ConsumerLayers { consumer, layers: None });
+    let transport = recv.parse().unwrap();
+    node.happens(Event::Bandwidth { transport, estimate_bps: 300_000 });
+    // Of what is not known (any more) nothing is told.
+    let (producer, consumer) = (ProducerId::random(), ConsumerId::random());
+    node.happens(Event::ProducerScore { producer, scores: vec![Some((1, 1))] });
+    node.happens(Event::ConsumerScore { consumer, score: 1 });
+    node.happens(Event::ConsumerLayers { consumer, layers: None });
+    let transport = TransportId::random();
+    node.happens(Event::Bandwidth { transport, estimate_bps: 1 });
+    node.delete("/media/room/r").await;
+
+    let of_camera = json!({ "consumerId": picture, "producerId": camera, "peerId": "bob" });
+    let with = |name: &str, value: Value| {
+        let mut data = of_camera.clone();
+        data[name] = value;
+        data
+    };
+    let score = |score: u8, producer_score: u8| json!({ "score": score, "producerScore": producer_score, "producerScores": [10, 0, 6] });
+    let expected = [
+        (
+            "producer-score",
+            json!({ "producerId": camera, "peerId": "alice", "score": [
+                { "encodingIdx": 0, "ssrc": 11, "rid": "r0", "score": 10 },
+                { "encodingIdx": 2, "ssrc": 13, "rid": "r2", "score": 6 },
+            ]}),
+        ),
+        ("consumer-score", with("score", score(9, 10))),
+        ("consumer-layers", with("layers", json!({ "spatialLayer": 2, "temporalLayer": 1 }))),
+        ("consumer-score", with("score", score(8, 6))),
+        ("consumer-layers", with("layers", Value::Null)),
+        (
+            "bandwidth",
+            json!({
+                "transportId": recv, "peerId": "bob", "availableOutgoingBitrate": 300_000,
+            }),
+        ),
+        ("room-closed", json!({ "reason": "deleted" })),
+    ];
+    let told = read_to_end(reader).await;
+    let told: Vec<_> = told.iter().map(|m| (m.kind.as_str(), m.data["data"].clone())).collect();
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn a_score_that_overtakes_its_producer_is_told_behind_it() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let send = node.transport("r", "alice").await;
+    node.shard().hold();
+    let body = opus("r", "alice", &send);
+    let (made, ()) = tokio::join!(node.post("/media/producer", body), async {
+        settle().await;
+        let producer = node.shard().with(|script| match script.commands.last() {
+            Some(Command::CreateProducer(create)) => create.producer,
+            other => panic!("{other:?}"),
+        });
+        node.happens(Event::ProducerScore { producer, scores: vec![Some((1, 10))] });
+        node.shard().release(&node.control);
+    });
+    assert_eq!(made.status, 201);
+    let reader = follow(&node, "/media/room/r/events?after=2", None).await;
+    node.delete("/media/room/r").await;
+    let told = read_to_end(reader).await;
+    let kinds: Vec<_> = told.iter().map(|message| message.kind.as_str()).collect();
+    assert_eq!(kinds, ["producer-added", "producer-score", "room-closed"]);
 }

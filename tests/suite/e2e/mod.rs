@@ -17,4 +17,5 @@ mod logs;
 mod paths;
 mod process;
 mod refusals;
+mod restart;
 mod shards;

@@ -195,6 +195,24 @@ impl Stock {
         self.begin();
     }
 
+    /// Comes from another port with other ICE parameters, as after a change of networks.
+    pub(crate) fn restart(&mut self, ice: &Value) {
+        (self.wire, _) = dial(self.net, self.server);
+        self.rtc.direct_api().set_remote_ice_credentials(IceCreds {
+            ufrag: text(&ice["usernameFragment"]),
+            pass: text(&ice["password"]),
+        });
+        self.begin();
+    }
+
+    /// Its port, as the server sees it.
+    pub(crate) fn port(&self) -> u16 {
+        match &self.wire {
+            Wire::Udp(socket) => socket.local_addr().unwrap().port(),
+            Wire::Tcp { stream, .. } => stream.local_addr().unwrap().port(),
+        }
+    }
+
     /// Starts to send a source.
     pub(crate) fn send(&mut self, source: Source) {
         let mid = source.mid.as_str().into();

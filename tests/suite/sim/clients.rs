@@ -1,38 +1,23 @@
 //! Who sits at the other end of a transport, and what it heard.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use ringcast::engine::io::{Path, Protocol};
 use ringcast::id::TransportId;
 
+use super::adaptive::viewer::Viewer;
 use super::media::{Codec, Packet, Source};
 use super::network::Link;
 use super::raw::{RawClient, RawPacket};
 use super::stock::StockClient;
-
-/// Where the server is.
-pub(crate) const SERVER: SocketAddr =
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), 4000);
-
-/// A packet as it arrived at a client, out of SRTP.
-#[derive(Debug, Clone)]
-pub(crate) struct Heard {
-    pub(crate) at: Instant,
-    pub(crate) ssrc: u32,
-    pub(crate) payload_type: u8,
-    pub(crate) marker: bool,
-    pub(crate) seq: u16,
-    pub(crate) timestamp: u32,
-    pub(crate) mid: Option<String>,
-    pub(crate) abs_send_time: bool,
-    pub(crate) transport_seq: Option<u16>,
-    pub(crate) payload: Vec<u8>,
-}
+pub(crate) use super::stock::{Heard, SERVER};
 
 pub(crate) enum Party {
     Stock(Box<StockClient>),
     Raw(Box<RawClient>),
+    /// With installed keys, and the habits of a browser that receives.
+    Viewer(Box<Viewer>),
 }
 
 /// True for a datagram that the network is to lose.
@@ -65,28 +50,35 @@ impl Seat {
     pub(crate) fn stock(&self) -> &StockClient {
         match &self.party {
             Party::Stock(client) => client,
-            Party::Raw(_) => panic!("a raw client"),
+            Party::Raw(_) | Party::Viewer(_) => panic!("not a stock client"),
         }
     }
 
     pub(crate) fn stock_mut(&mut self) -> &mut StockClient {
         match &mut self.party {
             Party::Stock(client) => client,
-            Party::Raw(_) => panic!("a raw client"),
+            Party::Raw(_) | Party::Viewer(_) => panic!("not a stock client"),
         }
     }
 
     pub(crate) fn raw(&self) -> &RawClient {
         match &self.party {
             Party::Raw(client) => client,
-            Party::Stock(_) => panic!("a stock client"),
+            Party::Stock(_) | Party::Viewer(_) => panic!("not a raw client"),
         }
     }
 
     pub(crate) fn raw_mut(&mut self) -> &mut RawClient {
         match &mut self.party {
             Party::Raw(client) => client,
-            Party::Stock(_) => panic!("a stock client"),
+            Party::Stock(_) | Party::Viewer(_) => panic!("not a raw client"),
+        }
+    }
+
+    pub(crate) fn viewer(&self) -> &Viewer {
+        match &self.party {
+            Party::Viewer(viewer) => viewer,
+            Party::Stock(_) | Party::Raw(_) => panic!("not a viewer"),
         }
     }
 
@@ -94,6 +86,7 @@ impl Seat {
         match &mut self.party {
             Party::Stock(client) => client.handle_datagram(now, bytes),
             Party::Raw(client) => client.handle_datagram(now, bytes),
+            Party::Viewer(viewer) => viewer.handle_datagram(now, bytes),
         }
     }
 
@@ -105,6 +98,7 @@ impl Seat {
         let agent = match &self.party {
             Party::Stock(client) => client.poll_timeout(),
             Party::Raw(client) => client.poll_timeout(),
+            Party::Viewer(viewer) => viewer.poll_timeout(),
         };
         self.sources.iter().filter_map(|source| source.next_at).chain(agent).min()
     }
@@ -124,7 +118,13 @@ impl Seat {
                 }
                 self.requests_seen = client.asked.len();
             }
-            Party::Raw(client) => client.handle_timeout(now),
+            Party::Raw(client) => {
+                client.handle_timeout(now);
+                for asked in client.take_key_frame_requests(&mut self.requests_seen) {
+                    hear_request(&mut self.sources, asked);
+                }
+            }
+            Party::Viewer(viewer) => viewer.handle_timeout(now),
         }
         for source in &mut self.sources {
             if source.next_at.is_none_or(|at| at > now) {
@@ -137,7 +137,13 @@ impl Seat {
                         let sealed = client.seal(&raw_packet(source, &packet));
                         client.send(sealed);
                     }
+                    Party::Viewer(_) => panic!("a viewer publishes nothing"),
                 }
+            }
+            if let Party::Raw(client) = &mut self.party
+                && source.is_report_due(now)
+            {
+                client.send_report(now, source.setup.ssrc, source.timestamp());
             }
         }
     }
@@ -146,7 +152,18 @@ impl Seat {
         match &mut self.party {
             Party::Stock(client) => client.poll_transmit(),
             Party::Raw(client) => client.poll_transmit(),
+            Party::Viewer(viewer) => viewer.poll_transmit(),
         }
+    }
+}
+
+/// A raw publisher is asked for a key frame of one encoding; like a browser it answers with key
+/// frames of all that come from the same camera.
+fn hear_request(sources: &mut [Source], asked: u32) {
+    let Some(mid) = sources.iter().find(|source| source.setup.ssrc == asked) else { return };
+    let mid = mid.setup.mid.clone();
+    for source in sources.iter_mut().filter(|source| source.setup.mid == mid) {
+        source.hear_request();
     }
 }
 

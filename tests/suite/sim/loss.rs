@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 use ringcast::engine::srtp::SrtpProfile;
 use str0m::rtp::rtcp::Rtcp;
 
+use super::bottleneck::{Bottleneck, Excess};
 use super::media::Codec;
 use super::network::Link;
 use super::params::browser_payload_type;
 use super::raw::RawPacket;
-use super::room::{Camera, Feed, Peer, Room, View, ms, secs};
+use super::room::{Camera, Feed, Peer, Room, View, beginning, ms, secs};
 
 const SEEDS: [u64; 4] = [21, 22, 23, 24];
 
@@ -103,8 +104,8 @@ fn a_copy_that_comes_before_its_loss_is_known_stands_for_the_original() {
 fn losses_both_ways_at_once_are_repaired() {
     for seed in SEEDS {
         let lossy = Link { loss: 0.05, jitter: ms(5), ..Link::new(20) };
-        let (mut room, alice, bob, camera, picture) = call(seed, lossy, lossy);
-        room.seat(alice).down = lossy;
+        let (mut room, alice, bob, camera, picture) = call(seed, lossy.clone(), lossy.clone());
+        room.seat(alice).down = lossy.clone();
         room.seat(bob).up = lossy;
         room.run_for(secs(12));
         room.assert_played_from_key_frame(&picture, &camera);
@@ -187,8 +188,8 @@ fn reordering_and_duplication_come_out_in_numbers_of_their_own() {
 
 #[test]
 fn a_narrow_path_delays_and_loses_nothing() {
-    let (mut room, _, _, camera, picture) =
-        call(25, Link { capacity_bps: Some(1_500_000), ..Link::new(10) }, Link::new(10));
+    let narrow = Bottleneck::new(beginning(), 1_500_000, Excess::Queued(usize::MAX));
+    let (mut room, _, _, camera, picture) = call(25, Link::new(10).through(narrow), Link::new(10));
     room.run_for(secs(5));
     room.assert_all_arrived(&picture, &camera);
 }
@@ -254,8 +255,8 @@ fn a_publisher_is_asked_for_exactly_what_is_missing() {
 fn a_distant_publisher_is_not_asked_again_before_its_answer_can_be_here() {
     for seed in SEEDS {
         let far = Link::new(150);
-        let (mut room, alice, _, _, _) = call(seed, far, Link::new(10));
-        room.seat(alice).down = far;
+        let (mut room, alice, _, _, _) = call(seed, far.clone(), Link::new(10));
+        room.seat(alice).down = far.clone();
         // Long enough for the round trip to be measured.
         room.run_for(secs(4));
         room.seat(alice).up = Link { loss: 0.05, ..far };

@@ -27,6 +27,17 @@ impl Codec {
         if self == Self::Opus { MediaKind::Audio } else { MediaKind::Video }
     }
 
+    /// Its scalability mode, where it has layers by itself.
+    pub(crate) fn mode(self) -> Option<&'static str> {
+        match self {
+            Self::Vp8T3 => Some("L1T3"),
+            Self::Vp9Svc => Some("L3T1"),
+            Self::Vp9L3T3 => Some("L3T3"),
+            Self::Vp9L3T3Key => Some("L3T3_KEY"),
+            _ => None,
+        }
+    }
+
     pub(crate) fn clock_rate(self) -> u32 {
         if self == Self::Opus { 48_000 } else { 90_000 }
     }
@@ -61,10 +72,21 @@ pub(crate) struct SourceSetup {
     pub(crate) first_seq: u64,
 }
 
+/// Makes the payloads of pictures whose sizes follow a rate.
+pub(crate) trait Encode: std::fmt::Debug {
+    /// Between two pictures.
+    fn interval(&self) -> Duration;
+
+    /// The payloads of the next picture, in order; the marker goes on the last.
+    fn picture(&mut self, key: bool) -> Vec<Vec<u8>>;
+}
+
 /// A camera or microphone: one RTP stream.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) setup: SourceSetup,
+    /// Makes its pictures, instead of packets of one size that are all kept in `sent`.
+    pub(crate) encoder: Option<Box<dyn Encode>>,
     /// Between frames.
     pub(crate) interval: Duration,
     pub(crate) packets_per_frame: usize,
@@ -84,6 +106,9 @@ pub(crate) struct Source {
     /// Pictures since the last key frame.
     since_key: usize,
     tl0: u8,
+    /// First picture of an encoder, and the clock then.
+    began: Option<(Instant, u32)>,
+    reported: Option<Instant>,
 }
 
 /// Temporal layers of four pictures; the first of the highest refers to the lowest only, the other
@@ -107,8 +132,24 @@ impl Source {
             frames: 0,
             since_key: 0,
             tl0: 0,
+            began: None,
+            reported: None,
             setup,
+            encoder: None,
         }
+    }
+
+    /// An encoder's clock is told once a second, with a picture.
+    pub(crate) fn is_report_due(&mut self, now: Instant) -> bool {
+        let is_due = self.reported.is_none_or(|at| now >= at + Duration::from_secs(1));
+        let is_due = is_due && self.encoder.is_some();
+        self.reported = if is_due { Some(now) } else { self.reported };
+        is_due
+    }
+
+    /// What the clock of its media shows at the picture that was taken last.
+    pub(crate) fn timestamp(&self) -> u32 {
+        self.timestamp
     }
 
     /// A key-frame request came.
@@ -121,6 +162,9 @@ impl Source {
 
     /// Takes the picture that is due at `now`.
     pub(crate) fn take_frame(&mut self, now: Instant) -> Vec<Packet> {
+        if let Some(encoder) = self.encoder.take() {
+            return self.take_encoded(now, encoder);
+        }
         let key = std::mem::take(&mut self.wants_key);
         self.since_key = if key { 0 } else { self.since_key + 1 };
         self.tl0 = self.tl0.wrapping_add(u8::from(self.temporal() == 0));
@@ -155,6 +199,31 @@ impl Source {
     /// Temporal layer of the picture being taken, where it has one.
     fn temporal(&self) -> u8 {
         TEMPORAL_PATTERN[self.since_key % TEMPORAL_PATTERN.len()]
+    }
+
+    fn take_encoded(&mut self, now: Instant, mut encoder: Box<dyn Encode>) -> Vec<Packet> {
+        let (since, clock) = *self.began.get_or_insert((now, self.timestamp));
+        let ticks = (now - since).as_micros() * u128::from(self.setup.codec.clock_rate());
+        self.timestamp = clock.wrapping_add(u32::try_from(ticks / 1_000_000).unwrap());
+        let key = std::mem::take(&mut self.wants_key);
+        let payloads = encoder.picture(key);
+        let count = payloads.len();
+        let packets = (0..count).zip(payloads).map(|(index, payload)| Packet {
+            seq: self.next_seq + index as u64,
+            timestamp: self.timestamp,
+            marker: index + 1 == count,
+            payload: payload.into(),
+            key: key && index == 0,
+            at: now,
+        });
+        let packets = packets.collect();
+        self.next_seq += count as u64;
+        self.frames += 1;
+        let next = since + encoder.interval() * self.frames;
+        // It was off in between.
+        self.next_at = Some(if next <= now { now + encoder.interval() } else { next });
+        self.encoder = Some(encoder);
+        packets
     }
 
     /// What the codec puts before the bytes of the picture.

@@ -4,6 +4,8 @@
 //! deadline, camera frame}. Seeds are constants. Handshakes draw their own randomness, so runs are
 //! equal in what the network does to the n-th datagram, not bit for bit.
 
+mod adaptive;
+mod bottleneck;
 mod clients;
 mod media;
 mod network;
@@ -29,8 +31,10 @@ mod relay_chaos;
 mod relay_lanes;
 mod relay_life;
 mod reports;
+mod restart;
 mod review;
 mod sequence;
 mod simulcast;
+mod statistics;
 mod trains;
 mod wires;

@@ -19,6 +19,8 @@ pub(crate) struct Offer {
     pub(crate) rids: Vec<String>,
     pub(crate) rtx: bool,
     pub(crate) transport_cc: bool,
+    /// Layers within each encoding.
+    pub(crate) mode: Option<&'static str>,
 }
 
 /// One producer in everybody's terms.
@@ -123,14 +125,7 @@ impl Offer {
             if self.rtx && self.codec != Codec::Opus {
                 encoding["rtx"] = json!({"ssrc": ssrc + 1});
             }
-            let mode = match self.codec {
-                Codec::Vp8T3 => Some("L1T3"),
-                Codec::Vp9Svc => Some("L3T1"),
-                Codec::Vp9L3T3 => Some("L3T3"),
-                Codec::Vp9L3T3Key => Some("L3T3_KEY"),
-                _ => None,
-            };
-            if let Some(mode) = mode {
+            if let Some(mode) = self.mode {
                 encoding["scalabilityMode"] = json!(mode);
             }
             encoding

@@ -8,8 +8,11 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use ringcast::control::command::TransportCreated;
 use ringcast::engine::demux::PacketClass;
-use ringcast::engine::rtp::RtpView;
-use ringcast::engine::srtp::{OpenContext, RtpBody, SrtpKeys, SrtpOpener, SrtpProfile, SrtpSealer};
+use ringcast::engine::rtcp::{RtcpItem, RtcpWriter, SenderInfo, parse};
+use ringcast::engine::rtp::{NtpTime, RtpView};
+use ringcast::engine::srtp::{
+    OpenContext, Opened, RtpBody, SrtpKeys, SrtpOpener, SrtpProfile, SrtpSealer,
+};
 use ringcast::engine::transport::stun::{IntegrityKey, RequestOptions, request};
 
 /// A packet as it came out of SRTP.
@@ -43,6 +46,7 @@ pub(crate) struct RawClient {
     pub(crate) refused: usize,
     transmits: VecDeque<Vec<u8>>,
     next_check: Option<Instant>,
+    born: Instant,
 }
 
 impl RawClient {
@@ -66,7 +70,15 @@ impl RawClient {
             refused: 0,
             transmits: VecDeque::new(),
             next_check: Some(now),
+            born: now,
         }
+    }
+
+    /// Uses other ICE credentials from now on, and begins at once.
+    pub(crate) fn restart(&mut self, now: Instant, ufrag: &str, password: &str) {
+        self.username = format!("{ufrag}:raw");
+        self.password = IntegrityKey::new(password);
+        self.next_check = Some(now);
     }
 
     /// A nominating binding request.
@@ -129,25 +141,44 @@ impl RawClient {
         out
     }
 
+    /// A sender report for the picture of that timestamp, which is taken now.
+    pub(crate) fn send_report(&mut self, now: Instant, ssrc: u32, timestamp: u32) {
+        let wall = NtpTime::from_unix(Duration::from_secs(1_700_000_000));
+        let ntp = wall + (now - self.born);
+        let info = SenderInfo { ssrc, ntp, rtp_timestamp: timestamp, packets: 0, octets: 0 };
+        let mut space = [0; 64];
+        let mut writer = RtcpWriter::new(&mut space);
+        assert!(writer.sender_report(&info, &[]));
+        let len = writer.len();
+        let sealed = self.seal_rtcp(&space[..len]);
+        self.send(sealed);
+    }
+
+    /// SSRCs for which key frames were asked for since `seen` compound packets.
+    pub(crate) fn take_key_frame_requests(&self, seen: &mut usize) -> Vec<u32> {
+        let mut asked = Vec::new();
+        for (_, compound) in self.rtcp.iter().skip(*seen) {
+            for item in parse(compound) {
+                match item {
+                    RtcpItem::Pli { media_ssrc, .. } => asked.push(media_ssrc),
+                    RtcpItem::Fir(fir) => asked.extend(fir.entries.map(|entry| entry.ssrc)),
+                    _ => {}
+                }
+            }
+        }
+        *seen = self.rtcp.len();
+        asked
+    }
+
     pub(crate) fn send(&mut self, datagram: Vec<u8>) {
         self.transmits.push_back(datagram);
     }
 
     pub(crate) fn handle_datagram(&mut self, now: Instant, bytes: &[u8]) {
-        let Some(first) = bytes.first().filter(|first| **first >= 128) else { return };
-        assert!(*first < 192, "neither STUN nor media");
         let mut plain = [0; 1600];
-        if PacketClass::of(bytes) == PacketClass::Rtcp {
-            match self.opener.open_rtcp(bytes, &mut plain) {
-                Ok(len) => self.rtcp.push((now, plain[..len].to_vec())),
-                Err(_) => self.refused += 1,
-            }
-            return;
-        }
-        let view = RtpView::parse(bytes).unwrap();
-        let context = self.contexts.entry(view.ssrc).or_default();
-        match self.opener.open_rtp(context, bytes, view.header_len(), &mut plain) {
-            Ok(opened) => self.heard.push(RawHeard {
+        match self.open(bytes, &mut plain) {
+            Some(Opening::Rtcp(len)) => self.rtcp.push((now, plain[..len].to_vec())),
+            Some(Opening::Rtp(view, opened)) => self.heard.push(RawHeard {
                 at: now,
                 ssrc: view.ssrc,
                 payload_type: view.payload_type,
@@ -158,9 +189,33 @@ impl RawClient {
                 payload: plain[..opened.len].to_vec(),
                 wire: bytes.to_vec(),
             }),
-            Err(_) => self.refused += 1,
+            None => {}
         }
     }
+
+    /// Takes a datagram out of SRTP into `plain`; `None` for what is no media, and for what our keys
+    /// do not open (which is counted).
+    pub(crate) fn open<'a>(&mut self, bytes: &'a [u8], plain: &mut [u8]) -> Option<Opening<'a>> {
+        let first = bytes.first().filter(|first| **first >= 128)?;
+        assert!(*first < 192, "neither STUN nor media");
+        let opening = if PacketClass::of(bytes) == PacketClass::Rtcp {
+            self.opener.open_rtcp(bytes, plain).map(Opening::Rtcp)
+        } else {
+            let view = RtpView::parse(bytes).unwrap();
+            let context = self.contexts.entry(view.ssrc).or_default();
+            let opened = self.opener.open_rtp(context, bytes, view.header_len(), plain);
+            opened.map(|opened| Opening::Rtp(view, opened))
+        };
+        self.refused += usize::from(opening.is_err());
+        opening.ok()
+    }
+}
+
+/// What was taken out of SRTP: a packet's view with what is known of its payload, or the length of a
+/// compound packet.
+pub(crate) enum Opening<'a> {
+    Rtp(RtpView<'a>, Opened),
+    Rtcp(usize),
 }
 
 /// A packet to seal.

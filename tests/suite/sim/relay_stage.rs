@@ -118,6 +118,7 @@ impl RelayStage {
             by_mid: false,
             rtx: true,
             transport_cc: true,
+            mode: None,
         };
         let produced = offer.negotiate(&room, 100_000_000);
         let source = Arc::new(CreateProducer {

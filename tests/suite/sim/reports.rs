@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use str0m::rtp::rtcp::{Rtcp, SenderInfo};
 
-use super::media::{Codec, picture_of};
+use super::media::{Codec, Packet, picture_of};
 use super::room::{Camera, Feed, Peer, Room, View, ms, secs};
 
 fn sender_reports(room: &Room, view: &View) -> Vec<SenderInfo> {

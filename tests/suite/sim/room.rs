@@ -18,8 +18,10 @@ use ringcast::engine::wall::WallClock;
 use ringcast::engine::{Engine, EngineSetup};
 use ringcast::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
 use ringcast::ortc::types::RtpCapabilities;
+use ringcast::ortc::uri;
 use uuid::Uuid;
 
+use super::adaptive::viewer::{Answer, Viewer};
 use super::clients::{Party, Seat, codec_of_mime};
 use super::media::{Codec, Source, SourceSetup};
 use super::network::{Link, Network};
@@ -66,6 +68,10 @@ pub(crate) struct Camera {
     pub(crate) transport_cc: bool,
     pub(crate) by_mid: bool,
     pub(crate) first_seq: u64,
+    /// How many, where they are named by SSRC.
+    pub(crate) encodings: u32,
+    /// Layers within each encoding.
+    pub(crate) mode: Option<&'static str>,
 }
 
 impl Camera {
@@ -77,6 +83,8 @@ impl Camera {
             transport_cc: true,
             by_mid: false,
             first_seq: 1000,
+            encodings: 1,
+            mode: codec.mode(),
         }
     }
 }
@@ -186,8 +194,8 @@ impl Room {
             party,
             transport,
             public: home,
-            up: self.link,
-            down: self.link,
+            up: self.link.clone(),
+            down: self.link.clone(),
             lose_up: None,
             lose_down: None,
             gone: false,
@@ -261,13 +269,28 @@ impl Room {
 
     /// A transport whose client has its keys from elsewhere.
     pub(crate) fn raw_peer(&mut self, profile: SrtpProfile) -> Peer {
+        self.sit_keyed(profile, |client| Party::Raw(Box::new(client)))
+    }
+
+    /// The same with a browser's habits of receiving.
+    pub(crate) fn viewer(&mut self, answer: Answer) -> Peer {
+        let extensions = &self.capabilities.header_extensions;
+        let number = extensions.iter().find(|extension| extension.uri == uri::TRANSPORT_CC);
+        let number_id = number.expect("the room numbers packets").preferred_id;
+        let now = self.now;
+        self.sit_keyed(SrtpProfile::AeadAes128Gcm, |client| {
+            Party::Viewer(Box::new(Viewer::new(now, client, number_id, answer)))
+        })
+    }
+
+    fn sit_keyed(&mut self, profile: SrtpProfile, party: impl FnOnce(RawClient) -> Party) -> Peer {
         let (transport, created) = self.create_transport();
         let home = self.home();
         let client = RawClient::new(self.now, profile, &created, &mut self.rng);
         let now = self.now;
         let engine = self.shards.engine_of(transport);
         assert!(engine.install_keys(now, transport, &client.server_keys));
-        let peer = self.sit(Party::Raw(Box::new(client)), transport, home);
+        let peer = self.sit(party(client), transport, home);
         self.run_for(ms(100));
         peer
     }
@@ -287,7 +310,7 @@ impl Room {
             seat.sources.iter().map(|s| &s.setup.mid).collect::<std::collections::HashSet<_>>();
         let mid = mid.len().to_string();
         let first_ssrc = 1_000_000 * (u32::try_from(peer.0).unwrap() + 1) + 100 * self.named;
-        let count = u32::try_from(camera.rids.len().max(1)).unwrap();
+        let count = u32::try_from(camera.rids.len()).unwrap().max(camera.encodings);
         let offer = Offer {
             codec: camera.codec,
             mid: mid.clone(),
@@ -296,6 +319,7 @@ impl Room {
             rtx: camera.rtx,
             transport_cc: camera.transport_cc,
             by_mid: camera.by_mid,
+            mode: camera.mode,
         };
         let produced = offer.negotiate(&self.capabilities, 100_000_000 + 100 * self.named);
         let (payload_type, _) = browser_payload_type(camera.codec);
@@ -362,8 +386,14 @@ impl Room {
             payload_type: rtp.codecs[0].payload_type,
         };
         let seat = &mut self.seats[peer.0];
-        if let Party::Stock(client) = &mut seat.party {
-            client.expect_stream(feed.codec, &view.mid, view.ssrc, view.rtx_ssrc);
+        match &mut seat.party {
+            Party::Stock(client) => {
+                client.expect_stream(feed.codec, &view.mid, view.ssrc, view.rtx_ssrc);
+            }
+            Party::Viewer(viewer) => {
+                viewer.expect_stream(feed.codec != Codec::Opus, view.ssrc, view.rtx_ssrc);
+            }
+            Party::Raw(_) => {}
         }
         let command = CreateConsumer {
             transport: seat.transport,

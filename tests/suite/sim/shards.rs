@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use ringcast::control::command::{Command, CreateProducer, Event, Mirror, Reply};
 use ringcast::engine::Engine;
+use ringcast::engine::io::{Path, Received};
 use ringcast::engine::machine::Machine;
 use ringcast::engine::relay::{RelayItem, RelayLanes, RelayPacket};
+use ringcast::engine::report::Discard;
 use ringcast::id::{ConsumerId, ProducerId, ShardId, TransportId};
 use ringcast::ortc::types::MediaKind;
 
@@ -172,7 +174,13 @@ impl Shards {
                 self.close_mirrors_of(now, *id);
                 self.home_of(*id)
             }
-            Command::InjectPanic(id) => self.home_of(*id),
+            Command::InjectPanic(id)
+            | Command::SetBitrates(id, _)
+            | Command::RestartIce(id)
+            | Command::TransportStats(id) => self.home_of(*id),
+            Command::ProducerStats(id) => {
+                self.producers.get(id).map_or(shard, |known| known.origin)
+            }
             Command::CreateProducer(create) => {
                 let origin = self.home_of(create.transport);
                 let source = Arc::new((**create).clone());
@@ -218,6 +226,9 @@ impl Shards {
             }
             Command::PauseConsumer(id, _)
             | Command::RequestKeyFrame(id)
+            | Command::SetPreferredLayers(id, _)
+            | Command::SetPriority(id, _)
+            | Command::ConsumerStats(id)
             | Command::CloseConsumer(id) => self.consumers.get(id).copied().unwrap_or(shard),
             Command::Inventory => shard,
         };
@@ -284,6 +295,16 @@ impl Shards {
             }
         }
         told
+    }
+
+    pub(crate) fn discarded_on(&self, shard: usize, reason: Discard) -> u64 {
+        self.engines[shard].report().1.count(reason)
+    }
+
+    /// A datagram that arrives at a shard, from nowhere in particular.
+    pub(crate) fn inject(&mut self, now: Instant, shard: usize, path: Path, bytes: &[u8]) {
+        let received = Received { path, arrival: now, bytes };
+        self.engines[shard].handle_datagrams(now, &mut std::iter::once(received));
     }
 
     /// What shard `to` was sent of a kind since `since`.

@@ -1,7 +1,7 @@
 //! One raw publisher, many raw receivers and nothing between them but the engine: what a bench and a
 //! counting allocator look at.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,12 @@ use rand::rngs::StdRng;
 use ringcast::control::command::{
     Command, CreateConsumer, CreateProducer, CreateTransport, Reply, TransportCreated,
 };
+use ringcast::engine::demux::PacketClass;
 use ringcast::engine::dtls::DtlsIdentity;
 use ringcast::engine::io::{Path, Protocol, Received, TransmitBatch};
 use ringcast::engine::machine::Machine;
-use ringcast::engine::rtp::NtpTime;
+use ringcast::engine::rtcp::{Arrival, FeedbackHead, RtcpWriter};
+use ringcast::engine::rtp::{NtpTime, RtpView};
 use ringcast::engine::srtp::SrtpProfile;
 use ringcast::engine::wall::WallClock;
 use ringcast::engine::{Engine, EngineSetup};
@@ -42,8 +44,49 @@ pub(crate) struct Stage {
     frames: u32,
     /// The next frame begins a key frame.
     pub(crate) wants_key: bool,
+    adaptive: Option<Adaptive>,
     /// Messages with media that left so far: each may hold several datagrams.
     pub(crate) trains: u64,
+}
+
+/// How often receivers tell what arrived.
+const ANSWER_EVERY: Duration = Duration::from_millis(100);
+/// A feedback's clock begins later than zero.
+const TICKS_ZERO: u64 = 1 << 20;
+
+/// Three temporal layers on one side, on the other receivers who tell what arrives.
+struct Adaptive {
+    /// Extension id of transport-wide numbers.
+    number_id: u8,
+    /// Of all consumers.
+    preferred: Option<(u8, Option<u8>)>,
+    /// First and last number that each receiver has not told of.
+    heard: Vec<Option<(u16, u16)>>,
+    answered: Instant,
+    began: Instant,
+    count: u8,
+}
+
+impl Adaptive {
+    /// Notes the numbers of a train of media.
+    fn note(&mut self, to: Path, train: &[u8], segment: usize) {
+        let IpAddr::V4(ip) = to.remote.ip() else { return };
+        let [_, _, high, low] = ip.octets();
+        let Some(receiver) = usize::from(u16::from_be_bytes([high, low])).checked_sub(1) else {
+            return;
+        };
+        let segments: Vec<_> = train.chunks(segment).collect();
+        for bytes in [segments[0], segments[segments.len() - 1]] {
+            let view = RtpView::parse(bytes).unwrap();
+            let mut elements = view.extension_block().elements();
+            let number = elements.find(|element| element.id == self.number_id);
+            if let Some([high, low]) = number.map(|element| element.data) {
+                let number = u16::from_be_bytes([*high, *low]);
+                let span = self.heard[receiver].get_or_insert((number, number));
+                span.1 = number;
+            }
+        }
+    }
 }
 
 fn path(number: usize) -> Path {
@@ -65,6 +108,24 @@ impl Stage {
 
     /// The same with another codec.
     pub(crate) fn playing(codec: Codec, profile: SrtpProfile, receivers: usize) -> Self {
+        Self::with(codec, profile, receivers, None)
+    }
+
+    /// VP8 with three temporal layers, to receivers who tell what arrives and prefer these layers.
+    pub(crate) fn adaptive(
+        profile: SrtpProfile,
+        receivers: usize,
+        preferred: Option<(u8, Option<u8>)>,
+    ) -> Self {
+        Self::with(Codec::Vp8, profile, receivers, Some(preferred))
+    }
+
+    fn with(
+        codec: Codec,
+        profile: SrtpProfile,
+        receivers: usize,
+        adaptive: Option<Option<(u8, Option<u8>)>>,
+    ) -> Self {
         let now = beginning();
         let wall = WallClock { anchor: now, ntp: NtpTime::from_unix(Duration::from_secs(1)) };
         let identity = Arc::new(DtlsIdentity::generate().unwrap());
@@ -74,7 +135,18 @@ impl Stage {
         let mut clients: Vec<_> =
             (0..=receivers).map(|n| join(&mut engine, now, n, profile, &mut rng)).collect();
         let publisher = clients.remove(0);
-        let produced = publish(&mut engine, now, codec);
+        let produced = publish(&mut engine, now, codec, adaptive.map(|_| "L1T3"));
+        let numbers = |uri: &str| uri == ringcast::ortc::uri::TRANSPORT_CC;
+        let extensions = room_capabilities().header_extensions;
+        let number = extensions.iter().find(|extension| numbers(&extension.uri)).unwrap();
+        let adaptive = adaptive.map(|preferred| Adaptive {
+            number_id: number.preferred_id,
+            preferred,
+            heard: vec![None; receivers],
+            answered: now,
+            began: now,
+            count: 0,
+        });
         let mut stage = Self {
             engine,
             now,
@@ -91,6 +163,7 @@ impl Stage {
             next_index: 1,
             frames: 0,
             wants_key: true,
+            adaptive,
             trains: 0,
         };
         for number in 1..=receivers {
@@ -111,7 +184,7 @@ impl Stage {
             mirror: None,
             rtp: self.produced.consume(self.codec, &room_capabilities(), ssrc, "0"),
             paused: false,
-            preferred_layers: None,
+            preferred_layers: self.adaptive.as_ref().and_then(|it| it.preferred),
         }))
     }
 
@@ -136,7 +209,12 @@ impl Stage {
             if self.codec == Codec::Vp8 {
                 let start = if place == 0 { 0x90 } else { 0x80 };
                 let delta = u8::from(!(key && place == 0));
-                payload[..5].copy_from_slice(&[start, 0x80, 0x80, 1, delta]);
+                if self.adaptive.is_some() {
+                    let head = layered_head(self.frames, start, delta);
+                    payload[..head.len()].copy_from_slice(&head);
+                } else {
+                    payload[..5].copy_from_slice(&[start, 0x80, 0x80, 1, delta]);
+                }
             }
             let index = self.next_index;
             self.next_index += 1;
@@ -167,6 +245,48 @@ impl Stage {
         self.flush()
     }
 
+    /// What receivers tell of what arrived, when it is time; for [`hear`](Self::hear).
+    pub(crate) fn answers(&mut self) -> Vec<(Path, Vec<u8>)> {
+        let Some(adaptive) = &mut self.adaptive else { return Vec::new() };
+        if self.now < adaptive.answered + ANSWER_EVERY {
+            return Vec::new();
+        }
+        let from = ticks(adaptive.answered - adaptive.began);
+        let span = ticks(self.now - adaptive.began) - from;
+        adaptive.answered = self.now;
+        let mut answers = Vec::new();
+        for (heard, (path, client)) in adaptive.heard.iter_mut().zip(&mut self.receivers) {
+            let Some((first, last)) = heard.take() else { continue };
+            let count = last.wrapping_sub(first);
+            let arrival = |after: u16| Arrival {
+                seq: first.wrapping_add(after),
+                ticks: TICKS_ZERO + from + span * u64::from(after) / (u64::from(count) + 1),
+            };
+            let arrivals: Vec<_> = (0..=count).map(arrival).collect();
+            let mut space = [0; 1400];
+            let mut writer = RtcpWriter::new(&mut space);
+            let head = FeedbackHead {
+                sender_ssrc: 1,
+                media_ssrc: 2,
+                base_seq: first,
+                feedback_count: adaptive.count,
+            };
+            assert_eq!(writer.transport_cc(&head, &arrivals), arrivals.len());
+            answers.push((*path, client.seal_rtcp(writer.as_bytes())));
+        }
+        adaptive.count = adaptive.count.wrapping_add(1);
+        answers
+    }
+
+    /// A turn in which these arrive.
+    pub(crate) fn hear(&mut self, answers: &[(Path, Vec<u8>)]) {
+        let arrival = self.now;
+        let mut batch =
+            answers.iter().map(|(path, bytes)| Received { path: *path, arrival, bytes });
+        self.engine.handle_datagrams(self.now, &mut batch);
+        self.flush();
+    }
+
     /// What passes besides media: timers, reports and ICE checks. Allocates.
     pub(crate) fn keep_alive(&mut self) {
         if self.engine.poll_timeout().is_some_and(|at| at <= self.now) {
@@ -193,9 +313,15 @@ impl Stage {
         loop {
             let more = self.engine.poll_transmit(self.now, &mut self.batch);
             for train in self.batch.trains() {
-                if self.batch.bytes(train).first().is_some_and(|first| *first >= 128) {
+                let bytes = self.batch.bytes(train);
+                if bytes.first().is_some_and(|first| *first >= 128) {
                     media += train.segments();
                     self.trains += 1;
+                }
+                if let Some(adaptive) = &mut self.adaptive
+                    && PacketClass::of(bytes) == PacketClass::Rtp
+                {
+                    adaptive.note(train.path, bytes, train.segment());
                 }
             }
             self.batch.clear();
@@ -206,7 +332,26 @@ impl Stage {
     }
 }
 
-fn publish(engine: &mut Engine, now: Instant, codec: Codec) -> Produced {
+/// Ticks of 250 µs.
+fn ticks(span: Duration) -> u64 {
+    u64::try_from(span.as_micros() / 250).unwrap()
+}
+
+/// A VP8 descriptor of three temporal layers (0 2 1 2), and the byte that tells key frames.
+fn layered_head(frame: u32, start: u8, delta: u8) -> [u8; 7] {
+    let [.., high, low] = frame.to_be_bytes();
+    let temporal = [0, 2, 1, 2][frame as usize % 4];
+    let sync = u8::from(!frame.is_multiple_of(4) && frame % 4 != 3);
+    let [.., base] = (frame / 4).to_be_bytes();
+    [start, 0xe0, high | 0x80, low, base, temporal << 6 | sync << 5, delta]
+}
+
+fn publish(
+    engine: &mut Engine,
+    now: Instant,
+    codec: Codec,
+    mode: Option<&'static str>,
+) -> Produced {
     let offer = Offer {
         codec,
         mid: "0".into(),
@@ -215,6 +360,7 @@ fn publish(engine: &mut Engine, now: Instant, codec: Codec) -> Produced {
         by_mid: false,
         rtx: true,
         transport_cc: true,
+        mode,
     };
     let produced = offer.negotiate(&room_capabilities(), 100_000_000);
     let create = CreateProducer {

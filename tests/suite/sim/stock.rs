@@ -1,7 +1,7 @@
 //! A peer's side of one transport: an unchanged str0m client with a full ICE agent, real DTLS, and
 //! str0m's own SRTP, RTCP, NACK and RTX.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ringcast::control::command::TransportCreated;
@@ -14,8 +14,26 @@ use str0m::rtp::rtcp::{Rtcp, SenderInfo};
 use str0m::rtp::{Extension, ExtensionMap, RawPacket, RtpWrite};
 use str0m::{Candidate, Event, Input, Output, Rtc};
 
-use super::clients::{Heard, SERVER};
 use super::media::{Codec, Packet, SourceSetup};
+
+/// Where the server is.
+pub(crate) const SERVER: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), 4000);
+
+/// A packet as it arrived at a client, out of SRTP.
+#[derive(Debug, Clone)]
+pub(crate) struct Heard {
+    pub(crate) at: Instant,
+    pub(crate) ssrc: u32,
+    pub(crate) payload_type: u8,
+    pub(crate) marker: bool,
+    pub(crate) seq: u16,
+    pub(crate) timestamp: u32,
+    pub(crate) mid: Option<String>,
+    pub(crate) abs_send_time: bool,
+    pub(crate) transport_seq: Option<u16>,
+    pub(crate) payload: Vec<u8>,
+}
 
 /// Which numbers a client uses: its own when it sends, the room's when it receives.
 #[derive(Debug, Clone)]

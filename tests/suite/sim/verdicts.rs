@@ -8,7 +8,7 @@ use ringcast::engine::machine::Machine;
 use ringcast::engine::report::{Counters, Discard, Gauges};
 
 use super::clients::{Heard, Party};
-use super::media::Packet;
+use super::media::{Packet, picture_of};
 use super::room::{Feed, Room, View};
 
 impl Room {
@@ -54,6 +54,7 @@ impl Room {
             Party::Stock(client) => {
                 client.heard.iter().filter(|h| h.ssrc == view.ssrc).cloned().collect()
             }
+            Party::Viewer(_) => panic!("a viewer keeps no packets"),
             Party::Raw(client) => client
                 .heard
                 .iter()
@@ -135,6 +136,15 @@ impl Room {
             );
         }
     }
+}
+
+/// The same of what is told apart of their payloads: where picture numbers were rewritten.
+pub(crate) fn assert_same_pictures(heard: &[Heard], sent: &[Packet]) {
+    let mut heard = heard.to_vec();
+    let mut sent = sent.to_vec();
+    heard.iter_mut().for_each(|heard| heard.payload = picture_of(&heard.payload).to_vec());
+    sent.iter_mut().for_each(|packet| packet.payload = picture_of(&packet.payload).into());
+    assert_same(&heard, &sent);
 }
 
 /// `heard` is `sent` from the first packet heard on: bytes, markers and distances in time.

@@ -40,11 +40,11 @@ fn run(seed: u64) -> Vec<Vec<u8>> {
     let camera = room.produce(alice, &Camera::new(Codec::Vp8));
     let microphone = room.produce(alice, &Camera::new(Codec::Opus));
     let bad = Link { loss: 0.05, jitter: ms(15), duplication: 0.02, ..Link::new(20) };
-    room.seat(alice).up = bad;
+    room.seat(alice).up = bad.clone();
     let mut peers = Vec::new();
     for _ in 0..2 {
         let peer = room.raw_peer(SrtpProfile::AeadAes128Gcm);
-        room.seat(peer).down = bad;
+        room.seat(peer).down = bad.clone();
         room.consume(peer, &camera);
         room.consume(peer, &microphone);
         peers.push(peer);

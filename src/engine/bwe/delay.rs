@@ -1,0 +1,228 @@
+//! From arrivals to queueing delay: groups of packets, the least delay lately, and its trend.
+//!
+//! Packets that leave within 5 ms are one group (draft-ietf-rmcat-gcc-02 §5.2), and so is whatever
+//! a receiver's network hands over in one go. A group counts with the *least* one-way delay of its
+//! packets: we send whole trains, whose later packets wait for the earlier ones, and that is no
+//! queue that stands. Pure. One-way delays contain the clocks' unknown offset; only differences
+//! are used.
+
+use super::Usage;
+use super::trend::Trendline;
+
+/// Departures this close belong together (libwebrtc's burst time).
+const BURST_US: u64 = 5_000;
+
+/// What arrives this close behind its predecessor, although it left later, came in one go.
+const ARRIVAL_BURST_US: i64 = 5_000;
+
+/// The longest group of what came in one go (libwebrtc).
+const GROUP_SPAN_MAX_US: i64 = 100_000;
+
+/// The least delay is remembered for one to two of these: long enough to have seen the path
+/// empty, short enough for a path that became longer and for clocks that drift (1 ms in 10 s).
+const BASE_WINDOW_US: i64 = 10_000_000;
+
+/// A queue that was never empty for one to two of these stands: longer than a frame of a slow
+/// camera.
+const STANDING_WINDOW_US: i64 = 120_000;
+
+/// A jump of the arrival clock against ours beyond this is a new clock.
+const CLOCK_JUMP_US: i64 = 10_000_000;
+
+/// The least of what was seen in the last one to two windows.
+#[derive(Debug, Clone)]
+struct Least {
+    window_us: i64,
+    since_us: i64,
+    current: Option<i64>,
+    before: Option<i64>,
+}
+
+impl Least {
+    fn new(window_us: i64) -> Self {
+        Self { window_us, since_us: 0, current: None, before: None }
+    }
+
+    fn add(&mut self, at_us: i64, value: i64) {
+        if self.current.is_none() || at_us - self.since_us >= self.window_us {
+            let stale = at_us - self.since_us >= 2 * self.window_us;
+            self.before = self.current.filter(|_| !stale);
+            self.current = Some(value);
+            self.since_us = at_us;
+        }
+        self.current = self.current.map(|current| current.min(value));
+    }
+
+    fn value(&self) -> Option<i64> {
+        self.current.map(|current| self.before.map_or(current, |before| before.min(current)))
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Group {
+    first_sent_us: u64,
+    last_sent_us: u64,
+    first_arrival_us: i64,
+    last_arrival_us: i64,
+    least_us: i64,
+}
+
+/// Follows the delay of one path.
+#[derive(Debug)]
+pub(super) struct Delay {
+    group: Option<Group>,
+    base: Least,
+    standing: Least,
+    trend: Trendline,
+    newest_us: i64,
+}
+
+impl Delay {
+    pub(super) fn new() -> Self {
+        Self {
+            group: None,
+            base: Least::new(BASE_WINDOW_US),
+            standing: Least::new(STANDING_WINDOW_US),
+            trend: Trendline::new(),
+            newest_us: 0,
+        }
+    }
+
+    /// A packet arrived; in order of departure, others are left out.
+    pub(super) fn handle_packet(&mut self, sent_us: u64, arrival_us: i64) {
+        let delay_us = arrival_us - i64::try_from(sent_us).unwrap_or(i64::MAX);
+        let jumped = self.base.value().is_some_and(|base| (delay_us - base).abs() > CLOCK_JUMP_US);
+        if jumped {
+            *self = Self::new();
+        }
+        let Some(group) = &mut self.group else { return self.open(sent_us, arrival_us, delay_us) };
+        if sent_us < group.first_sent_us {
+            return;
+        }
+        let apart = sent_us - group.first_sent_us;
+        let close = apart <= BURST_US;
+        let follows = arrival_us - group.last_arrival_us;
+        let left = i64::try_from(sent_us.saturating_sub(group.last_sent_us)).unwrap_or(i64::MAX);
+        let in_one_go = follows <= ARRIVAL_BURST_US
+            && follows < left
+            && arrival_us - group.first_arrival_us < GROUP_SPAN_MAX_US;
+        if close || in_one_go {
+            group.last_sent_us = group.last_sent_us.max(sent_us);
+            group.last_arrival_us = group.last_arrival_us.max(arrival_us);
+            group.least_us = group.least_us.min(delay_us);
+            return;
+        }
+        let done = *group;
+        self.open(sent_us, arrival_us, delay_us);
+        self.close(done);
+    }
+
+    /// Whether the queue grows.
+    pub(super) fn usage(&self) -> Usage {
+        self.trend.usage()
+    }
+
+    /// The queue that stands: how much longer than the least delay of the last seconds every packet
+    /// of the last moments took.
+    pub(super) fn standing_us(&self) -> i64 {
+        match (self.standing.value(), self.base.value()) {
+            (Some(standing), Some(base)) => (standing - base).max(0),
+            _ => 0,
+        }
+    }
+
+    /// Whether the delay falls: a queue empties.
+    pub(super) fn is_falling(&self) -> bool {
+        self.trend.slope() < 0.0
+    }
+
+    /// The path became longer: what stands now is no queue.
+    pub(super) fn accept_standing(&mut self) {
+        let standing = self.standing.value();
+        self.base = Least::new(BASE_WINDOW_US);
+        if let Some(standing) = standing {
+            self.base.add(self.newest_us, standing);
+        }
+    }
+
+    fn open(&mut self, sent_us: u64, arrival_us: i64, delay_us: i64) {
+        self.group = Some(Group {
+            first_sent_us: sent_us,
+            last_sent_us: sent_us,
+            first_arrival_us: arrival_us,
+            last_arrival_us: arrival_us,
+            least_us: delay_us,
+        });
+    }
+
+    fn close(&mut self, group: Group) {
+        let at_us = group.last_arrival_us.max(self.newest_us);
+        self.newest_us = at_us;
+        self.base.add(at_us, group.least_us);
+        self.standing.add(at_us, group.least_us);
+        self.trend.add(at_us, group.least_us);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Trains of `packets` every 20 ms over a path that takes 1 ms a packet, 30 ms and `extra`.
+    fn run(
+        delay: &mut Delay,
+        trains: std::ops::Range<u64>,
+        packets: i64,
+        extra: impl Fn(u64) -> i64,
+    ) {
+        for n in trains {
+            let sent_us = n * 20_000;
+            for packet in 0..packets {
+                let arrival_us = sent_us.cast_signed() + 30_000 + extra(n) + packet * 1_000;
+                delay.handle_packet(sent_us, arrival_us);
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_train_is_no_queue() {
+        let mut delay = Delay::new();
+        run(&mut delay, 0..100, 2, |_| 0);
+        run(&mut delay, 100..200, 16, |_| 0);
+        assert_eq!((delay.standing_us(), delay.usage()), (0, Usage::Normal));
+    }
+
+    #[test]
+    fn a_queue_stands_when_no_packet_passes_without_it() {
+        let mut delay = Delay::new();
+        run(&mut delay, 0..100, 2, |_| 0);
+        run(&mut delay, 100..150, 2, |n| if n % 5 == 0 { 0 } else { 60_000 });
+        assert_eq!(delay.standing_us(), 0);
+        run(&mut delay, 150..170, 2, |_| 60_000);
+        assert_eq!(delay.standing_us(), 60_000);
+        run(&mut delay, 170..1_300, 2, |_| 60_000);
+        assert_eq!(delay.standing_us(), 0, "after some time it is the path");
+    }
+
+    #[test]
+    fn a_longer_path_is_accepted_when_told_and_a_new_clock_at_once() {
+        let mut delay = Delay::new();
+        run(&mut delay, 0..100, 2, |_| 0);
+        run(&mut delay, 100..120, 2, |_| 90_000);
+        delay.accept_standing();
+        run(&mut delay, 120..130, 2, |_| 90_000);
+        assert_eq!(delay.standing_us(), 0);
+        run(&mut delay, 130..150, 2, |_| 3_600_000_000);
+        assert_eq!((delay.standing_us(), delay.usage()), (0, Usage::Normal));
+    }
+
+    #[test]
+    fn growth_is_overuse_and_what_was_overtaken_says_nothing() {
+        let mut delay = Delay::new();
+        run(&mut delay, 0..100, 2, |_| 0);
+        delay.handle_packet(100, 5_000_000);
+        assert_eq!(delay.usage(), Usage::Normal);
+        run(&mut delay, 100..130, 2, |n| (n.cast_signed() - 100) * 4_000);
+        assert_eq!(delay.usage(), Usage::Over);
+    }
+}

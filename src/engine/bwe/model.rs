@@ -1,0 +1,297 @@
+//! What transport-wide feedback says of one path, and the rate that follows.
+//!
+//! Made when the first numbered packet leaves. One feedback runs through once: each packet told of
+//! goes to delay, throughput, loss and probing; then the rate is decided.
+
+use super::delay::Delay;
+use super::history::{SentHistory, SentPacket, Told};
+use super::loss::{Loss, Verdict};
+use super::probe::{Probing, Wish};
+use super::rate::{Rate, Seen};
+use super::throughput::{Throughput, WINDOW_US};
+use super::{Probe, Usage};
+use crate::engine::rtcp::TransportCc;
+
+/// Time of one tick of the arrival clock, and ticks of one unit of the reference time.
+const TICK_US: i64 = 250;
+const REFERENCE_TICKS: i64 = 256;
+
+/// A queue below this is none: bursts of other traffic, a radio's turn, and our own trains.
+const STANDING_MIN_US: i64 = 12_000;
+
+/// A queue that stands above this is congestion, whatever the trend says.
+const STANDING_MAX_US: i64 = 80_000;
+
+/// What is delivered over this shows the path while a queue stands.
+const LATELY_US: i64 = 200_000;
+
+/// Less than this part of the rate is sent: the application limits, not the path.
+const APP_LIMITED: f64 = 0.8;
+
+/// Probing waits this long after a decrease.
+const SETTLE_US: u64 = 1_500_000;
+
+/// Decreases that left the standing queue as it was, before it counts as a longer path.
+const STUCK_MAX: u8 = 3;
+
+/// A round trip that nobody measured yet.
+const ROUND_TRIP_US: u64 = 200_000;
+
+/// Feedback is missed after this and three round trips; then the rate falls by that each time.
+const SILENCE_US: u64 = 600_000;
+const SILENCE_PART: f64 = 0.7;
+
+/// Limits and wishes that others set.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) min_bps: f64,
+    pub(super) max_bps: f64,
+    pub(super) demand_bps: f64,
+}
+
+/// One path.
+#[derive(Debug)]
+pub(super) struct Model {
+    history: SentHistory,
+    delay: Delay,
+    received: Throughput,
+    sent: Throughput,
+    pub(super) rate: Rate,
+    pub(super) loss: Loss,
+    probing: Probing,
+    /// The newest reference time, unwrapped, and as it was on the wire.
+    reference: Option<(i64, u32)>,
+    pub(super) round_trip_us: Option<u64>,
+    /// The first packet that left since the last feedback.
+    unanswered_us: Option<u64>,
+    answered: bool,
+    stuck: u8,
+    stuck_us: i64,
+}
+
+impl Model {
+    pub(super) fn new(now_us: u64, first: u16, bps: f64) -> Self {
+        Self {
+            history: SentHistory::new(first),
+            delay: Delay::new(),
+            received: Throughput::new(),
+            sent: Throughput::new(),
+            rate: Rate::new(now_us, bps),
+            loss: Loss::new(),
+            probing: Probing::new(now_us),
+            reference: None,
+            round_trip_us: None,
+            unanswered_us: None,
+            answered: false,
+            stuck: 0,
+            stuck_us: 0,
+        }
+    }
+
+    #[inline]
+    pub(super) fn note_sent(&mut self, now_us: u64, seq: u16, bytes: u16, cluster: u8) {
+        let sending = self.probing.sending();
+        let cluster = if sending == 0 { cluster } else { sending };
+        if cluster != 0 {
+            self.probing.handle_sent(now_us, cluster, u32::from(bytes));
+        }
+        if self.unanswered_us.is_none() {
+            self.unanswered_us = Some(now_us);
+        }
+        self.history.note(now_us, seq, bytes, cluster);
+    }
+
+    /// Some transport-wide feedback has come: the receiver answers.
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered
+    }
+
+    pub(super) fn handle_feedback(
+        &mut self,
+        now_us: u64,
+        feedback: &TransportCc<'_>,
+        bounds: &Bounds,
+    ) {
+        let shift = self.unwrap_reference(feedback.reference_time);
+        let mut newest_us = None;
+        for (seq, ticks) in feedback.arrivals() {
+            let Some(told) = self.history.tell(now_us, seq, ticks.is_some()) else { continue };
+            let arrival_us = ticks.map_or(0, |ticks| (ticks + shift) * TICK_US);
+            match told {
+                Told::Received(packet) => {
+                    newest_us = newest_us.max(Some(packet.at_us));
+                    self.handle_received(packet, arrival_us);
+                }
+                Told::Lost(packet) => {
+                    self.loss.handle_packet(packet.at_us, packet.bytes, true);
+                    self.sent.add(signed(packet.at_us), packet.bytes);
+                    self.probing.handle_told(packet.cluster, packet.bytes, None);
+                }
+                Told::Late(packet) => self.loss.handle_late(packet.at_us, packet.bytes),
+            }
+        }
+        let Some(newest_us) = newest_us else { return };
+        let round_trip_us = now_us.saturating_sub(newest_us);
+        let before = self.round_trip_us.unwrap_or(round_trip_us);
+        // Downwards at once, upwards slowly: what is wanted is the path, not its queue.
+        self.round_trip_us = Some(round_trip_us.min(before + before / 32 + 100));
+        self.answered = true;
+        self.unanswered_us = None;
+        self.decide(now_us, bounds);
+        self.handle_probe(now_us, bounds);
+        self.plan(now_us, bounds);
+    }
+
+    /// Time passed: feedback may be missing, and a probe may be due.
+    pub(super) fn handle_timeout(&mut self, now_us: u64, bounds: &Bounds) {
+        if self.silence_us().is_some_and(|at| now_us >= at) {
+            self.rate.set(now_us, self.rate.bps() * SILENCE_PART);
+            self.rate.clamp(bounds.min_bps, bounds.max_bps);
+            self.probing.handle_drop(now_us, false);
+            self.unanswered_us = Some(now_us);
+        }
+        self.plan(now_us, bounds);
+    }
+
+    pub(super) fn next_us(&self) -> Option<u64> {
+        match (self.silence_us(), self.probing.next_us()) {
+            (Some(silence), Some(probe)) => Some(silence.min(probe)),
+            (silence, probe) => silence.or(probe),
+        }
+    }
+
+    pub(super) fn poll_probe(&mut self, now_us: u64) -> Option<Probe> {
+        self.probing.poll(now_us)
+    }
+
+    pub(super) fn plan(&mut self, now_us: u64, bounds: &Bounds) {
+        let rested =
+            self.rate.decreased_us().is_none_or(|at| now_us.saturating_sub(at) >= SETTLE_US);
+        let quiet = self.delay.usage() != Usage::Over
+            && self.delay.standing_us() <= 2 * STANDING_MIN_US
+            && !self.loss.is_held(now_us);
+        let wish = Wish {
+            estimate_bps: self.rate.bps(),
+            demand_bps: bounds.demand_bps,
+            max_bps: bounds.max_bps,
+            is_settled: rested && quiet,
+        };
+        self.probing.plan(now_us, self.round_trip(), &wish);
+    }
+
+    pub(super) fn delivered_bps(&self) -> Option<f64> {
+        self.received.bps(WINDOW_US)
+    }
+
+    pub(super) fn sent_bps(&self) -> Option<f64> {
+        self.sent.bps(WINDOW_US)
+    }
+
+    pub(super) fn standing_us(&self) -> i64 {
+        self.delay.standing_us()
+    }
+
+    pub(super) fn is_app_limited(&self) -> bool {
+        self.sent_bps().is_none_or(|sent| sent < APP_LIMITED * self.rate.bps())
+    }
+
+    /// What the delay says, a queue that stands included.
+    pub(super) fn usage(&self) -> Usage {
+        let standing_us = self.delay.standing_us();
+        match self.delay.usage() {
+            Usage::Over if standing_us < STANDING_MIN_US => Usage::Normal,
+            Usage::Normal if standing_us > STANDING_MAX_US && !self.delay.is_falling() => {
+                Usage::Over
+            }
+            usage => usage,
+        }
+    }
+
+    fn handle_received(&mut self, packet: SentPacket, arrival_us: i64) {
+        self.delay.handle_packet(packet.at_us, arrival_us);
+        self.received.add(arrival_us, packet.bytes);
+        self.sent.add(signed(packet.at_us), packet.bytes);
+        self.loss.handle_packet(packet.at_us, packet.bytes, false);
+        if packet.cluster != 0 {
+            self.probing.handle_told(packet.cluster, packet.bytes, Some(arrival_us));
+        }
+    }
+
+    fn decide(&mut self, now_us: u64, bounds: &Bounds) {
+        let before_bps = self.rate.bps();
+        let seen = Seen {
+            usage: self.usage(),
+            delivered_bps: self.delivered_bps(),
+            lately_bps: self.received.bps(LATELY_US),
+            is_app_limited: self.is_app_limited(),
+            standing_us: self.delay.standing_us(),
+            round_trip_us: self.round_trip(),
+            is_held: self.loss.is_held(now_us),
+        };
+        let mut fell = self.rate.handle(now_us, &seen);
+        if fell {
+            self.watch_standing(seen.standing_us);
+        }
+        match self.loss.judge(now_us, before_bps, self.round_trip()) {
+            Some(Verdict::Limit(bps)) => {
+                fell |= bps < self.rate.bps();
+                self.rate.set(now_us, bps.min(self.rate.bps()));
+            }
+            Some(Verdict::Restore(bps)) => self.rate.set(now_us, bps.max(self.rate.bps())),
+            None => {}
+        }
+        self.rate.clamp(bounds.min_bps, bounds.max_bps);
+        if fell {
+            self.probing.handle_drop(now_us, self.rate.bps() < 0.67 * before_bps);
+        }
+    }
+
+    fn handle_probe(&mut self, now_us: u64, bounds: &Bounds) {
+        let Some(outcome) = self.probing.poll_outcome(now_us) else { return };
+        if outcome.bps > self.rate.bps() && self.usage() != Usage::Over {
+            self.rate.set(now_us, outcome.bps);
+            self.rate.clamp(bounds.min_bps, bounds.max_bps);
+            if !outcome.is_saturated {
+                self.probing.go_on(now_us);
+            }
+        }
+    }
+
+    /// A queue that no decrease makes smaller is a longer path.
+    fn watch_standing(&mut self, standing_us: i64) {
+        let same = (standing_us - self.stuck_us).abs() < self.stuck_us / 10;
+        if !same || self.loss.ratio() > 0.02 {
+            self.stuck = 0;
+            self.stuck_us = standing_us;
+            return;
+        }
+        self.stuck += 1;
+        if self.stuck >= STUCK_MAX {
+            self.stuck = 0;
+            self.delay.accept_standing();
+        }
+    }
+
+    fn round_trip(&self) -> u64 {
+        self.round_trip_us.unwrap_or(ROUND_TRIP_US)
+    }
+
+    /// When feedback will be missed.
+    fn silence_us(&self) -> Option<u64> {
+        let since = self.unanswered_us.filter(|_| self.answered)?;
+        Some(since + SILENCE_US + 3 * self.round_trip())
+    }
+
+    /// Ticks to add to this feedback's arrivals, so that time goes on where its 24 bits wrap.
+    fn unwrap_reference(&mut self, wire: u32) -> i64 {
+        let (unwrapped, before) = self.reference.unwrap_or_else(|| (i64::from(wire), wire));
+        let ahead = (wire.wrapping_sub(before) << 8).cast_signed() >> 8;
+        let unwrapped = unwrapped + i64::from(ahead);
+        self.reference = Some((unwrapped, wire));
+        (unwrapped - i64::from(wire)) * REFERENCE_TICKS
+    }
+}
+
+fn signed(us: u64) -> i64 {
+    i64::try_from(us).unwrap_or(i64::MAX)
+}

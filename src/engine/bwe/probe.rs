@@ -1,0 +1,393 @@
+//! Probing: some bytes sent faster than the estimate show whether the path carries more.
+//!
+//! One cluster at a time: it is sent in steps (asked for by `poll`), whatever else leaves meanwhile
+//! counts for it, and when the receiver has told of all of it, departures are compared with
+//! arrivals (libwebrtc's probe bitrate estimator). Planned at the start, while demand exceeds the
+//! estimate, and after drops; less often when it was in vain. Pure.
+
+use std::num::NonZeroU8;
+
+use super::{Probe, ProbeCluster, whole};
+
+/// How long a cluster is sent.
+const CLUSTER_US: f64 = 20_000.0;
+
+/// Bytes of a cluster at least: five packets of padding.
+const CLUSTER_BYTES_MIN: f64 = 1_400.0;
+
+/// What is sent ahead of time, in time and in bytes: a train.
+const STEP_US: f64 = 5_000.0;
+const STEP_BYTES_MIN: f64 = 280.0;
+
+/// A cluster that could not be sent is given up after this.
+const SEND_US_MAX: u64 = 300_000;
+/// The receiver has to tell of it within this and two round trips.
+const TELL_US_MAX: u64 = 1_000_000;
+
+/// How much faster than the estimate: first, and after that.
+const FACTOR_FIRST: f64 = 3.0;
+const FACTOR: f64 = 2.0;
+
+/// Demand is looked for with this margin, and is enough with that.
+const REACH: f64 = 1.45;
+const ENOUGH: f64 = 1.3;
+
+/// A cluster that arrived slower than this part of how it left has filled the path; then a little
+/// less than what arrived is taken (libwebrtc).
+const SATURATED: f64 = 0.9;
+const TAKEN: f64 = 0.95;
+
+/// Time between clusters: least, and most after several in vain.
+const INTERVAL_US: u64 = 2_500_000;
+const INTERVAL_MAX_US: u64 = 8_000_000;
+
+/// How what left compares with what arrived.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Outcome {
+    /// What the path carried.
+    pub(super) bps: f64,
+    /// It would not have carried more.
+    pub(super) is_saturated: bool,
+}
+
+/// What decides about the next cluster.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish {
+    pub(super) estimate_bps: f64,
+    pub(super) demand_bps: f64,
+    pub(super) max_bps: f64,
+    /// No queue stands, and nothing holds growth back.
+    pub(super) is_settled: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Cluster {
+    id: u8,
+    bps: f64,
+    bytes: f64,
+    started_us: u64,
+    /// Bytes asked for or sent, whichever is more.
+    planned: f64,
+    sending: bool,
+    first_sent_us: u64,
+    last_sent_us: u64,
+    sent_bytes: u32,
+    /// Of these, sent at `last_sent_us`.
+    last_bytes: u32,
+    sent: u32,
+    told: u32,
+    received: u32,
+    received_bytes: u32,
+    first_received_bytes: u32,
+    first_arrival_us: i64,
+    last_arrival_us: i64,
+}
+
+/// Plans, sends and measures clusters.
+#[derive(Debug)]
+pub(super) struct Probing {
+    cluster: Option<Cluster>,
+    last_id: u8,
+    /// When the next may begin.
+    next_us: u64,
+    interval_us: u64,
+    first: bool,
+    /// More is wanted than the estimate.
+    wanted: bool,
+}
+
+impl Probing {
+    pub(super) fn new(now_us: u64) -> Self {
+        Self {
+            cluster: None,
+            last_id: 0,
+            next_us: now_us,
+            interval_us: INTERVAL_US,
+            first: true,
+            wanted: false,
+        }
+    }
+
+    /// The cluster that what leaves now is part of; 0 = none.
+    #[inline]
+    pub(super) fn sending(&self) -> u8 {
+        self.cluster.as_ref().filter(|cluster| cluster.sending).map_or(0, |cluster| cluster.id)
+    }
+
+    /// A packet of the cluster left.
+    pub(super) fn handle_sent(&mut self, now_us: u64, id: u8, bytes: u32) {
+        let Some(cluster) = self.cluster.as_mut().filter(|cluster| cluster.id == id) else {
+            return;
+        };
+        if cluster.sent == 0 {
+            cluster.first_sent_us = now_us;
+        }
+        if now_us > cluster.last_sent_us {
+            cluster.last_sent_us = now_us;
+            cluster.last_bytes = 0;
+        }
+        cluster.sent += 1;
+        cluster.sent_bytes += bytes;
+        cluster.last_bytes += bytes;
+        cluster.planned = cluster.planned.max(f64::from(cluster.sent_bytes));
+        if f64::from(cluster.sent_bytes) >= cluster.bytes {
+            cluster.sending = false;
+        }
+    }
+
+    /// The receiver told of a packet of the cluster.
+    pub(super) fn handle_told(&mut self, id: u8, bytes: u32, arrival_us: Option<i64>) {
+        let Some(cluster) = self.cluster.as_mut().filter(|cluster| cluster.id == id) else {
+            return;
+        };
+        cluster.told += 1;
+        let Some(arrival_us) = arrival_us else { return };
+        if cluster.received == 0 {
+            cluster.first_arrival_us = arrival_us;
+            cluster.last_arrival_us = arrival_us;
+            cluster.first_received_bytes = bytes;
+        }
+        cluster.received += 1;
+        cluster.received_bytes += bytes;
+        cluster.first_arrival_us = cluster.first_arrival_us.min(arrival_us);
+        cluster.last_arrival_us = cluster.last_arrival_us.max(arrival_us);
+    }
+
+    /// What a cluster showed, once all of it was told of.
+    pub(super) fn poll_outcome(&mut self, now_us: u64) -> Option<Outcome> {
+        let cluster = self.cluster.filter(|c| !c.sending && c.told >= c.sent)?;
+        self.cluster = None;
+        self.pause(now_us);
+        cluster.outcome()
+    }
+
+    /// A cluster showed more than the estimate: the next may follow at once.
+    pub(super) fn go_on(&mut self, now_us: u64) {
+        self.next_us = now_us;
+        self.interval_us = INTERVAL_US;
+    }
+
+    /// The estimate fell: wait, then see whether that was all.
+    pub(super) fn handle_drop(&mut self, now_us: u64, is_large: bool) {
+        if is_large {
+            self.interval_us = INTERVAL_US;
+        }
+        self.next_us = self.next_us.max(now_us + self.interval_us);
+    }
+
+    /// Begins a cluster if one is due, and gives up one that fails.
+    pub(super) fn plan(&mut self, now_us: u64, round_trip_us: u64, wish: &Wish) {
+        if let Some(cluster) = &mut self.cluster {
+            let age_us = now_us.saturating_sub(cluster.started_us);
+            let unsent = cluster.sending && age_us > SEND_US_MAX;
+            if unsent || age_us > SEND_US_MAX + TELL_US_MAX + 2 * round_trip_us {
+                self.cluster = None;
+                self.pause(now_us);
+            }
+        }
+        let most = wish.max_bps.min(REACH * wish.demand_bps);
+        self.wanted = wish.estimate_bps < wish.max_bps.min(ENOUGH * wish.demand_bps);
+        if !self.wanted || !wish.is_settled || self.cluster.is_some() || now_us < self.next_us {
+            return;
+        }
+        let factor = if self.first { FACTOR_FIRST } else { FACTOR };
+        let bps = (factor * wish.estimate_bps).min(most);
+        self.first = false;
+        self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+        self.cluster = Some(Cluster::new(self.last_id, now_us, bps));
+    }
+
+    /// What is to be sent now.
+    pub(super) fn poll(&mut self, now_us: u64) -> Option<Probe> {
+        let cluster = self.cluster.as_mut().filter(|cluster| cluster.sending)?;
+        if now_us < cluster.next_us() {
+            return None;
+        }
+        if cluster.planned >= cluster.bytes {
+            cluster.sending = false;
+            return None;
+        }
+        let passed_us = now_us.saturating_sub(cluster.started_us) as f64;
+        let ahead = cluster.bps * (passed_us + STEP_US) / 8e6;
+        let left = cluster.bytes - cluster.planned;
+        let bytes = (ahead - cluster.planned).max(STEP_BYTES_MIN).min(left);
+        cluster.planned += bytes;
+        let cluster = ProbeCluster(NonZeroU8::new(cluster.id)?);
+        Some(Probe { cluster, bytes: usize::try_from(whole(bytes)).unwrap_or_default() })
+    }
+
+    /// When [`poll`](Self::poll) or [`plan`](Self::plan) has something to do by itself.
+    pub(super) fn next_us(&self) -> Option<u64> {
+        match &self.cluster {
+            Some(cluster) if cluster.sending => Some(cluster.next_us()),
+            Some(cluster) => Some(cluster.started_us + SEND_US_MAX + TELL_US_MAX),
+            None => self.wanted.then_some(self.next_us),
+        }
+    }
+
+    fn pause(&mut self, now_us: u64) {
+        self.next_us = now_us + self.interval_us;
+        self.interval_us = (self.interval_us * 3 / 2).min(INTERVAL_MAX_US);
+    }
+}
+
+impl Cluster {
+    fn new(id: u8, now_us: u64, bps: f64) -> Self {
+        Self {
+            id,
+            bps,
+            bytes: (bps * CLUSTER_US / 8e6).max(CLUSTER_BYTES_MIN),
+            started_us: now_us,
+            planned: 0.0,
+            sending: true,
+            first_sent_us: 0,
+            last_sent_us: 0,
+            sent_bytes: 0,
+            last_bytes: 0,
+            sent: 0,
+            told: 0,
+            received: 0,
+            received_bytes: 0,
+            first_received_bytes: 0,
+            first_arrival_us: 0,
+            last_arrival_us: 0,
+        }
+    }
+
+    /// When what was planned so far would have left at the cluster's rate.
+    fn next_us(&self) -> u64 {
+        self.started_us + whole(self.planned * 8e6 / self.bps)
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        if self.received < 4 || self.received_bytes < self.sent_bytes / 2 {
+            return None;
+        }
+        let left_us = self.last_sent_us.saturating_sub(self.first_sent_us) as f64;
+        let sent_bps = if left_us < 1e3 {
+            self.bps
+        } else {
+            f64::from(self.sent_bytes - self.last_bytes) * 8e6 / left_us
+        };
+        let arrived_us = (self.last_arrival_us - self.first_arrival_us).max(1_000) as f64;
+        let arrived_bps =
+            f64::from(self.received_bytes - self.first_received_bytes) * 8e6 / arrived_us;
+        let is_saturated = arrived_bps < SATURATED * sent_bps;
+        let bps = if is_saturated { TAKEN * arrived_bps } else { arrived_bps.min(sent_bps) };
+        Some(Outcome { bps, is_saturated })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WISH: Wish =
+        Wish { estimate_bps: 6e5, demand_bps: 4e6, max_bps: f64::INFINITY, is_settled: true };
+
+    /// Sends the cluster that is due as steps of `packet`-byte packets over a path of `path_bps`;
+    /// all of it arrives. Returns when it was sent, and how many bytes.
+    fn send(probing: &mut Probing, from_us: u64, packet: u32, path_bps: f64) -> (u64, u32) {
+        let mut sent = Vec::new();
+        let mut now_us = from_us;
+        while probing.sending() != 0 {
+            while let Some(probe) = probing.poll(now_us) {
+                let id = probe.cluster.0.get();
+                for _ in 0..probe.bytes.div_ceil(packet as usize) {
+                    probing.handle_sent(now_us, id, packet);
+                    sent.push((now_us, id));
+                }
+            }
+            now_us = probing.next_us().unwrap().max(now_us + 1);
+        }
+        let mut free_us = 0.0f64;
+        for (at_us, id) in &sent {
+            free_us = free_us.max(*at_us as f64) + f64::from(packet) * 8e6 / path_bps;
+            probing.handle_told(*id, packet, Some(whole(free_us).cast_signed()));
+        }
+        (sent.last().unwrap().0 - from_us, packet * u32::try_from(sent.len()).unwrap())
+    }
+
+    #[test]
+    fn a_probe_shows_the_capacity_or_that_there_is_at_least_so_much() {
+        for (packet, path_bps, bps, is_saturated) in [
+            (280, 1e9, 1.8e6, false),
+            (280, 1.2e6, 1.2e6, true),
+            (280, 3e5, 3e5, true),
+            (1_200, 1e9, 1.8e6, false),
+            (1_200, 1e6, 1e6, true),
+        ] {
+            let mut probing = Probing::new(0);
+            probing.plan(5_000, 50_000, &WISH);
+            let (us, bytes) = send(&mut probing, 5_000, packet, path_bps);
+            assert!((10_000..21_000).contains(&us) && bytes < 6_100, "{us} {bytes}");
+            let outcome = probing.poll_outcome(300_000).unwrap();
+            assert_eq!(outcome.is_saturated, is_saturated);
+            let ratio = outcome.bps / bps;
+            assert!((0.85..1.3).contains(&ratio), "{packet} {path_bps}: {ratio}");
+            assert_eq!(probing.poll_outcome(300_000), None);
+        }
+    }
+
+    #[test]
+    fn a_probe_in_vain_is_repeated_ever_less_often() {
+        let mut probing = Probing::new(0);
+        let mut begun = Vec::new();
+        for now_us in (0..60_000_000).step_by(100_000) {
+            probing.plan(now_us, 50_000, &WISH);
+            if probing.sending() != 0 {
+                begun.push(now_us / 100_000);
+                send(&mut probing, now_us, 280, 6e5);
+                assert!(probing.poll_outcome(now_us).is_some());
+            }
+        }
+        assert!((7..=12).contains(&begun.len()), "{begun:?}");
+        let gaps: Vec<u64> = begun.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(gaps.is_sorted() && gaps[0] >= 25 && gaps[gaps.len() - 1] <= 81, "{gaps:?}");
+    }
+
+    #[test]
+    fn nothing_is_probed_without_need_or_while_unsettled() {
+        for wish in [
+            Wish { demand_bps: 0.0, ..WISH },
+            Wish { demand_bps: 4.5e5, ..WISH },
+            Wish { max_bps: 6e5, ..WISH },
+        ] {
+            let mut probing = Probing::new(0);
+            probing.plan(9_000_000, 50_000, &wish);
+            assert_eq!((probing.sending(), probing.next_us()), (0, None), "{wish:?}");
+        }
+        let mut probing = Probing::new(0);
+        probing.plan(9_000_000, 50_000, &Wish { is_settled: false, ..WISH });
+        assert_eq!(probing.sending(), 0);
+        assert!(probing.next_us().is_some());
+    }
+
+    #[test]
+    fn a_cluster_that_nobody_sends_or_tells_of_is_given_up() {
+        let mut probing = Probing::new(0);
+        probing.plan(0, 50_000, &WISH);
+        let mut asked = 0;
+        let mut now_us = 0;
+        while probing.sending() != 0 {
+            asked += probing.poll(now_us).map_or(0, |probe| probe.bytes);
+            now_us += 1_000;
+        }
+        assert!((4_400..5_000).contains(&asked), "{asked}");
+        assert_eq!(probing.poll_outcome(now_us), None);
+        probing.plan(now_us, 50_000, &WISH);
+        assert_eq!(probing.sending(), 0);
+
+        let mut probing = Probing::new(0);
+        probing.plan(0, 50_000, &WISH);
+        while let Some(probe) = probing.poll(now_us) {
+            let bytes = u32::try_from(probe.bytes).unwrap();
+            probing.handle_sent(now_us, probe.cluster.0.get(), bytes);
+        }
+        probing.plan(1_000_000, 50_000, &WISH);
+        assert_eq!((probing.sending(), probing.poll_outcome(1_000_000)), (0, None));
+        probing.plan(1_500_000, 50_000, &WISH);
+        probing.plan(5_000_000, 50_000, &WISH);
+        assert_ne!(probing.sending(), 0);
+    }
+}

@@ -1,0 +1,156 @@
+//! How many bits a second passed lately, by the packets' own times.
+//!
+//! Two per transport: one over arrivals (what the path delivered), one over departures (what was
+//! asked of it). Pure and of fixed size. Invariant: the window is as long as needed for enough
+//! packets, between what the caller asks and one second.
+
+/// Buckets of the longest window.
+const BUCKETS: usize = 40;
+const BUCKETS_SIGNED: i64 = 40;
+const BUCKET_US: i64 = 25_000;
+
+const _: () = assert!(BUCKETS_SIGNED.unsigned_abs() == BUCKETS as u64);
+
+/// Packets a window should hold: fewer say little about a rate (libwebrtc's robust estimator).
+const PACKETS_ENOUGH: u32 = 20;
+
+/// Less time than this gives no rate: two or three trains.
+const SPAN_MIN_US: i64 = 80_000;
+
+/// The usual shortest window (libwebrtc's): three frames at 6 frames/s.
+pub(super) const WINDOW_US: i64 = 500_000;
+
+/// Bytes and packets by time.
+#[derive(Debug, Clone)]
+pub(super) struct Throughput {
+    bytes: [u32; BUCKETS],
+    packets: [u16; BUCKETS],
+    /// The number of the newest bucket.
+    newest: i64,
+    newest_us: i64,
+    /// The first packet since the beginning, or since more than a window was empty.
+    first_us: Option<i64>,
+    first_bytes: u32,
+}
+
+impl Throughput {
+    pub(super) fn new() -> Self {
+        Self {
+            bytes: [0; BUCKETS],
+            packets: [0; BUCKETS],
+            newest: 0,
+            newest_us: 0,
+            first_us: None,
+            first_bytes: 0,
+        }
+    }
+
+    /// Counts a packet; one that is a window older than the newest is not counted.
+    pub(super) fn add(&mut self, at_us: i64, bytes: u32) {
+        let number = at_us.div_euclid(BUCKET_US);
+        let ahead = number - self.newest;
+        if self.first_us.is_none() || ahead >= BUCKETS_SIGNED {
+            *self = Self::new();
+            self.first_us = Some(at_us);
+            self.first_bytes = bytes;
+            self.newest = number;
+        } else if ahead > 0 {
+            for number in self.newest + 1..=number {
+                self.put(number, |_, _| (0, 0));
+            }
+            self.newest = number;
+        } else if ahead <= -(BUCKETS_SIGNED) {
+            return;
+        }
+        self.newest_us = if ahead == 0 { self.newest_us.max(at_us) } else { at_us };
+        self.put(number, |total, packets| (total.saturating_add(bytes), packets.saturating_add(1)));
+    }
+
+    /// Bits per second over the last `span_us`, longer while there are few packets; `None` until
+    /// enough time has passed.
+    pub(super) fn bps(&self, span_us: i64) -> Option<f64> {
+        let first_us = self.first_us?;
+        let (mut bytes, mut packets) = (0u64, 0u32);
+        for back in 0..BUCKETS_SIGNED {
+            let number = self.newest - back;
+            let start_us = (number * BUCKET_US).max(first_us);
+            let (more, count) = self.bucket(number);
+            bytes += u64::from(more);
+            packets += u32::from(count);
+            let whole = number * BUCKET_US <= first_us;
+            let span = self.newest_us - start_us;
+            let enough = span >= span_us && packets >= PACKETS_ENOUGH;
+            if whole || enough || back + 1 == BUCKETS_SIGNED {
+                // The first packet ends the time before the window, which is not known.
+                let bytes = if whole { bytes - u64::from(self.first_bytes) } else { bytes };
+                return (span >= SPAN_MIN_US).then(|| bytes as f64 * 8e6 / span as f64);
+            }
+        }
+        None
+    }
+
+    fn bucket(&self, number: i64) -> (u32, u16) {
+        let place = place(number);
+        let bytes = self.bytes.get(place).copied().unwrap_or_default();
+        (bytes, self.packets.get(place).copied().unwrap_or_default())
+    }
+
+    fn put(&mut self, number: i64, change: impl FnOnce(u32, u16) -> (u32, u16)) {
+        let place = place(number);
+        if let (Some(bytes), Some(packets)) =
+            (self.bytes.get_mut(place), self.packets.get_mut(place))
+        {
+            (*bytes, *packets) = change(*bytes, *packets);
+        }
+    }
+}
+
+fn place(number: i64) -> usize {
+    usize::try_from(number.rem_euclid(BUCKETS_SIGNED)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Packets of 1,000 bytes every `gap_us`.
+    fn steady(meter: &mut Throughput, from_us: i64, count: i64, gap_us: i64) -> i64 {
+        (0..count).for_each(|n| meter.add(from_us + n * gap_us, 1_000));
+        from_us + count * gap_us
+    }
+
+    #[test]
+    fn a_steady_rate_is_told_as_soon_as_there_is_some_time() {
+        for (gap_us, bps) in [(1_000, 8e6), (10_000, 8e5), (40_000, 2e5)] {
+            let mut meter = Throughput::new();
+            assert_eq!(meter.bps(WINDOW_US), None);
+            steady(&mut meter, -500, 80_000 / gap_us + 1, gap_us);
+            let early = meter.bps(WINDOW_US).unwrap();
+            assert!((early / bps - 1.0).abs() < 0.01, "{early} {bps}");
+            steady(&mut meter, 200_000, 5_000_000 / gap_us, gap_us);
+            let late = meter.bps(WINDOW_US).unwrap();
+            assert!((late / bps - 1.0).abs() < 0.06, "{late} {bps}");
+        }
+    }
+
+    #[test]
+    fn a_change_shows_after_the_window_that_was_asked_for() {
+        let mut meter = Throughput::new();
+        let at = steady(&mut meter, 0, 2_000, 1_000);
+        steady(&mut meter, at, 60, 4_000);
+        let short = meter.bps(200_000).unwrap();
+        let long = meter.bps(WINDOW_US).unwrap();
+        assert!((1.9e6..2.2e6).contains(&short), "{short}");
+        assert!((4e6..6e6).contains(&long), "{long}");
+    }
+
+    #[test]
+    fn silence_longer_than_the_window_starts_anew() {
+        let mut meter = Throughput::new();
+        let at = steady(&mut meter, 0, 100, 1_000);
+        meter.add(at + 2_000_000, 500);
+        assert_eq!(meter.bps(WINDOW_US), None);
+        meter.add(at, 500);
+        assert_eq!(meter.bps(WINDOW_US), None);
+    }
+}

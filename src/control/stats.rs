@@ -5,6 +5,7 @@
 //! second, `byteCount` RTP payloads with their fixed headers (12 bytes), times in milliseconds.
 //! Plain data, made when somebody asks; nothing here is kept.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
@@ -60,6 +61,10 @@ pub struct StreamNumbers {
     pub byte_count: u64,
     /// bits/s.
     pub bitrate: u64,
+    /// bits/s of each layer with all that it needs, by `spatial.temporal`; of inbound streams with
+    /// layers inside.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub bitrate_by_layer: BTreeMap<String, u64>,
 }
 
 /// The addresses over which a transport sends.

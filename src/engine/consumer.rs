@@ -108,6 +108,8 @@ pub struct Consumer {
     pub repeats_verbatim: bool,
     /// The receiver paused it.
     pub paused: bool,
+    /// Packets of Opus that only say that there is silence are left out.
+    pub ignore_dtx: bool,
     /// The highest layers there may be, as its scalability mode tells.
     pub highest: Layers,
     /// Highest spatial layer wanted.
@@ -195,6 +197,7 @@ impl Consumer {
             header: EgressHeader::new(rtx.ssrc, &ids, mid),
             next: u64::from(first_seq.1 & 0x7fff),
         });
+        let codec_is_opus = matches!(first.codec(), Codec::Opus | Codec::Red);
         let kind = if first.mime_type.to_ascii_lowercase().starts_with("audio/") {
             MediaKind::Audio
         } else {
@@ -216,6 +219,7 @@ impl Consumer {
             numbered: ids.has(Extension::TransportCc),
             repairable,
             paused: command.paused,
+            ignore_dtx: command.ignore_dtx && codec_is_opus,
             highest: highest_layers(encoding.scalability_mode.as_deref()),
             preferred_spatial: command.preferred_layers.map_or(usize::MAX, |(s, _)| usize::from(s)),
             preferred_temporal: command.preferred_layers.and_then(|(_, t)| t).unwrap_or(u8::MAX),
@@ -257,6 +261,13 @@ impl Consumer {
     pub fn preferred(&self) -> LayerTarget {
         let spatial = u8::try_from(self.preferred_spatial).unwrap_or(u8::MAX);
         LayerTarget { spatial, temporal: self.preferred_temporal }
+    }
+
+    /// The highest layers it wants, counted over all encodings.
+    #[must_use]
+    pub fn preferred_layers(&self) -> Layers {
+        let spatial = u8::try_from(self.preferred_spatial).unwrap_or(u8::MAX);
+        Layers { spatial, temporal: self.preferred_temporal }
     }
 
     /// The highest layers wanted of the stream being played.

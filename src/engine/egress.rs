@@ -301,19 +301,20 @@ impl Consumer {
             // Without a switch before: it can only be accepted.
             let _ = self.time.switch(way.now, meta.timestamp, None, None);
         }
-        let known = self.codec(meta.payload_type).is_some();
-        let body = way.body(payload);
-        let octets = payload.bytes.len() - usize::from(payload.padding);
-        let Some(edit) = verdict.filter(|_| octets > 0 && known) else {
+        let readable = self.readable(meta, payload);
+        let octets = readable.map_or(0, |(_, payload)| payload.unpadded().len());
+        let readable = readable.filter(|_| octets > 0);
+        let Some((edit, (payload_type, payload))) = verdict.zip(readable) else {
             if let Some(seq) = self.seq.drop(meta.seq) {
                 self.send_fill(seq, meta, way);
             }
             return false;
         };
+        let body = way.body(payload);
         let Some(seq) = self.seq.forward(meta.seq) else { return false };
         self.fresh = false;
         let timestamp = self.time.rewrite(way.now, meta.timestamp);
-        let mut fields = way.fields(meta, meta.payload_type, seq, timestamp);
+        let mut fields = way.fields(meta, payload_type, seq, timestamp);
         fields.marker = edit.marker(meta);
         let (abs_send_time, transport_seq) = (fields.abs_send_time, fields.transport_cc);
         let sealed = way.seal(&self.header, seq, &fields, &body);

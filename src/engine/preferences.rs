@@ -25,6 +25,8 @@ impl Engine {
         let wanted = (usize::from(spatial), temporal);
         if (consumer.preferred_spatial, consumer.preferred_temporal) != wanted {
             (consumer.preferred_spatial, consumer.preferred_temporal) = wanted;
+            let producer = consumer.producer;
+            self.note_demand(producer);
             self.change_share(now, key);
         }
         Ok(Reply::Done)

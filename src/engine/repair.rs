@@ -80,16 +80,17 @@ impl Consumer {
         payload: Padded<'_>,
         way: &mut Way<'_>,
     ) -> bool {
-        let Some(codec) = self.codec(meta.payload_type).copied() else { return false };
+        let Some((payload_type, payload)) = self.readable(meta, payload) else { return false };
+        let Some(codec) = self.codec(payload_type).copied() else { return false };
         let timestamp = meta.timestamp.wrapping_add(sent.timestamp_offset);
         match (&mut self.rtx, codec.rtx_payload_type) {
-            (Some(rtx), Some(payload_type)) => {
+            (Some(rtx), Some(rtx_payload_type)) => {
                 let seq = rtx.next;
                 rtx.next += 1;
                 let original = low_16(sent.seq).to_be_bytes();
                 let payload = payload.unpadded();
                 let body = RtpBody { prefix: &original, payload, ..RtpBody::default() };
-                let mut fields = way.fields(meta, payload_type, seq, timestamp);
+                let mut fields = way.fields(meta, rtx_payload_type, seq, timestamp);
                 fields.marker = sent.edit.marker(meta);
                 let done = way.seal(&rtx.header, seq, &fields, &body);
                 way.count_number(done && self.numbered);
@@ -100,7 +101,7 @@ impl Consumer {
             _ => {
                 let Some(looked) = self.sent.verbatim(sent.seq) else { return false };
                 let body = payload.body(looked.padded);
-                let mut fields = way.fields(meta, meta.payload_type, sent.seq, timestamp);
+                let mut fields = way.fields(meta, payload_type, sent.seq, timestamp);
                 fields.marker = sent.edit.marker(meta);
                 fields.abs_send_time = looked.abs_send_time;
                 fields.transport_cc = looked.transport_seq;

@@ -24,6 +24,7 @@ impl Engine {
             stream.dirty = true;
             self.dirty.push(arrived.stream);
         }
+        self.note_voice(now, arrived.stream);
         if arrived.awoke {
             self.handle_stream_awake(now, producer, arrived);
         }

@@ -332,6 +332,29 @@ pub const BITRATE_LIMIT_MAX_BPS: u64 = u32::MAX as u64;
 /// 2 KB until its producer closes.
 pub const MIRRORS_PER_SHARD_MAX: usize = 64 * 1024;
 
+/// The time for which one loudness stands: Opus packets are 20 ms, so each has its own.
+pub const LEVEL_FRAME: Duration = Duration::from_millis(20);
+
+/// Frames of one window of levels: the choice of the speaker needs no finer time than 200 ms.
+pub const LEVEL_FRAMES: usize = 10;
+
+/// How often a shard tells levels: five events a second, however many speak.
+pub const LEVEL_WINDOW: Duration = Duration::from_millis(200);
+
+/// Windows of silence told behind an audible one: the second over which speakers are compared.
+pub const LEVEL_AFTERGLOW: u8 = 5;
+
+/// Producers in one event of levels: 24 KB. More go into further events.
+pub const LEVELS_PER_EVENT_MAX: usize = 1024;
+
+/// Loudness (127 less the level of RFC 6464) below which nothing is told: −65 dB, the noise of a
+/// quiet room at a browser's own gain.
+pub const AUDIBLE_LEVEL: u8 = 62;
+
+/// How long layers must not have been wanted before their application is told: a viewer that
+/// reloads is back by then.
+pub const DEMAND_LINGER: Duration = Duration::from_secs(5);
+
 const _: () = assert!(SEQ_WINDOW.is_multiple_of(64) && SEQ_WINDOW < SEQ_DROPOUT_MAX);
 const _: () = assert!(KEY_FRAME_SPACING_MIN.as_millis() <= KEY_FRAME_SPACING_MAX.as_millis());
 const _: () = assert!(KEY_FRAME_RETRY_MIN.as_millis() <= KEY_FRAME_RETRY_FIRST.as_millis());

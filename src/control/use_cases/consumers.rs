@@ -34,6 +34,8 @@ pub struct ConsumerRequest {
     pub preferred_layers: Option<(u8, Option<u8>)>,
     /// Retransmissions; by default for video only.
     pub enable_rtx: Option<bool>,
+    /// Packets of Opus that only say that there is silence (DTX) are left out.
+    pub ignore_dtx: bool,
 }
 
 /// The layers that a consumer wants at most.
@@ -187,6 +189,7 @@ impl Control {
             rtp,
             paused: request.paused,
             preferred_layers: layers.map(|layers| (layers.spatial, Some(layers.temporal))),
+            ignore_dtx: request.ignore_dtx,
         };
         let pending =
             self.inner.dispatcher.submit(shard, Command::CreateConsumer(Box::new(command)));

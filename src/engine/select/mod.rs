@@ -18,7 +18,7 @@
 //! * **Without either** (AV1 and H.264 without a descriptor) a stream is one layer.
 //!
 //! What is decided holds for all packets of a frame, those that come late too: the last
-//! [`PICTURES_REMEMBERED`](crate::limits::PICTURES_REMEMBERED) pictures are remembered, by timestamp.
+//! [`PICTURES_REMEMBERED`] pictures are remembered, by timestamp.
 //!
 //! Invariants, as far as no packet was lost on its way to us: what goes out refers only to what went
 //! out; VP8 picture ids have no hole, VP9's keep their distances, both go on over a change of the

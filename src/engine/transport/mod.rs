@@ -14,6 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::control::command::{BitrateLimits, IceState};
+use crate::engine::incoming_limit::IncomingLimit;
 use crate::engine::listener::{Listener, Route};
 use crate::engine::outgoing::Outgoing;
 use crate::engine::rtcp_queue::RtcpQueue;
@@ -179,8 +180,10 @@ pub struct Transport {
     pub feedback_count: u8,
     /// The publisher offers REMB and not transport-cc.
     pub wants_remb: bool,
-    /// The last estimate told by REMB, bits/s.
+    /// The last estimate for REMB, bits/s.
     pub remb_bps: u64,
+    /// What its client was told of a limit.
+    pub incoming_limit: IncomingLimit,
     /// The next transport-wide sequence number.
     pub transport_seq: u16,
     /// The SSRC of our reports and requests.
@@ -229,6 +232,7 @@ impl Transport {
             feedback_count: 0,
             wants_remb: false,
             remb_bps: 0,
+            incoming_limit: IncomingLimit::default(),
             transport_seq: 0,
             rtcp_ssrc,
             round_trip: Duration::ZERO,

@@ -146,6 +146,7 @@ impl RelayStage {
                 rtp: produced.consume(Codec::Vp8, &room, ssrc, "0"),
                 paused: false,
                 preferred_layers: None,
+                ignore_dtx: false,
             };
             there.handle_command(now, Command::CreateConsumer(Box::new(create))).unwrap();
         }

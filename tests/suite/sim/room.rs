@@ -403,6 +403,7 @@ impl Room {
             rtp,
             paused,
             preferred_layers: self.preferred_layers,
+            ignore_dtx: false,
         };
         self.command(Command::CreateConsumer(Box::new(command)));
         view

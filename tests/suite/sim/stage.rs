@@ -185,6 +185,7 @@ impl Stage {
             rtp: self.produced.consume(self.codec, &room_capabilities(), ssrc, "0"),
             paused: false,
             preferred_layers: self.adaptive.as_ref().and_then(|it| it.preferred),
+            ignore_dtx: false,
         }))
     }
 

@@ -246,13 +246,15 @@ impl Transport {
     /// What was counted.
     fn numbers(&self) -> TransportNumbers {
         let selected = self.connection.selected();
+        let estimate_bps = Some(self.remb_bps).filter(|bps| *bps > 0);
+        let told_bps = [estimate_bps, self.limits.max_incoming_bps].into_iter().flatten().min();
         TransportNumbers {
             ice: self.connection.ice_state(),
             dtls: self.connection.dtls_state(),
             selected: selected.map(|p| (p.local, p.remote, p.protocol == Protocol::Tcp)),
             traffic: self.tally.traffic(),
             available_outgoing_bps: None,
-            available_incoming_bps: Some(self.remb_bps).filter(|bps| *bps > 0),
+            available_incoming_bps: told_bps,
             limits: self.limits,
         }
     }

@@ -334,11 +334,11 @@ fn a_consumer_without_room_is_told_to_be_stopped_and_why_until_there_is_room() {
     assert_eq!((told.encoding, told.layers.current_layers), (None, None));
     assert_eq!(room.gauges().consumers_stopped, 1);
     let layers_told = |room: &Room| {
-        let told = room.events.iter().filter_map(|(_, event)| match event {
+        let mut told = room.events.iter().rev().filter_map(|(_, event)| match event {
             Event::ConsumerLayers { consumer, layers } if *consumer == picture.id => Some(*layers),
             _ => None,
         });
-        told.last().expect("told")
+        told.next().expect("told")
     };
     assert_eq!(layers_told(&room), None);
     room.command(Command::SetBitrates(id, limit(0)));

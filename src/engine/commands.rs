@@ -60,7 +60,7 @@ impl Engine {
             }
             Command::SetPreferredLayers(id, layers) => self.set_preferred_layers(now, id, layers),
             Command::SetPriority(id, priority) => self.set_priority(now, id, priority),
-            Command::SetBitrates(id, change) => self.set_bitrates(id, change),
+            Command::SetBitrates(id, change) => self.set_bitrates(now, id, change),
             Command::RestartIce(id) => self.restart_ice(id),
             Command::TransportStats(id) => self.transport_stats(self.transport_key(id)?),
             Command::ProducerStats(id) => self.producer_stats(now, self.producer_key(id)?),
@@ -364,6 +364,7 @@ impl Engine {
             self.forget_path(path, key);
         }
         self.timers.disarm(&crate::engine::TimerKey::Transport(key));
+        self.timers.disarm(&crate::engine::TimerKey::Outgoing(key));
     }
 
     fn remove_producer(&mut self, now: Instant, key: ProducerKey) {

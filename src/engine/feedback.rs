@@ -61,6 +61,7 @@ impl Engine {
                 for block in report.reports.clone() {
                     self.handle_report_block(now, key, &block);
                 }
+                self.handle_losses(now, key, report.reports.clone());
             }
             RtcpItem::Nack(nack) => {
                 let Some(consumer) = self.consumer_at(key, nack.media_ssrc) else { return };
@@ -85,6 +86,8 @@ impl Engine {
                     }
                 }
             }
+            RtcpItem::TransportCc(feedback) => self.handle_arrivals(now, key, feedback),
+            RtcpItem::Remb(remb) => self.handle_remb(now, key, remb.bitrate_bps),
             RtcpItem::Xr(xr) => {
                 for block in xr.blocks.clone() {
                     self.handle_extended_report(now, key, xr.ssrc, block);

@@ -10,6 +10,7 @@
 //! (`egress`). Requests and reports travel beside that (`feedback`), commands change what is there
 //! (`commands`).
 
+pub mod allocation;
 pub mod bwe;
 pub mod codec;
 pub mod codec_table;
@@ -31,11 +32,14 @@ pub mod layer;
 pub mod listener;
 pub mod machine;
 pub mod nack;
+pub mod outgoing;
 pub mod packet;
+mod padding;
 mod preferences;
 pub mod producer;
 pub mod reception;
 pub mod relay;
+mod repair;
 pub mod report;
 pub mod rewrite;
 pub mod ring;
@@ -46,6 +50,7 @@ pub mod rtp;
 pub mod score;
 pub mod select;
 pub mod sent;
+mod sharing;
 mod shed;
 mod sound;
 pub mod source_clock;
@@ -69,6 +74,7 @@ use rand::rngs::StdRng;
 use slotmap::SlotMap;
 
 use crate::control::command::{Command, Event, Refusal, Reply};
+use crate::engine::allocation::Claim;
 use crate::engine::consumer::Consumer;
 use crate::engine::demux::{Demux, PacketClass, ufrag_of};
 use crate::engine::dtls::DtlsIdentity;
@@ -107,6 +113,8 @@ enum TimerKey {
     Stream(StreamKey),
     /// The choice among a simulcast producer's streams.
     Layers(ProducerKey),
+    /// Estimate, probes and sharing of what a transport can send.
+    Outgoing(TransportKey),
     /// What found a full lane to another shard: the turn itself tries it again.
     Relay,
     /// The end of a window of audio levels.
@@ -158,6 +166,7 @@ pub struct Engine {
     nack_list: Vec<u16>,
     blocks: Vec<ReportBlock>,
     arrivals: Vec<Arrival>,
+    claims: Vec<Claim>,
     /// What goes to and comes from other shards.
     relaying: Relaying,
     /// Who was heard lately.
@@ -198,6 +207,7 @@ impl Engine {
             nack_list: Vec::new(),
             blocks: Vec::new(),
             arrivals: Vec::new(),
+            claims: Vec::new(),
             relaying: Relaying::default(),
             voices: Voices::default(),
             demands: Vec::new(),
@@ -275,6 +285,7 @@ impl Engine {
             }
             TimerKey::Stream(key) => self.handle_stream_deadline(now, key),
             TimerKey::Layers(key) => self.choose_layers(now, key),
+            TimerKey::Outgoing(key) => self.handle_outgoing_deadline(now, key),
             TimerKey::Relay => {}
             TimerKey::Voices => self.tell_voices(now),
             TimerKey::Demand(key) => self.settle_demand(now, key),

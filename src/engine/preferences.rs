@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use crate::control::command::{BitrateChange, BitrateLimits, Layers, Refusal, Reply};
 use crate::engine::Engine;
-use crate::engine::select::LayerTarget;
 use crate::engine::transport::ice::IceCredentials;
 use crate::id::{ConsumerId, TransportId};
 use crate::limits::{BITRATE_LIMIT_MAX_BPS, BITRATE_LIMIT_MIN_BPS};
@@ -26,10 +25,9 @@ impl Engine {
         let wanted = (usize::from(spatial), temporal);
         if (consumer.preferred_spatial, consumer.preferred_temporal) != wanted {
             (consumer.preferred_spatial, consumer.preferred_temporal) = wanted;
-            consumer.target = LayerTarget { spatial, temporal };
             let producer = consumer.producer;
             self.note_demand(producer);
-            self.choose_layer(now, producer, key);
+            self.change_share(now, key);
         }
         Ok(Reply::Done)
     }
@@ -45,8 +43,7 @@ impl Engine {
         let consumer = self.consumers.get_mut(key).ok_or(Refusal::NoConsumer)?;
         let priority = priority.max(1);
         if std::mem::replace(&mut consumer.priority, priority) != priority {
-            let producer = consumer.producer;
-            self.choose_layer(now, producer, key);
+            self.change_share(now, key);
         }
         Ok(Reply::Done)
     }
@@ -57,6 +54,7 @@ impl Engine {
     /// [`Refusal::Contradiction`] when the least would be above the most.
     pub(super) fn set_bitrates(
         &mut self,
+        now: Instant,
         id: TransportId,
         change: BitrateChange,
     ) -> Result<Reply, Refusal> {
@@ -69,7 +67,7 @@ impl Engine {
             let what = "minOutgoingBitrate must not be above maxOutgoingBitrate";
             return Err(Refusal::Contradiction(what));
         }
-        transport.limits = limits;
+        self.limit_outgoing(now, key, limits);
         Ok(Reply::Bitrates(limits))
     }
 

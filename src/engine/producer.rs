@@ -79,3 +79,11 @@ pub struct Producer {
     /// packet.
     pub scores_told: Vec<Option<(u32, u8)>>,
 }
+
+impl Producer {
+    /// True when its consumers may be sent less than all of it.
+    #[must_use]
+    pub fn is_layered(&self) -> bool {
+        self.producer_type != ProducerType::Simple
+    }
+}

@@ -13,7 +13,7 @@ use crate::engine::codec_table::CodecTable;
 use crate::engine::equalise::{RUN_MAX, equalise};
 use crate::engine::incoming_rate::RateMeter;
 use crate::engine::keyframe::KeyFrameThrottle;
-use crate::engine::layer::Activity;
+use crate::engine::layer::{Activity, Candidate};
 use crate::engine::nack::NackGenerator;
 use crate::engine::packet::PacketMeta;
 use crate::engine::producer::Source;
@@ -260,6 +260,13 @@ impl Stream {
     pub fn layer_rates(&self, now: Instant) -> LayerRates {
         let layered = self.layers.rates(now);
         layered.unwrap_or_else(|| LayerRates::single(self.rate.bitrate_bps(now)))
+    }
+
+    /// What a consumer's choice among streams has to know of it.
+    #[must_use]
+    pub fn candidate(&self) -> Candidate {
+        let has_sender_report = self.clock.point().is_some();
+        Candidate { activity: self.activity, has_sender_report }
     }
 
     /// When it next has something to ask its sender.

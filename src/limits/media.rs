@@ -250,6 +250,63 @@ pub const STREAM_INACTIVE_DTX: Duration = Duration::from_secs(5);
 /// publisher probing its bandwidth starts and stops streams (mediasoup's 2 s).
 pub const STREAM_YOUNG: Duration = Duration::from_secs(2);
 
+/// Steps of one video's ladder: eight encodings of three temporal layers.
+pub const RUNGS_MAX: usize = 24;
+
+/// What must be left in the estimate behind a step up: encoders exceed their target by some percent.
+pub const RAISE_RESERVE_PERCENT: u64 = 10;
+
+/// An estimate of at least this part of what is sent may be a dip: one overuse takes an estimate to
+/// 85 % of what was received, a second one below 80 %.
+pub const DIP_PERCENT: u64 = 80;
+
+/// A dip that lasts longer is none: within it a link that carries 5 % less than is sent queues 100 ms.
+pub const DIP_MAX: Duration = Duration::from_secs(2);
+
+/// After a fall for want of bandwidth the sum of all does not rise for this long (mediasoup's 10 s).
+pub const BRAKE_FIRST: Duration = Duration::from_secs(10);
+
+/// The same, times the number of falls that followed a rise at once: two changes a minute at most.
+pub const BRAKE_AGAIN: Duration = Duration::from_secs(30);
+
+/// The same at the longest: links do change.
+pub const BRAKE_MAX: Duration = Duration::from_secs(120);
+
+/// A fall within this time after a rise says that the rise was too much: encoders fill what they are
+/// given slowly.
+pub const RAISE_TRIAL: Duration = Duration::from_secs(30);
+
+/// Where a rise failed, an estimate of this part of what was tried is another link.
+pub const AGAIN_PERCENT: u64 = 150;
+
+/// A video that was stopped for want of bandwidth stays so for this long.
+pub const STOPPED_MIN: Duration = Duration::from_secs(2);
+
+/// A transport's estimate is shared at least this often: rates of layers are measured as often.
+pub const SHARE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// An estimator that wanted to be called and then had nothing to send is not called again before
+/// this: it may be waiting for a path to calm down.
+pub const ESTIMATOR_REST: Duration = Duration::from_millis(20);
+
+/// What a video's packets take beyond their payload: 64 bytes of 1,100.
+pub const VIDEO_OVERHEAD_PERCENT: u64 = 6;
+
+/// What an audio's packets take beyond their payload: 50 a second, 50 bytes each.
+pub const AUDIO_OVERHEAD_BPS: u64 = 20_000;
+
+/// Least time between two tellings of a transport's estimate.
+pub const BANDWIDTH_NEWS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A change of the estimate that is told.
+pub const BANDWIDTH_NEWS_PERCENT: u64 = 10;
+
+/// Packets sent lately among which a probe looks for one to repeat.
+pub const PADDING_LOOKBACK: u64 = 16;
+
+/// A packet smaller than this is not repeated for a probe: padding does as well.
+pub const PADDING_PAYLOAD_MIN: usize = 200;
+
 /// Least time between two pulses of one stream to one shard: a quarter of a second late is soon
 /// enough for a choice among layers and for sender reports, which have a second.
 pub const RELAY_PULSE_INTERVAL: Duration = Duration::from_millis(250);

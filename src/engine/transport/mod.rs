@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use crate::control::command::{BitrateLimits, IceState};
 use crate::engine::incoming_limit::IncomingLimit;
 use crate::engine::listener::{Listener, Route};
+use crate::engine::outgoing::Outgoing;
 use crate::engine::rtcp_queue::RtcpQueue;
 use crate::engine::rtp::{ExtensionIds, Token};
 use crate::engine::source_clock::SenderClock;
@@ -203,6 +204,8 @@ pub struct Transport {
     pub ice_news: IceNews,
     /// What its client may send and be sent.
     pub limits: BitrateLimits,
+    /// What it can send and how that is shared, once that matters.
+    pub outgoing: Option<Box<Outgoing>>,
     /// What is counted for statistics.
     pub tally: Box<TransportTally>,
 }
@@ -239,6 +242,7 @@ impl Transport {
             connected: false,
             ice_news: IceNews::default(),
             limits: BitrateLimits::default(),
+            outgoing: None,
             tally: Box::default(),
         }
     }

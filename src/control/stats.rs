@@ -160,6 +160,28 @@ pub struct LayersNow {
     /// The highest wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preferred_layers: Option<Layers>,
+    /// Why these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<WhyLayers>,
+}
+
+/// Why a consumer is sent the layers that it is sent, with the numbers behind that, in bits/s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WhyLayers {
+    /// `preferred`: it gets all that it wants; `bandwidth`: the next step up does not fit;
+    /// `settling`: it would, but did not a moment ago; `not-arriving`, `young`: what it wants above
+    /// does not arrive, or has only just begun to; `paused`, `not-connected`.
+    pub reason: &'static str,
+    /// What the layers that it may be sent take.
+    pub granted_bitrate: u64,
+    /// What the layered consumers of its transport would take in all with its next step up; absent
+    /// where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needed_bitrate: Option<u64>,
+    /// What there is for them; absent where nothing bounds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub available_bitrate: Option<u64>,
 }
 
 /// How well a producer's encoding arrives.

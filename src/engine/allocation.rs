@@ -614,6 +614,15 @@ mod tests {
         estimate: f64,
     }
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a cast from floating point saturates"
+    )]
+    fn part(bps: f64, of: f64) -> u64 {
+        (bps * of) as u64
+    }
+
     impl Link {
         /// A tenth of a second with so much sent.
         fn estimate(&mut self, sent: u64, noise: f64) -> u64 {
@@ -624,7 +633,7 @@ mod tests {
                 let most = (self.capacity * 1.15).min(sent * 1.5 + 100_000.0);
                 self.estimate = (self.estimate * 1.008).min(most).max(self.capacity * 0.6);
             }
-            (self.estimate * noise) as u64
+            part(self.estimate, noise)
         }
     }
 
@@ -645,7 +654,7 @@ mod tests {
                     let wobble = rng.random_range(0.93..1.07);
                     let cost: u64 =
                         table.claims.iter().filter_map(|c| Some(c.granted()?.bps)).sum();
-                    sent = (cost as f64 * wobble) as u64;
+                    sent = part(cost as f64, wobble);
                     if granted != last {
                         changes.push(tenth);
                         last = granted;

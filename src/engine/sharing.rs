@@ -9,6 +9,7 @@
 use std::time::Instant;
 
 use crate::control::command::{BitrateLimits, Event, Layers};
+use crate::control::stats::WhyLayers;
 use crate::engine::allocation::{Claim, Ladder, Reason, WhyLayer};
 use crate::engine::codec::TEMPORAL_LAYERS_MAX;
 use crate::engine::consumer::Consumer;
@@ -330,19 +331,25 @@ impl Engine {
     }
 
     /// Why a consumer is sent what it is sent, for statistics.
-    pub(super) fn why_layer(&self, key: ConsumerKey) -> Option<WhyLayer> {
+    pub(super) fn why_layers(&self, key: ConsumerKey) -> Option<WhyLayers> {
         let consumer = self.consumers.get(key)?;
         let producer = self.producers.get(consumer.producer)?;
         let transport = self.transports.get(consumer.transport)?;
-        let mut why = consumer.share.why;
-        if consumer.paused || producer.paused {
-            why = WhyLayer { reason: Reason::Paused, ..WhyLayer::default() };
+        let why = &consumer.share.why;
+        let reason = if consumer.paused || producer.paused {
+            Reason::Paused
         } else if !transport.can_send() {
-            why = WhyLayer { reason: Reason::NotConnected, ..WhyLayer::default() };
-        } else if transport.outgoing.is_none() {
-            why.layers = Some(consumer.target);
-        }
-        Some(why)
+            Reason::NotConnected
+        } else {
+            why.reason
+        };
+        let known = |bps: &u64| *bps < u64::MAX && transport.outgoing.is_some();
+        Some(WhyLayers {
+            reason: reason.label(),
+            granted_bitrate: why.bps,
+            needed_bitrate: Some(why.needed_bps).filter(|bps| *bps > 0),
+            available_bitrate: Some(why.available_bps).filter(known),
+        })
     }
 
     /// The layers that a consumer is being sent; `None` while it is sent nothing.

@@ -119,6 +119,7 @@ impl Engine {
 
     /// Answers [`Command::ConsumerStats`](crate::control::command::Command::ConsumerStats).
     pub(super) fn consumer_stats(&mut self, key: ConsumerKey) -> Result<Reply, Refusal> {
+        let why = self.why_layers(key);
         let consumer = self.consumers.get_mut(key).ok_or(Refusal::NoConsumer)?;
         let producer = self.producers.get(consumer.producer).ok_or(Refusal::NoConsumer)?;
         let encoding = |stream: StreamKey| {
@@ -128,10 +129,12 @@ impl Engine {
         let playing = consumer.playing.and_then(|cursor| encoding(cursor.stream));
         let awaiting = consumer.awaiting.and_then(|awaiting| encoding(awaiting.stream));
         let stream = consumer.playing.and_then(|cursor| self.streams.get(cursor.stream));
+        let layers = consumer.layers_now(producer, (playing, stream), awaiting);
+        let why = why.filter(|_| producer.is_layered());
         let numbers = ConsumerNumbers {
             stream: consumer.numbers(),
             encoding: playing,
-            layers: consumer.layers_now(producer, (playing, stream), awaiting),
+            layers: LayersNow { why, ..layers },
             priority: consumer.priority,
         };
         Ok(Reply::ConsumerStats(Box::new(numbers)))
@@ -238,6 +241,7 @@ impl Consumer {
             current_layers: playing.zip(sent).map(|(encoding, sent)| of(encoding, sent)),
             target_layers: next.or(playing).map(|encoding| of(encoding, aimed)),
             preferred_layers: Some(preferred),
+            why: None,
         }
     }
 }
@@ -251,7 +255,7 @@ impl Transport {
             dtls: self.connection.dtls_state(),
             selected: selected.map(|p| (p.local, p.remote, p.protocol == Protocol::Tcp)),
             traffic: self.tally.traffic(),
-            available_outgoing_bps: None,
+            available_outgoing_bps: self.outgoing.as_ref().and_then(|o| o.estimate_bps()),
             available_incoming_bps: Some(self.remb_bps).filter(|bps| *bps > 0),
             limits: self.limits,
         }

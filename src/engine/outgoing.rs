@@ -143,6 +143,11 @@ impl Outgoing {
         left > 0
     }
 
+    /// A video began anew, with a key frame: what of that is lost is repaired whatever went before.
+    pub fn renew_repairs(&mut self) {
+        self.repairs.0 = i64::MAX;
+    }
+
     /// A video packet of so many bytes was sent again.
     pub fn note_repair(&mut self, bytes: usize) {
         let bits = i64::try_from(bytes).unwrap_or(i64::MAX).saturating_mul(8);

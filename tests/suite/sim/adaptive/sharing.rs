@@ -93,7 +93,7 @@ fn a_picture_that_does_not_fit_is_stopped_told_of_and_comes_back_by_itself() {
         let sound = scene.incoming(scene.watched[0].sound.as_ref().unwrap());
         let lost = sound.lost_between(scene.room.now - secs(30), scene.room.now);
         assert!(lost < 15, "{lost} of 1,500 packets of sound lost");
-        scene.play(secs(30));
+        scene.play(secs(60));
         assert!(told(&scene, picture).last().is_some_and(Option::is_some), "it is told of again");
         assert_no_freeze(&scene, secs(10));
     }

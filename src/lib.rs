@@ -48,7 +48,8 @@
 //! [`PacketRing`](engine::ring::PacketRing) → `router`: every consumer of a stream that brought
 //! something becomes due, and its new packets are padded to
 //! [equal sizes](engine::equalise) → [`poll_transmit`](engine::machine::Machine::poll_transmit), receiver by
-//! receiver: layer gate, [`SeqRewriter::forward`](engine::rewrite::SeqRewriter::forward),
+//! receiver: [`Selector::verdict`](engine::select::Selector::verdict),
+//! [`SeqRewriter::forward`](engine::rewrite::SeqRewriter::forward),
 //! [`EgressHeader::write`](engine::rtp::EgressHeader::write) →
 //! [`SrtpSealer::seal_rtp`](engine::srtp::SrtpSealer::seal_rtp) from the ring into the
 //! [`TransmitBatch`](engine::io::TransmitBatch): the only copy of the payload → one `sendmmsg` whose

@@ -44,6 +44,12 @@ fn assert_clean(room: &Room, view: &View, feed: &Feed) -> Vec<usize> {
     for pair in origins.windows(2) {
         let ahead = pair[1].heard.timestamp.wrapping_sub(pair[0].heard.timestamp).cast_signed();
         assert!(ahead >= 0, "time runs backwards");
+        let id = |origin: &Origin| {
+            let payload = &origin.heard.payload;
+            u16::from_be_bytes([payload[2] & 0x7f, payload[3]])
+        };
+        let next = id(&pair[1]).wrapping_sub(id(&pair[0])) & 0x7fff;
+        assert_eq!(next, u16::from(ahead > 0), "picture ids go on");
         if pair[1].encoding != pair[0].encoding {
             assert!(pair[1].key, "changes in the middle of a frame");
             assert!(ahead > 0, "two pictures at one time");

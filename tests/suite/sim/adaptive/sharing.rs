@@ -80,7 +80,7 @@ fn told(scene: &Scene, of: ConsumerId) -> Vec<Option<Layers>> {
 #[test]
 fn a_picture_that_does_not_fit_is_stopped_told_of_and_comes_back_by_itself() {
     for seed in [1, 2] {
-        let plan = Plan { steps: &[(0, 1_000), (20, 70), (60, 1_000)], ..PLAIN };
+        let plan = Plan { steps: &[(0, 1_000), (20, 110), (60, 1_000)], ..PLAIN };
         let mut scene = Scene::new(&plan, seed);
         scene.play(secs(20));
         let picture = scene.watched[0].picture.id;

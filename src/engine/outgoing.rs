@@ -17,8 +17,8 @@ use crate::engine::allocation::{Allocator, Budget, Claim, WhyLayer, demand_bps};
 use crate::engine::bwe::{Estimator, Probe, ProbeCluster};
 use crate::engine::rtcp::TransportCc;
 use crate::limits::{
-    BANDWIDTH_NEWS_INTERVAL, BANDWIDTH_NEWS_PERCENT, ESTIMATOR_REST, RAISE_RESERVE_PERCENT,
-    REPAIR_BURST, REPAIR_PERCENT, REPORT_INTERVAL, SHARE_INTERVAL, START_LOOK,
+    BANDWIDTH_NEWS_INTERVAL, BANDWIDTH_NEWS_PERCENT, ESTIMATOR_REST, REPORT_INTERVAL,
+    SHARE_INTERVAL,
 };
 
 /// How a receiver tells what it can take; the later one counts where there are several.
@@ -56,10 +56,6 @@ pub struct Outgoing {
     rests_until: Option<Instant>,
     /// The estimate that the control thread knows, and since when.
     news: Option<(Instant, u64)>,
-    /// Bits that repairs may use; below zero after the last one used more. And as of when.
-    repairs: (i64, Instant),
-    /// Until then the first probe should have shown something; `None` before the first layers.
-    looks_until: Option<Instant>,
 }
 
 /// What one consumer gets of its transport; apart from what every packet needs.
@@ -90,8 +86,6 @@ impl Outgoing {
             probed_bytes: 0,
             rests_until: None,
             news: None,
-            repairs: (i64::MAX, now),
-            looks_until: None,
         };
         outgoing.limit(now, limits);
         outgoing
@@ -128,33 +122,6 @@ impl Outgoing {
     #[must_use]
     pub fn estimate_bps(&self) -> Option<u64> {
         (self.telling != Telling::Nothing).then(|| self.estimator.estimate_bps())
-    }
-
-    /// True when a video packet may be sent again now: repairs use a part of the estimate.
-    pub fn may_repair(&mut self, now: Instant) -> bool {
-        let Some(estimate) = self.estimate_bps() else { return true };
-        let part_bps =
-            i64::try_from(estimate.saturating_mul(REPAIR_PERCENT) / 100).unwrap_or(i64::MAX);
-        let bits = |span: Duration| {
-            let us = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
-            part_bps.saturating_mul(us) / 1_000_000
-        };
-        let (left, since) = self.repairs;
-        let earned = bits(now.saturating_duration_since(since));
-        let left = left.saturating_add(earned).min(bits(REPAIR_BURST));
-        self.repairs = (left, now);
-        left > 0
-    }
-
-    /// A video began anew, with a key frame: what of that is lost is repaired whatever went before.
-    pub fn renew_repairs(&mut self) {
-        self.repairs.0 = i64::MAX;
-    }
-
-    /// A video packet of so many bytes was sent again.
-    pub fn note_repair(&mut self, bytes: usize) {
-        let bits = i64::try_from(bytes).unwrap_or(i64::MAX).saturating_mul(8);
-        self.repairs.0 = self.repairs.0.saturating_sub(bits);
     }
 
     /// Bytes of all probes so far.
@@ -218,12 +185,6 @@ impl Outgoing {
     pub fn share(&mut self, now: Instant, fixed_bps: u64, is_active: bool, claims: &mut [Claim]) {
         self.budget = self.budget(fixed_bps);
         self.fixed_bps = fixed_bps;
-        let is_shy = self.is_shy(now, !claims.is_empty());
-        if is_shy {
-            let smallest: u64 = claims.iter().map(|claim| claim.ladder.smallest_bps()).sum();
-            let enough = smallest.saturating_mul(100 + RAISE_RESERVE_PERCENT) / 100 + 1;
-            self.budget.available_bps = self.budget.available_bps.min(enough);
-        }
         self.allocator.share(now, self.budget, claims);
         self.granted_bps = claims.iter().filter_map(|claim| Some(claim.granted()?.bps)).sum();
         // What has no layers is not looked for: it is sent anyway.
@@ -231,17 +192,6 @@ impl Outgoing {
         self.estimator.set_demand(now, demand);
         let every = if claims.is_empty() { REPORT_INTERVAL } else { SHARE_INTERVAL };
         self.next_share = is_active.then_some(now + every);
-    }
-
-    /// True while the estimate is but a hope: whoever tells what arrives begins with the smallest
-    /// sizes, until a probe has shown what there is or should have.
-    fn is_shy(&mut self, now: Instant, has_layers: bool) -> bool {
-        if self.looks_until.is_none() && has_layers {
-            self.looks_until = Some(now + START_LOOK);
-        }
-        self.telling == Telling::TransportCc
-            && !self.estimator.has_looked()
-            && self.looks_until.is_some_and(|until| now < until)
     }
 
     fn budget(&self, fixed_bps: u64) -> Budget {

@@ -90,14 +90,6 @@ pub const SENT_RUNS_MAX: usize = 256;
 /// no honest receiver asks faster.
 pub const REPAIR_INTERVAL_MIN: Duration = Duration::from_millis(20);
 
-/// Part of a transport's estimate that repairs of video may use. At 10 % of random loss they need
-/// little more than 10 %; what is lost in a full queue is asked for again and again, and must not
-/// keep the queue full.
-pub const REPAIR_PERCENT: u64 = 25;
-
-/// Repairs that may go at once, in time of their part of the estimate.
-pub const REPAIR_BURST: Duration = Duration::from_secs(1);
-
 /// Age of a video packet that is still worth sending again (mediasoup's).
 pub const REPAIR_AGE_VIDEO_MAX: Duration = Duration::from_secs(2);
 
@@ -294,9 +286,6 @@ pub const AGAIN_PERCENT: u64 = 150;
 
 /// A video that was stopped for want of bandwidth stays so for this long.
 pub const STOPPED_MIN: Duration = Duration::from_secs(2);
-
-/// The first probe of a transport is sent and told of within this, or nothing is told at all.
-pub const START_LOOK: Duration = Duration::from_secs(1);
 
 /// A transport's estimate is shared at least this often: rates of layers are measured as often.
 pub const SHARE_INTERVAL: Duration = Duration::from_millis(200);

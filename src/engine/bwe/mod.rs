@@ -213,12 +213,6 @@ impl Estimator {
         self.epoch.checked_add(Duration::from_micros(us))
     }
 
-    /// True once the first probe is over: until then the estimate is the start value and a hope.
-    #[must_use]
-    pub fn has_looked(&self) -> bool {
-        self.model.as_ref().is_some_and(|model| model.has_looked())
-    }
-
     /// What a probe wants to be sent now; to be called until there is none. What is sent for it
     /// is told to [`note_sent`](Self::note_sent). A probe that cannot be sent is simply not sent:
     /// it is given up by itself.

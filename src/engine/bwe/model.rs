@@ -84,8 +84,6 @@ pub(super) struct Model {
     /// The first packet that left since the last feedback.
     unanswered_us: Option<u64>,
     answered: bool,
-    /// A probe has shown something.
-    is_checked: bool,
     raise: Option<Raise>,
     stuck: u8,
     stuck_us: i64,
@@ -105,7 +103,6 @@ impl Model {
             round_trip_us: None,
             unanswered_us: None,
             answered: false,
-            is_checked: false,
             raise: None,
             stuck: 0,
             stuck_us: 0,
@@ -182,10 +179,6 @@ impl Model {
             (Some(silence), Some(probe)) => Some(silence.min(probe)),
             (silence, probe) => silence.or(probe),
         }
-    }
-
-    pub(super) fn has_looked(&self) -> bool {
-        self.probing.has_looked()
     }
 
     pub(super) fn poll_probe(&mut self, now_us: u64) -> Option<Probe> {
@@ -301,15 +294,7 @@ impl Model {
     }
 
     fn handle_probe(&mut self, now_us: u64, bounds: &Bounds) {
-        let looked_before = self.is_checked;
         let Some(outcome) = self.probing.poll_outcome(now_us) else { return };
-        self.is_checked = true;
-        if !looked_before && outcome.is_saturated && outcome.bps < self.rate.bps() {
-            // The start value rests on nothing: here is the first that is known.
-            self.rate.set(now_us, outcome.bps);
-            self.rate.clamp(bounds.min_bps, bounds.max_bps);
-            return;
-        }
         if outcome.bps > self.rate.bps() && self.usage() != Usage::Over {
             let before = (self.rate.bps(), self.loss.is_clean());
             let (from_bps, was_clean) =

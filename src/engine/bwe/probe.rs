@@ -206,11 +206,6 @@ impl Probing {
         self.next_us = self.next_us.max(now_us + self.interval_us);
     }
 
-    /// True once the first cluster is over, whatever it showed.
-    pub(super) fn has_looked(&self) -> bool {
-        !self.first && (self.cluster.is_none() || self.last_id > 1)
-    }
-
     /// Begins a cluster if one is due, and gives up one that fails.
     pub(super) fn plan(&mut self, now_us: u64, round_trip_us: u64, wish: &Wish) {
         if let Some(cluster) = &mut self.cluster {

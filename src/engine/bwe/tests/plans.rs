@@ -109,6 +109,14 @@ pub(super) fn plans() -> Vec<Plan> {
         let path = Path { queue_ms, ..of(kbps) };
         plans.push(Plan::new(&format!("queue {queue_ms} ms, {kbps} kbit/s"), path));
     }
+    for (name, steps) in [
+        ("200 k", vec![(0, 2e5)]),
+        ("2 M to 300 k", vec![(0, 2e6), (30, 3e5)]),
+        ("3 M to 600 k", vec![(0, 3e6), (30, 6e5)]),
+    ] {
+        let path = Path { capacity: steps, queue_ms: 2_000, ..of(1.0) };
+        plans.push(Plan::new(&format!("queue 2000 ms, {name}"), path));
+    }
     for (kbps, jitter_ms) in [(1e3, 20), (3e3, 30)] {
         let path = Path { jitter_ms, ..of(kbps) };
         plans.push(Plan::new(&format!("handed over each {jitter_ms} ms, {kbps} kbit/s"), path));

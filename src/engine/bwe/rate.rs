@@ -25,7 +25,7 @@ const STEP_BITS: f64 = 9_600.0;
 const STEP_BPS_MIN: f64 = 4_000.0;
 
 /// Beyond so many times what is delivered (and a little) the rate does not grow unproven
-/// (draft §5.5).
+/// (draft §5.5 has 1.5: with whole layers that is a layer too many; probes prove more).
 const PROVED: f64 = 1.2;
 const PROVED_EXTRA_BPS: f64 = 10_000.0;
 

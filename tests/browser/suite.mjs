@@ -10,6 +10,7 @@ import './calls/layers.mjs';
 import './calls/adaptive.mjs';
 import './calls/network.mjs';
 import './calls/quality.mjs';
+import './calls/sound.mjs';
 import './calls/life.mjs';
 import './calls/shards.mjs';
 import './calls/firefox.mjs';

@@ -60,8 +60,9 @@ impl Screen {
         partial.packets += 1;
         if mark.index == 0 {
             partial.frames.push(mark);
-            if mark.spatial == 0 {
-                partial.first = Some(number);
+            // The lowest that came: where layers do not need each other, those below are left out.
+            if !mark.inter_layer {
+                partial.first = Some(partial.first.map_or(number, |first| first.min(number)));
             }
         }
         if marker {

@@ -8,7 +8,7 @@
 //! ## Threads and lanes
 //!
 //! ```text
-//!                 REST · SSE · metrics · OpenAPI
+//!       REST · SSE · WebSocket · metrics · OpenAPI      Kafka, webhook (own threads)
 //!                              │
 //!              control thread (tokio): api, control, events
 //!                   │ Command                ▲ answers, Event, Report
@@ -90,7 +90,8 @@
 //! [`handle_command`](engine::machine::Machine::handle_command) →
 //! [`Reply`](control::command::Reply) or [`Refusal`](control::command::Refusal) → status and body.
 //! What a shard tells by itself, an [`Event`](control::command::Event), changes the registry and goes
-//! into the room's log ([`events`]), which Server-Sent Events read.
+//! into the room's log ([`events`]): readers follow it over Server-Sent Events and WebSockets, and
+//! [`outlet`](events::outlet)s carry it to Kafka and a webhook.
 //!
 //! ## What always holds
 //!

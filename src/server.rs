@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::{self, ApiOptions};
-use crate::config::{Config, Runtime as ConfigRuntime, Steer};
+use crate::config::{Config, OutletsConfig, Runtime as ConfigRuntime, Steer};
 use crate::control::addresses::MediaAddresses;
 use crate::control::command::{CallId, Command, FromShard};
 use crate::control::dispatcher::{LaneFull, ShardLink};
@@ -29,6 +29,7 @@ use crate::engine::dtls::{DtlsIdentity, IdentityError};
 use crate::engine::rtp::NtpTime;
 use crate::engine::wall::WallClock;
 use crate::engine::{Engine, EngineSetup};
+use crate::events::outlet::{OutletThreads, Outlets};
 use crate::events::timestamp::WallAnchor;
 use crate::id::ShardId;
 use crate::lane::{LaneReceiver, LaneSender, Waker};
@@ -67,6 +68,7 @@ pub struct Server {
     control: Control,
     listener: TcpListener,
     options: ApiOptions,
+    outlets: OutletThreads,
 }
 
 struct LaneLink(LaneSender<ShardMessage>);
@@ -105,14 +107,18 @@ impl Server {
         let ShardLinks { senders, from_shards, waker } = links;
         let links = senders.into_iter().map(|sender| Box::new(LaneLink(sender)) as _).collect();
         let clock = WallAnchor { wall, at };
-        let control = Control::start(links, ControlConfig { media, clock })
+        let OutletsConfig { kafka, webhook, spool_dir, .. } = &config.outlets;
+        let (outlets, threads) =
+            Outlets::start(kafka.as_ref(), webhook.as_ref(), spool_dir.as_deref())
+                .map_err(|error| ServerError::Setting(error.to_string()))?;
+        let control = Control::start(links, ControlConfig { media, clock, outlets })
             .map_err(|error| ServerError::Setting(error.to_string()))?;
         tokio::spawn(empty_lanes(control.clone(), from_shards, waker));
         let options = ApiOptions {
             cors_origins: config.cors_origins.clone(),
             docs_path: config.docs_path.clone(),
         };
-        let server = Self { node, control, listener, options };
+        let server = Self { node, control, listener, options, outlets: threads };
         let address = server.api_address()?;
         let docs = format_args!("http://{address}/{}", config.docs_path);
         tracing::info!(%address, %docs, "API open");
@@ -141,10 +147,13 @@ impl Server {
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServerError> {
-        let Self { node, control, listener, options } = self;
+        let Self { node, control, listener, options, outlets } = self;
         let served = api::serve(listener, control.clone(), options, shutdown).await;
         control.stop();
-        node.stop()?;
+        let stopped = node.stop();
+        // Last, so that they also tell what the end of the calls has brought about.
+        outlets.stop();
+        stopped?;
         served?;
         tracing::info!("stopped");
         Ok(())

@@ -59,7 +59,9 @@ pub async fn serve(
     options: ApiOptions,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let app = router::router(control.clone(), &options)?;
+    // One router for all connections: `serve` would copy a bare one, with the documents that its
+    // routes hold, for each of them (1.2 MB a connection).
+    let app = router::router(control.clone(), &options)?.into_make_service();
     let (stopping, stopped) = oneshot::channel();
     let graceful = async move {
         shutdown.await;

@@ -40,6 +40,7 @@ use super::{consumers, error, events, health, producers, rooms, transports};
         rooms::show,
         rooms::delete,
         events::follow,
+        events::follow_over_web_socket,
         health::healthy,
         health::ready,
         health::metrics,

@@ -51,6 +51,7 @@ pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
         .route("/media/room/{id}/leave", post(rooms::leave))
         .route("/media/room/{id}/stats", get(rooms::stats))
         .route("/media/room/{id}/events", get(events::follow))
+        .route("/media/room/{id}/ws", get(events::follow_over_web_socket))
         .route(
             "/media/transport/{id}",
             post(transports::create).patch(transports::patch).delete(transports::delete),

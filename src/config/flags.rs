@@ -82,6 +82,39 @@ pub(super) struct Flags {
     #[arg(long, value_name = "MICROSECONDS", help_heading = "Threads")]
     coalesce_us: Option<String>,
 
+    /// Brokers of Kafka that room events go to, comma-separated [default: off]
+    /// [env: RINGCAST_KAFKA_BROKERS; KAFKA_HOST and KAFKA_EXTERNAL_PORT where KAFKA_IS_CONNECT=true]
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', help_heading = "Events")]
+    kafka_brokers: Vec<String>,
+
+    /// User for Kafka's SASL/PLAIN [env: RINGCAST_KAFKA_USER, KAFKA_CLIENT_USERS]
+    #[arg(long, value_name = "NAME", help_heading = "Events")]
+    kafka_user: Option<String>,
+
+    /// Password for Kafka's SASL/PLAIN; the environment or the file hide it better
+    /// [env: RINGCAST_KAFKA_PASSWORD, KAFKA_USER_PASSWORD]
+    #[arg(long, value_name = "PASSWORD", help_heading = "Events")]
+    kafka_password: Option<String>,
+
+    /// Topic of Kafka for the whole log of every room, beside emit_to_chat [default: none]
+    /// [env: RINGCAST_KAFKA_ROOM_EVENTS_TOPIC, KAFKA_ROOM_EVENTS_TOPIC]
+    #[arg(long, value_name = "TOPIC", help_heading = "Events")]
+    kafka_room_events_topic: Option<String>,
+
+    /// Where room events are posted to [default: off] [env: RINGCAST_WEBHOOK_URL]
+    #[arg(long, value_name = "URL", help_heading = "Events")]
+    webhook_url: Option<String>,
+
+    /// What these posts are signed with; the environment or the file hide it better
+    /// [env: RINGCAST_WEBHOOK_SECRET]
+    #[arg(long, value_name = "SECRET", help_heading = "Events")]
+    webhook_secret: Option<String>,
+
+    /// Folder for events that cannot be delivered yet [default: memory alone]
+    /// [env: RINGCAST_SPOOL_DIR, STATE_DIRECTORY]
+    #[arg(long, value_name = "FOLDER", help_heading = "Events")]
+    spool_dir: Option<String>,
+
     /// Which log lines, for instance info or ringcast=debug [default: info] [env: RINGCAST_LOG]
     #[arg(long, value_name = "FILTER", help_heading = "Logs")]
     log: Option<String>,
@@ -116,6 +149,13 @@ impl Flags {
             "runtime" => one(&self.runtime),
             "steer" => one(&self.steer),
             "coalesce-us" => one(&self.coalesce_us),
+            "kafka-brokers" => many(&self.kafka_brokers),
+            "kafka-user" => one(&self.kafka_user),
+            "kafka-password" => one(&self.kafka_password),
+            "kafka-room-events-topic" => one(&self.kafka_room_events_topic),
+            "webhook-url" => one(&self.webhook_url),
+            "webhook-secret" => one(&self.webhook_secret),
+            "spool-dir" => one(&self.spool_dir),
             "log" => one(&self.log),
             "log-format" => one(&self.log_format),
             _ => None,

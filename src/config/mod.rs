@@ -9,6 +9,7 @@
 //! which addresses the host has, how many cores are usable. The node finds out.
 
 mod flags;
+mod outlets;
 mod sources;
 mod values;
 
@@ -20,6 +21,7 @@ use std::time::Duration;
 use clap::Parser as _;
 
 use self::flags::Flags;
+pub use self::outlets::{KafkaConfig, OutletsConfig, Secret, WebhookConfig};
 pub use self::sources::Origin;
 use self::sources::Sources;
 pub(crate) use self::values::docs_path;
@@ -82,6 +84,8 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// The API may be reached from outside without credentials.
     pub allow_anonymous: bool,
+    /// Where room events go beside their readers.
+    pub outlets: OutletsConfig,
     /// Form of log lines.
     pub log_format: LogFormat,
     /// Which log lines, in the filter language of `tracing-subscriber`.
@@ -151,6 +155,9 @@ pub enum ConfigError {
          address may use it"
     )]
     Exposed(SocketAddr, Origin),
+    /// A setting without another that it needs.
+    #[error("{0} needs {1} as well")]
+    Missing(&'static str, &'static str),
     /// Neither UDP nor TCP.
     #[error("media needs a way in: --media-udp and --media-tcp cannot both be false")]
     NoProtocol,
@@ -185,6 +192,9 @@ impl Config {
         if !media_udp && !media_tcp {
             return Err(ConfigError::NoProtocol);
         }
+        let outlets = OutletsConfig::of(&sources)?;
+        let mut warnings = warnings(api_listen, &replaced);
+        warnings.extend(outlets.warnings.iter().cloned());
         Ok(Self {
             api_listen,
             media_port: sources.one("media-port", values::port)?.unwrap_or(MEDIA_PORT),
@@ -206,7 +216,8 @@ impl Config {
             log_filter: sources
                 .one("log", values::log_filter)?
                 .unwrap_or_else(|| "info".to_owned()),
-            warnings: warnings(api_listen, &replaced),
+            outlets,
+            warnings,
         })
     }
 }

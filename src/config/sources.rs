@@ -10,7 +10,7 @@ use super::ConfigError;
 use super::flags::Flags;
 
 /// Every setting: its flag (and name in the file), and its variables in order of precedence.
-const SETTINGS: [(&str, &[&str]); 16] = [
+const SETTINGS: [(&str, &[&str]); 23] = [
     // FILES_SERVICE_APP_PORT gives only the port, and is read apart.
     ("api-listen", &["RINGCAST_API_LISTEN"]),
     ("allow-anonymous", &["RINGCAST_ALLOW_ANONYMOUS"]),
@@ -26,6 +26,14 @@ const SETTINGS: [(&str, &[&str]); 16] = [
     ("runtime", &["RINGCAST_RUNTIME"]),
     ("steer", &["RINGCAST_STEER"]),
     ("coalesce-us", &["RINGCAST_COALESCE_US"]),
+    // KAFKA_HOST, KAFKA_EXTERNAL_PORT and KAFKA_IS_CONNECT are read apart.
+    ("kafka-brokers", &["RINGCAST_KAFKA_BROKERS"]),
+    ("kafka-user", &["RINGCAST_KAFKA_USER", "KAFKA_CLIENT_USERS"]),
+    ("kafka-password", &["RINGCAST_KAFKA_PASSWORD", "KAFKA_USER_PASSWORD"]),
+    ("kafka-room-events-topic", &["RINGCAST_KAFKA_ROOM_EVENTS_TOPIC", "KAFKA_ROOM_EVENTS_TOPIC"]),
+    ("webhook-url", &["RINGCAST_WEBHOOK_URL"]),
+    ("webhook-secret", &["RINGCAST_WEBHOOK_SECRET"]),
+    ("spool-dir", &["RINGCAST_SPOOL_DIR", "STATE_DIRECTORY"]),
     ("log", &["RINGCAST_LOG"]),
     ("log-format", &["RINGCAST_LOG_FORMAT"]),
 ];

@@ -62,6 +62,7 @@ fn nothing_said_gives_the_documented_defaults() {
             docs_path: "docs".to_owned(),
             cors_origins: vec![],
             allow_anonymous: false,
+            outlets: OutletsConfig::default(),
             log_format: LogFormat::Text,
             log_filter: "info".to_owned(),
             warnings: vec![],
@@ -90,6 +91,13 @@ fn every_flag_sets_its_setting() {
             "--docs-path=/api/docs/",
             "--cors-origins=https://A.example,http://localhost:5173",
             "--allow-anonymous",
+            "--kafka-brokers=a.example:9092,[::1]:9093",
+            "--kafka-user=ringcast",
+            "--kafka-password=sesame",
+            "--kafka-room-events-topic=rooms",
+            "--webhook-url=https://hooks.example/in?token=1",
+            "--webhook-secret=s3cret",
+            "--spool-dir=/var/lib/ringcast",
             "--log-format=json",
             "--log=ringcast=debug,warn",
         ],
@@ -112,6 +120,19 @@ fn every_flag_sets_its_setting() {
             docs_path: "api/docs".to_owned(),
             cors_origins: vec!["https://a.example".to_owned(), "http://localhost:5173".to_owned()],
             allow_anonymous: true,
+            outlets: OutletsConfig {
+                kafka: Some(KafkaConfig {
+                    brokers: vec!["a.example:9092".to_owned(), "[::1]:9093".to_owned()],
+                    credentials: Some(("ringcast".to_owned(), Secret::new("sesame"))),
+                    room_events_topic: Some("rooms".to_owned()),
+                }),
+                webhook: Some(WebhookConfig {
+                    url: Secret::new("https://hooks.example/in?token=1"),
+                    secret: Secret::new("s3cret"),
+                }),
+                spool_dir: Some(PathBuf::from("/var/lib/ringcast")),
+                warnings: vec![],
+            },
             log_format: LogFormat::Json,
             log_filter: "ringcast=debug,warn".to_owned(),
             warnings: vec![],
@@ -126,7 +147,9 @@ fn every_setting_has_a_variable_and_a_name_in_the_file() {
         "cors-origins": ["https://a.example"], "media-port": 2, "media-listen": "127.0.0.1",
         "announce": ["a.example", "b.example"], "media-udp": false, "media-tcp": true,
         "shards": 4, "pin": false, "runtime": "glommio", "steer": "off", "coalesce-us": 2000,
-        "log": "debug", "log-format": "json"
+        "kafka-brokers": ["k:1"], "kafka-user": "u", "kafka-password": "p",
+        "kafka-room-events-topic": "t", "webhook-url": "http://h/", "webhook-secret": "s",
+        "spool-dir": "/s", "log": "debug", "log-format": "json"
     }"#;
     let file = SettingsFile::new("all", text);
     let env = [
@@ -144,6 +167,13 @@ fn every_setting_has_a_variable_and_a_name_in_the_file() {
         ("RINGCAST_RUNTIME", "glommio"),
         ("RINGCAST_STEER", "off"),
         ("RINGCAST_COALESCE_US", "2000"),
+        ("RINGCAST_KAFKA_BROKERS", "k:1"),
+        ("RINGCAST_KAFKA_USER", "u"),
+        ("RINGCAST_KAFKA_PASSWORD", "p"),
+        ("RINGCAST_KAFKA_ROOM_EVENTS_TOPIC", "t"),
+        ("RINGCAST_WEBHOOK_URL", "http://h/"),
+        ("RINGCAST_WEBHOOK_SECRET", "s"),
+        ("RINGCAST_SPOOL_DIR", "/s"),
         ("RINGCAST_LOG", "debug"),
         ("RINGCAST_LOG_FORMAT", "json"),
     ];
@@ -187,7 +217,12 @@ fn the_replaced_services_variables_are_understood() {
             ("MEDIASOUP_RTC_MAX_PORT", "20100"),
             ("MEDIASOUP_NUM_WORKERS", "2"),
             ("SWAGGER_PATH", "swagger"),
-            ("KAFKA_IS_CONNECT", "nonsense that nobody reads"),
+            ("KAFKA_IS_CONNECT", "true"),
+            ("KAFKA_HOST", "kafka"),
+            ("KAFKA_EXTERNAL_PORT", "9094"),
+            ("KAFKA_CLIENT_USERS", "calls"),
+            ("KAFKA_USER_PASSWORD", "sesame"),
+            ("KAFKA_ROOM_EVENTS_TOPIC", "room_events"),
         ],
     );
     assert_eq!(config.api_listen, "[::]:7000".parse().unwrap());
@@ -196,9 +231,16 @@ fn the_replaced_services_variables_are_understood() {
     assert_eq!(config.media_port, 20_000);
     assert_eq!(config.shards, Some(2));
     assert_eq!(config.docs_path, "swagger");
-    let [exposed, ports] = config.warnings.as_slice() else { panic!("{:?}", config.warnings) };
+    let kafka = config.outlets.kafka.as_ref().unwrap();
+    assert_eq!(kafka.brokers, ["kafka:9094"]);
+    assert_eq!(kafka.credentials, Some(("calls".to_owned(), Secret::new("sesame"))));
+    assert_eq!(kafka.room_events_topic.as_deref(), Some("room_events"));
+    let [exposed, ports, memory] = config.warnings.as_slice() else {
+        panic!("{:?}", config.warnings)
+    };
     assert!(exposed.contains("[::]:7000") && exposed.contains("MEDIASOUP_LISTEN_IP"), "{exposed}");
     assert!(ports.contains("MEDIASOUP_RTC_MAX_PORT"), "{ports}");
+    assert!(memory.contains("--spool-dir"), "{memory}");
 }
 
 #[test]
@@ -212,6 +254,51 @@ fn any_of_those_variables_opens_the_api_and_says_so() {
     let told = config(&["--api-listen=127.0.0.1:1"], &[("MEDIASOUP_LISTEN_IP", "192.0.2.1")]);
     assert_eq!(told.api_listen, "127.0.0.1:1".parse().unwrap(), "what is told is done");
     assert_eq!(told.warnings, [""; 0]);
+}
+
+#[test]
+fn kafka_is_off_unless_it_is_asked_for() {
+    let host = ("KAFKA_HOST", "kafka");
+    for env in [
+        &[host][..],
+        &[host, ("KAFKA_IS_CONNECT", "false")],
+        &[host, ("KAFKA_USER_PASSWORD", "x"), ("KAFKA_CLIENT_USERS", "y")],
+        &[("STATE_DIRECTORY", "/var/lib/ringcast")],
+    ] {
+        let config = config(&[], env);
+        assert_eq!(config.outlets.kafka, None, "{env:?}");
+        assert_eq!(config.warnings, [""; 0]);
+    }
+    let odd = config(&[], &[host, ("KAFKA_IS_CONNECT", "maybe")]);
+    assert_eq!(odd.outlets.kafka, None);
+    assert!(odd.warnings[0].contains("KAFKA_IS_CONNECT"), "{:?}", odd.warnings);
+    let brokers = |env: &[(&str, &str)]| config(&[], env).outlets.kafka.unwrap().brokers;
+    let on = ("KAFKA_IS_CONNECT", "true");
+    assert_eq!(brokers(&[host, on]), ["kafka:9092"]);
+    assert_eq!(brokers(&[("KAFKA_HOST", "kafka:1"), on]), ["kafka:1"]);
+    assert_eq!(brokers(&[host, on, ("RINGCAST_KAFKA_BROKERS", "other:2")]), ["other:2"]);
+    let kept = config(&[], &[host, on, ("STATE_DIRECTORY", "/s")]);
+    assert_eq!((kept.outlets.spool_dir, kept.warnings), (Some("/s".into()), vec![]));
+}
+
+#[test]
+fn secrets_are_neither_shown_nor_quoted() {
+    let config = config(
+        &[
+            "--kafka-brokers=k:1",
+            "--kafka-user=u",
+            "--kafka-password=sesame",
+            "--webhook-url=https://h/sesame",
+            "--webhook-secret=sesame",
+            "--spool-dir=/s",
+        ],
+        &[],
+    );
+    assert!(!format!("{config:?}").contains("sesame"));
+    for arg in ["--webhook-url=ftp://sesame", "--webhook-url=http://a@sesame/"] {
+        let sentence = refusal(&[arg, "--webhook-secret=s"], &[]);
+        assert!(sentence.contains("--webhook-url") && !sentence.contains("sesame"), "{sentence}");
+    }
 }
 
 #[test]
@@ -237,7 +324,7 @@ fn an_open_api_must_be_asked_for() {
 
 #[test]
 fn a_wrong_value_is_refused_with_the_setting_and_its_source() {
-    let table: [(Texts, Variables, &str); 32] = [
+    let table: [(Texts, Variables, &str); 40] = [
         (&["--api-listen=6040"], &[], "--api-listen: \"6040\" is no address and port"),
         (&["--api-listen=localhost:1"], &[], "--api-listen: \"localhost:1\" is no address"),
         (&["--media-port=65536"], &[], "--media-port: \"65536\" is no port (0 to 65535)"),
@@ -269,6 +356,14 @@ fn a_wrong_value_is_refused_with_the_setting_and_its_source() {
         (&["--docs-path=a/{b}"], &[], "--docs-path: \"a/{b}\" is no path"),
         (&["--docs-path=/"], &[], "--docs-path: \"/\" is no path"),
         (&["--cors-origins=*"], &[], "--cors-origins: \"*\" is no origin"),
+        (&["--kafka-brokers=kafka"], &[], "--kafka-brokers: \"kafka\" is no host and port"),
+        (&["--kafka-brokers=k:0"], &[], "--kafka-brokers: \"k:0\" is no host and port"),
+        (&["--kafka-brokers=k:1", "--kafka-user=u"], &[], "kafka-user needs kafka-password"),
+        (&["--kafka-brokers=k:1", "--kafka-password=p"], &[], "--kafka-password: needs"),
+        (&["--webhook-secret=a\0b"], &[], "--webhook-secret: has control characters"),
+        (&["--kafka-room-events-topic=a b"], &[], "--kafka-room-events-topic: \"a b\" is no"),
+        (&["--webhook-url=http://h/"], &[], "webhook-url needs webhook-secret"),
+        (&[], &[("KAFKA_IS_CONNECT", "true")], "KAFKA_IS_CONNECT needs KAFKA_HOST"),
         (&["--media-udp=false", "--media-tcp=false"], &[], "media needs a way in"),
     ];
     for (args, env, expected) in table {

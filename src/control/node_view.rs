@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::registry::{Census, Totals};
 use super::service::{Control, now};
 use crate::engine::report::Report;
+use crate::events::outlet::OutletView;
 use crate::id::ShardId;
 use crate::limits::{BUSY_MAX, REPORT_AGE_MAX};
 use crate::metrics::latency::LatencyCounts;
@@ -34,6 +35,8 @@ pub struct NodeView {
     pub totals: Totals,
     /// Live readers of events.
     pub event_readers: usize,
+    /// What became of the events that go elsewhere, by outlet.
+    pub outlets: Vec<OutletView>,
     /// All shards.
     pub shards: Vec<ShardView>,
     /// True once the node was told to stop.
@@ -104,6 +107,7 @@ impl Control {
             uptime: self.uptime(),
             totals: state.registry.totals(),
             event_readers,
+            outlets: self.inner.outlets.views(),
             stopping: state.stopping,
             shards: state
                 .shards

@@ -22,6 +22,7 @@ use super::journal;
 use super::placement::{self, Load, Presence};
 use super::registry::{Close, Effects, NewTransport, Registry};
 use crate::engine::report::Report;
+use crate::events::outlet::Outlets;
 use crate::events::timestamp::WallAnchor;
 use crate::events::{RoomEvent, RoomLog};
 use crate::id::{RoomId, ShardId, TransportId};
@@ -37,6 +38,8 @@ pub struct ControlConfig {
     pub media: MediaAddresses,
     /// The node's wall-clock anchor.
     pub clock: WallAnchor,
+    /// Where events go beside their readers.
+    pub outlets: Outlets,
 }
 
 /// A handle to the control plane; clones share it.
@@ -50,6 +53,7 @@ pub(super) struct Inner {
     pub(super) dispatcher: Dispatcher,
     pub(super) media: MediaAddresses,
     pub(super) clock: WallAnchor,
+    pub(super) outlets: Outlets,
     pub(super) capabilities: Arc<RtpCapabilities>,
     pub(super) state: Guarded<State>,
     pub(super) started: Instant,
@@ -63,6 +67,8 @@ pub(super) struct Inner {
 pub(super) struct State {
     pub(super) registry: Registry,
     pub(super) logs: HashMap<RoomId, RoomLog>,
+    /// Of the log that began last.
+    pub(super) last_epoch: u64,
     pub(super) shards: Vec<ShardState>,
     pub(super) stopping: bool,
 }
@@ -153,6 +159,7 @@ impl Control {
                 dispatcher: Dispatcher::new(links),
                 media: config.media,
                 clock: config.clock,
+                outlets: config.outlets,
                 capabilities: Arc::new(capabilities),
                 state: Guarded::new(State { shards, ..State::default() }),
                 started: now(),
@@ -191,8 +198,14 @@ impl Control {
         for happening in &effects.events {
             journal::note(happening);
             let room = &happening.room;
-            let log = state.logs.entry(room.clone()).or_insert_with(|| RoomLog::new(room.clone()));
-            log.append(now, self.inner.clock, &happening.event);
+            let epochs = &mut state.last_epoch;
+            let log = state.logs.entry(room.clone()).or_insert_with(|| {
+                // Two rooms may begin in one millisecond.
+                *epochs = self.inner.clock.unix_ms(now).max(*epochs + 1);
+                RoomLog::new(room.clone(), *epochs)
+            });
+            let entry = log.append(now, self.inner.clock, &happening.event);
+            self.inner.outlets.offer(room, &entry, &happening.event, log.last_to_leave());
             if matches!(happening.event, RoomEvent::RoomClosed { .. }) {
                 state.logs.remove(room);
             }

@@ -1,18 +1,21 @@
 //! One room's log and the readers that follow it.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::position::{EntryId, Position};
 use super::room_event::RoomEvent;
 use super::timestamp::WallAnchor;
 use crate::control::ControlError;
-use crate::id::RoomId;
+use crate::id::{PeerId, RoomId};
 use crate::limits::{
     EVENT_READER_QUEUE, EVENT_READERS_MAX, EVENT_READERS_PER_ROOM_MAX, ROOM_LOG_AGE_MAX,
     ROOM_LOG_BYTES_MAX, ROOM_LOG_EVENTS_MAX,
@@ -21,18 +24,20 @@ use crate::limits::{
 /// One entry of a room's log, as readers get it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its number, from 1 without gaps.
-    pub seq: u64,
-    /// The event's type.
-    pub kind: &'static str,
-    /// `{seq, time, roomId, type, data}` as JSON: written once for all readers, and a tenth of the
-    /// size that a client's `appData` may have as a tree.
-    pub text: String,
+    /// Which one of which log.
+    pub id: EntryId,
+    /// When it happened, in milliseconds since 1970.
+    pub unix_ms: u64,
+    /// A server-sent event, written once for all readers: they share its bytes.
+    event: Bytes,
+    /// Where its `data` begins.
+    text_at: usize,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Text<'a> {
+    id: EntryId,
     seq: u64,
     /// ISO 8601, UTC.
     time: String,
@@ -42,15 +47,51 @@ struct Text<'a> {
     data: Value,
 }
 
+impl Entry {
+    fn new(
+        id: EntryId,
+        (room_id, unix_ms, time): (&RoomId, u64, String),
+        kind: &'static str,
+        data: Value,
+    ) -> Self {
+        let text = Text { id, seq: id.seq, time, room_id, kind, data };
+        let text = serde_json::to_string(&text).unwrap_or_default();
+        let head = format!("id: {id}\nevent: {kind}\ndata: ");
+        // JSON has no raw line breaks, so it is one `data` line.
+        let event = Bytes::from(format!("{head}{text}{SSE_END}"));
+        Self { id, unix_ms, event, text_at: head.len() }
+    }
+
+    /// `{id, seq, time, roomId, type, data}` as JSON, in UTF-8.
+    #[must_use]
+    pub fn text(&self) -> Bytes {
+        self.event.slice(self.text_at..self.event.len() - SSE_END.len())
+    }
+
+    /// The same as a server-sent event.
+    #[must_use]
+    pub fn sse(&self) -> Bytes {
+        self.event.clone()
+    }
+
+    /// Bytes that it keeps in memory.
+    fn size(&self) -> usize {
+        self.event.len()
+    }
+}
+
+/// What ends a server-sent event.
+const SSE_END: &str = "\n\n";
+
 /// Where a reader starts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Start {
     /// At the entries after its position, all of them retained.
     Entries(Vec<Arc<Entry>>),
-    /// Its position is unknown here or beyond retention: the state as of entry `seq`.
+    /// Its position is of another log, unknown here or beyond retention: the state as of an entry.
     Snapshot {
         /// The last entry that the state contains.
-        seq: u64,
+        id: EntryId,
     },
 }
 
@@ -69,30 +110,45 @@ pub struct Subscription {
 #[derive(Debug)]
 pub struct RoomLog {
     room: RoomId,
+    epoch: u64,
     last: u64,
-    /// Of all entries' texts.
+    /// Of all entries.
     bytes: usize,
     entries: VecDeque<(Instant, Arc<Entry>)>,
     readers: Vec<mpsc::Sender<Arc<Entry>>>,
+    leaver: Option<PeerId>,
+    /// The last snapshot, after which entry and of what it was made.
+    snapshot: Option<((u64, u64), Arc<Entry>)>,
 }
 
 impl RoomLog {
-    /// An empty log.
+    /// An empty log; `epoch` tells it from all other logs, also of rooms of the same name.
     #[must_use]
-    pub fn new(room: RoomId) -> Self {
-        Self { room, last: 0, bytes: 0, entries: VecDeque::new(), readers: Vec::new() }
+    pub fn new(room: RoomId, epoch: u64) -> Self {
+        Self {
+            room,
+            leaver: None,
+            epoch,
+            last: 0,
+            bytes: 0,
+            entries: VecDeque::new(),
+            readers: Vec::new(),
+            snapshot: None,
+        }
     }
 
     /// Numbers an event, keeps it, and hands it to every reader; a reader whose queue is full is
     /// disconnected.
     pub fn append(&mut self, now: Instant, clock: WallAnchor, event: &RoomEvent) -> Arc<Entry> {
         self.last += 1;
-        let (seq, kind) = (self.last, event.name());
-        let (time, room_id) = (clock.iso(now), &self.room);
-        let text = Text { seq, time, room_id, kind, data: event.data() };
-        let text = serde_json::to_string(&text).unwrap_or_default();
-        self.bytes += text.len();
-        let entry = Arc::new(Entry { seq, kind, text });
+        self.snapshot = None;
+        if let RoomEvent::PeerLeft { peer, .. } = event {
+            self.leaver = Some(peer.clone());
+        }
+        let id = self.id_of(self.last);
+        let happened = (&self.room, clock.unix_ms(now), clock.iso(now));
+        let entry = Arc::new(Entry::new(id, happened, event.name(), event.data()));
+        self.bytes += entry.size();
         self.entries.push_back((now, Arc::clone(&entry)));
         self.prune(now);
         self.readers.retain(|reader| match reader.try_send(Arc::clone(&entry)) {
@@ -120,13 +176,39 @@ impl RoomLog {
             if !too_many && now.saturating_duration_since(*at) <= ROOM_LOG_AGE_MAX {
                 break;
             }
-            self.bytes -= entry.text.len();
+            self.bytes -= entry.size();
             self.entries.pop_front();
         }
         self.readers.retain(|reader| !reader.is_closed());
     }
 
-    /// Follows the log from after entry `after`; without a position, from a snapshot on.
+    /// Who left the room last.
+    #[must_use]
+    pub fn last_to_leave(&self) -> Option<&PeerId> {
+        self.leaver.as_ref()
+    }
+
+    fn id_of(&self, seq: u64) -> EntryId {
+        EntryId { epoch: self.epoch, seq }
+    }
+
+    /// The state after the last entry, in the shape of an entry. Readers that begin at the same
+    /// state share it.
+    pub fn snapshot(&mut self, now: Instant, clock: WallAnchor, state: Value) -> Arc<Entry> {
+        let mut hasher = DefaultHasher::new();
+        state.hash(&mut hasher);
+        let key = (self.last, hasher.finish());
+        if let Some((_, known)) = self.snapshot.as_ref().filter(|(known, _)| *known == key) {
+            return Arc::clone(known);
+        }
+        let id = self.id_of(self.last);
+        let happened = (&self.room, clock.unix_ms(now), clock.iso(now));
+        let entry = Arc::new(Entry::new(id, happened, "snapshot", state));
+        self.snapshot = Some((key, Arc::clone(&entry)));
+        entry
+    }
+
+    /// Follows the log from after `after`; without a position, from a snapshot on.
     ///
     /// `place` is shared by all readers of the node, and so counts them.
     ///
@@ -134,7 +216,7 @@ impl RoomLog {
     /// [`ControlError::LimitReached`] when the room or the node has its most readers.
     pub fn subscribe(
         &mut self,
-        after: Option<u64>,
+        after: Option<Position>,
         place: &Arc<()>,
     ) -> Result<Subscription, ControlError> {
         self.readers.retain(|reader| !reader.is_closed());
@@ -148,17 +230,22 @@ impl RoomLog {
         Ok(Subscription { start: self.start(after), live, place: Arc::clone(place) })
     }
 
-    fn start(&self, after: Option<u64>) -> Start {
+    fn start(&self, after: Option<Position>) -> Start {
         let oldest = self.last + 1 - u64::try_from(self.entries.len()).unwrap_or(0);
-        match after {
-            Some(after) if after <= self.last && after + 1 >= oldest => Start::Entries(
+        let here = |after: &Position| {
+            after.epoch.is_none_or(|epoch| epoch == self.epoch)
+                && after.seq <= self.last
+                && after.seq + 1 >= oldest
+        };
+        match after.filter(here) {
+            Some(Position { seq: after, .. }) => Start::Entries(
                 self.entries
                     .iter()
-                    .filter(|(_, entry)| entry.seq > after)
+                    .filter(|(_, entry)| entry.id.seq > after)
                     .map(|(_, entry)| Arc::clone(entry))
                     .collect(),
             ),
-            _ => Start::Snapshot { seq: self.last },
+            None => Start::Snapshot { id: self.id_of(self.last) },
         }
     }
 
@@ -171,9 +258,11 @@ impl RoomLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{PeerId, ProducerId};
+    use crate::id::ProducerId;
     use crate::ortc::types::{MediaKind, ProducerType};
     use std::time::{Duration, SystemTime};
+
+    const EPOCH: u64 = 1_700_000_000_000;
 
     struct Story {
         log: RoomLog,
@@ -186,7 +275,7 @@ mod tests {
             let now = tokio::time::Instant::now().into_std();
             let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
             let room = RoomId::try_from("room").unwrap();
-            Self { log: RoomLog::new(room), clock: WallAnchor { wall, at: now }, now }
+            Self { log: RoomLog::new(room, EPOCH), clock: WallAnchor { wall, at: now }, now }
         }
 
         fn happens(&mut self, times: usize) {
@@ -197,17 +286,21 @@ mod tests {
         }
 
         fn follows(&mut self, after: Option<u64>) -> Subscription {
+            self.follows_at(after.map(|seq| Position { epoch: None, seq }))
+        }
+
+        fn follows_at(&mut self, after: Option<Position>) -> Subscription {
             self.log.subscribe(after, &Arc::default()).unwrap()
         }
     }
 
     fn numbers(subscription: &mut Subscription) -> Vec<u64> {
         let mut seen = match &subscription.start {
-            Start::Entries(entries) => entries.iter().map(|entry| entry.seq).collect(),
+            Start::Entries(entries) => entries.iter().map(|entry| entry.id.seq).collect(),
             Start::Snapshot { .. } => Vec::new(),
         };
         while let Ok(entry) = subscription.live.try_recv() {
-            seen.push(entry.seq);
+            seen.push(entry.id.seq);
         }
         seen
     }
@@ -237,13 +330,39 @@ mod tests {
         let last = u64::try_from(ROOM_LOG_EVENTS_MAX).unwrap() + 2;
         for after in [None, Some(0), Some(1), Some(last + 1), Some(u64::MAX)] {
             let reader = story.follows(after);
-            assert_eq!(reader.start, Start::Snapshot { seq: last }, "{after:?}");
+            assert_eq!(reader.start, Start::Snapshot { id: story.log.id_of(last) }, "{after:?}");
         }
         assert_eq!(numbers(&mut story.follows(Some(2))).len(), ROOM_LOG_EVENTS_MAX);
         story.now += ROOM_LOG_AGE_MAX + Duration::from_secs(1);
         story.happens(1);
-        assert_eq!(story.follows(Some(2)).start, Start::Snapshot { seq: last + 1 });
+        assert_eq!(story.follows(Some(2)).start, Start::Snapshot { id: story.log.id_of(last + 1) });
         assert_eq!(numbers(&mut story.follows(Some(last))), [last + 1]);
+    }
+
+    #[test]
+    fn a_position_in_another_room_of_that_name_starts_with_a_snapshot() {
+        let mut story = Story::new();
+        story.happens(3);
+        let at = |epoch: u64, seq: u64| Some(Position { epoch: Some(epoch), seq });
+        assert_eq!(numbers(&mut story.follows_at(at(EPOCH, 1))), [2, 3]);
+        for seq in [0, 1, 3, 9] {
+            let reader = story.follows_at(at(EPOCH - 1, seq));
+            assert_eq!(reader.start, Start::Snapshot { id: story.log.id_of(3) }, "{seq}");
+        }
+    }
+
+    #[test]
+    fn readers_share_the_bytes_of_an_entry() {
+        let mut story = Story::new();
+        story.happens(1);
+        let entry = &story.log.entries[0].1;
+        let (event, text) = (entry.sse(), entry.text());
+        assert_eq!(event.as_ptr(), entry.sse().as_ptr());
+        let json: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(json["id"], format!("{EPOCH}-1"));
+        let text = str::from_utf8(&text).unwrap();
+        let expected = format!("id: {EPOCH}-1\nevent: room-closed\ndata: {text}\n\n");
+        assert_eq!(event, expected.as_bytes());
     }
 
     #[test]
@@ -263,11 +382,11 @@ mod tests {
             };
             story.log.append(story.now, story.clock, &event);
         }
-        let kept: usize = story.log.entries.iter().map(|(_, entry)| entry.text.len()).sum();
+        let kept: usize = story.log.entries.iter().map(|(_, entry)| entry.size()).sum();
         assert_eq!(kept, story.log.bytes);
         assert!(kept <= ROOM_LOG_BYTES_MAX && kept > ROOM_LOG_BYTES_MAX - 5000, "{kept}");
         let last = u64::try_from(times).unwrap();
-        assert_eq!(story.follows(Some(0)).start, Start::Snapshot { seq: last });
+        assert_eq!(story.follows(Some(0)).start, Start::Snapshot { id: story.log.id_of(last) });
         assert_eq!(numbers(&mut story.follows(Some(last - 9))).len(), 9);
     }
 

@@ -1,44 +1,42 @@
 //! A room's log as server-sent events.
 //!
 //! One stream per reader, polled by the HTTP server on the control thread. The event's id is the
-//! entry's number, so that a browser's `EventSource` reconnects where it was.
+//! entry's, so that a browser's `EventSource` reconnects where it was. Invariant: all readers are
+//! given the same bytes, so one that never reads costs its place in the log's queues, and what the
+//! HTTP server holds for it are references.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::body::Body;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use serde_json::Value;
-use tokio_stream::wrappers::ReceiverStream;
 
-use super::log::{Entry, Start, Subscription};
+use super::log::{Entry, Subscription};
 use crate::limits::EVENT_KEEP_ALIVE;
 
-/// The stream of a subscription; `snapshot` is the room's state at the time of subscribing, told
-/// first where the subscription starts with it.
-pub fn stream(
-    subscription: Subscription,
-    snapshot: &Value,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<>> {
-    let Subscription { start, live, place } = subscription;
-    let first: Vec<Event> = match start {
-        Start::Entries(entries) => entries.iter().map(entry_event).collect(),
-        Start::Snapshot { seq } => vec![message(seq, "snapshot", &snapshot.to_string())],
-    };
-    let live = ReceiverStream::new(live).map(move |entry| {
-        // The reader's place is held by its stream.
-        let _held = &place;
-        entry_event(&entry)
-    });
-    let events = stream::iter(first).chain(live).map(Ok);
-    Sse::new(events).keep_alive(KeepAlive::new().interval(EVENT_KEEP_ALIVE).text("alive"))
+/// A comment: something to read for proxies that cut idle streams.
+const ALIVE: Bytes = Bytes::from_static(b": alive\n\n");
+
+/// The answer that a subscription streams; `first` is what the reader gets before what happens
+/// from now on.
+pub fn response(subscription: Subscription, first: Vec<Arc<Entry>>) -> Response {
+    let head = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    let first = stream::iter(first).map(|entry| entry.sse());
+    let events = first.chain(live(subscription)).map(Ok::<_, Infallible>);
+    (head, Body::from_stream(events)).into_response()
 }
 
-fn entry_event(entry: &Arc<Entry>) -> Event {
-    message(entry.seq, entry.kind, &entry.text)
-}
-
-/// JSON text has no raw line breaks, so it is one `data` line.
-fn message(seq: u64, kind: &str, data: &str) -> Event {
-    Event::default().id(seq.to_string()).event(kind).data(data)
+/// What happens, with a comment whenever nothing does; ends with the subscription.
+fn live(subscription: Subscription) -> impl Stream<Item = Bytes> + Send + use<> {
+    // The reader's place is held by its stream.
+    stream::unfold(subscription, |mut subscription| async {
+        let next = tokio::time::timeout(EVENT_KEEP_ALIVE, subscription.live.recv()).await;
+        match next {
+            Ok(entry) => entry.map(|entry| (entry.sse(), subscription)),
+            Err(_) => Some((ALIVE, subscription)),
+        }
+    })
 }

@@ -95,6 +95,13 @@ pub const EVENT_READER_QUEUE: usize = ROOM_LOG_EVENTS_MAX;
 /// and more.
 pub const EVENT_KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// How long a WebSocket reader may take over one message: a client that is stuck for longer would
+/// not be in the call either, and the message stays in memory for as long.
+pub const EVENT_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of a message from a WebSocket reader, who has nothing to say.
+pub const EVENT_READER_SAYS_MAX: usize = 1024;
+
 /// Calls to shards that wait for their answers: each is a few hundred bytes, and a shard answers
 /// thousands per second.
 pub const CALLS_OUTSTANDING_MAX: usize = 16 * 1024;

@@ -3,10 +3,12 @@
 //! Pure: values in, text out. Names begin with `ringcast_`; counters end with `_total`.
 
 use std::fmt::{Display, Write};
+use std::sync::atomic::Ordering;
 
 use super::HttpCounts;
 use crate::control::{LatencyView, NodeView, ShardView};
 use crate::engine::report::Report;
+use crate::events::outlet::{OutletCounts, OutletView};
 
 /// The content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -35,6 +37,9 @@ pub fn text(node: &NodeView, latencies: &[LatencyView], http: &HttpCounts) -> St
     for (route, class, count) in http.all() {
         let status = format!("{class}xx");
         out.line("http_requests_total", &[("route", &route), ("status", &status)], count);
+    }
+    for outlet in &node.outlets {
+        outlet_counts(&mut out, outlet);
     }
     shards(&mut out, &node.shards);
     forward_latency(&mut out, latencies);
@@ -75,6 +80,28 @@ fn shards(out: &mut Text, shards: &[ShardView]) {
             let labels = [("shard", shard.as_str()), ("reason", reason)];
             out.line("shard_discards_total", &labels, count);
         }
+    }
+}
+
+/// What became of the events that go to Kafka or a webhook.
+fn outlet_counts(out: &mut Text, outlet: &OutletView) {
+    let OutletView { name, counts } = outlet;
+    for (counter, help, value) in counts.counters() {
+        let family = format!("{name}_{counter}_total");
+        out.family(&family, "counter", help);
+        out.line(&family, &[], value);
+    }
+    let waiting = OutletCounts::of(&counts.waiting);
+    let spooled = OutletCounts::of(&counts.spooled_bytes);
+    let up = u64::from(counts.up.load(Ordering::Relaxed));
+    for (gauge, help, value) in [
+        ("waiting", "Messages accepted and neither delivered nor given up.", waiting),
+        ("spooled_bytes", "Bytes of messages on disk.", spooled),
+        ("up", "1 while the destination takes messages, 0 also before the first one.", up),
+    ] {
+        let family = format!("{name}_{gauge}");
+        out.family(&family, "gauge", help);
+        out.line(&family, &[], value);
     }
 }
 

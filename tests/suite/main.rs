@@ -5,4 +5,6 @@ mod api;
 #[cfg(test)]
 mod e2e;
 #[cfg(test)]
+mod outlets;
+#[cfg(test)]
 mod sim;

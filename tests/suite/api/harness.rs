@@ -20,6 +20,7 @@ use ringcast::control::stats::{
 };
 use ringcast::control::{Control, ControlConfig, LaneFull, ShardLink};
 use ringcast::engine::report::{Counters, DiscardCounts, Gauges, IoCounters, Report, TrainSizes};
+use ringcast::events::outlet::Outlets;
 use ringcast::events::timestamp::WallAnchor;
 use ringcast::id::ShardId;
 use ringcast::metrics::latency::LatencyRecorder;
@@ -245,6 +246,7 @@ impl Node {
                 wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000),
                 at: tokio::time::Instant::now().into_std(),
             },
+            outlets: Outlets::default(),
         };
         let control = Control::start(links, config).unwrap();
         for (shard, lane) in shards.iter().zip(lanes) {

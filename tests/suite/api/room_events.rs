@@ -8,11 +8,13 @@ use ringcast::control::command::{Command, DtlsState, Event, IceState, Layers};
 
 use ringcast::engine::voice::LevelWindow;
 use ringcast::id::{ConsumerId, ProducerId, TransportId};
+use ringcast::limits::EVENT_READER_QUEUE;
 use serde_json::{Value, json};
 
 use super::harness::{Node, opus, settle, simulcast};
 
 struct Message {
+    epoch: u64,
     id: u64,
     kind: String,
     data: Value,
@@ -27,13 +29,20 @@ async fn read_to_end(response: Response) -> Vec<Message> {
     text.split("\n\n").filter(|block| block.contains("data:")).map(message).collect()
 }
 
+/// The first message of a stream that goes on.
+async fn read_first(response: Response) -> Message {
+    let frame = response.into_body().frame().await.unwrap().unwrap().into_data().unwrap();
+    message(str::from_utf8(&frame).unwrap())
+}
+
 fn message(block: &str) -> Message {
     let field = |name: &str| {
         let line = block.lines().find_map(|line| line.strip_prefix(name));
         line.unwrap_or_else(|| panic!("no {name} in {block}")).trim().to_owned()
     };
     Message {
-        id: field("id:").parse().unwrap(),
+        id: field("id:").split_once('-').unwrap().1.parse().unwrap(),
+        epoch: field("id:").split_once('-').unwrap().0.parse().unwrap(),
         kind: field("event:"),
         data: serde_json::from_str(&field("data:")).unwrap(),
     }
@@ -107,6 +116,69 @@ async fn a_reader_that_reconnects_goes_on_where_it_was() {
     node.delete("/media/room/r").await;
     let ids: Vec<_> = read_to_end(reader).await.iter().map(|message| message.id).collect();
     assert_eq!(ids, [3, 4]);
+}
+
+#[tokio::test]
+async fn a_reader_that_comes_back_to_a_later_room_of_that_name_is_told_its_state() {
+    let node = Node::start(1);
+    node.room("r").await;
+    node.transport("r", "alice").await;
+    let reader = follow(&node, "/media/room/r/events?after=0", None).await;
+    node.delete("/media/room/r").await;
+    let seen = read_to_end(reader).await;
+    let last = seen.last().unwrap();
+    node.room("r").await;
+    for peer in ["bob", "carol", "dora"] {
+        node.transport("r", peer).await;
+    }
+    let position = format!("{}-{}", last.epoch, last.id);
+    for (path, header) in [
+        ("/media/room/r/events".to_owned(), Some(position.as_str())),
+        (format!("/media/room/r/events?after={position}"), None),
+    ] {
+        let reader = follow(&node, &path, header).await;
+        let told = read_first(reader).await;
+        assert_eq!(told.kind, "snapshot", "{path}");
+        assert!(told.epoch > last.epoch, "also within one millisecond");
+        assert_eq!(told.id, 4);
+        assert_eq!(told.data["data"]["peers"].as_array().unwrap().len(), 3);
+        assert_eq!(told.data["id"], format!("{}-4", told.epoch));
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_readers_that_never_read_cost_others_nothing_and_are_let_go() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let transport = node.transport("r", "alice").await;
+    let producer = node.producer("r", "alice", &transport).await;
+    let mut hostile = Vec::new();
+    for _ in 0..1000 {
+        hostile.push(follow(&node, "/media/room/r/events", None).await);
+    }
+    let mut quick = follow(&node, "/media/room/r/events?after=3", None).await.into_body();
+    let mut seen = 0;
+    for turn in 0..EVENT_READER_QUEUE + 100 {
+        let action = if turn % 2 == 0 { "pause" } else { "resume" };
+        node.post(&format!("/media/producer/{producer}/{action}"), json!({})).await;
+        let frame = quick.frame().await.unwrap().unwrap().into_data().unwrap();
+        seen += usize::from(frame.starts_with(b"id: "));
+    }
+    assert_eq!(seen, EVENT_READER_QUEUE + 100, "whoever reads misses nothing");
+    // They were given a snapshot, what fitted into their queues, and their end.
+    let mut snapshots = Vec::new();
+    for reader in hostile {
+        let mut body = reader.into_body();
+        let snapshot = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        let mut rest = 0;
+        while body.frame().await.is_some() {
+            rest += 1;
+        }
+        assert_eq!(rest, EVENT_READER_QUEUE);
+        snapshots.push(snapshot);
+    }
+    let first = snapshots[0].as_ptr();
+    assert!(snapshots.iter().all(|one| one.as_ptr() == first), "one copy for all");
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod load;
 mod logs;
 mod paths;
 mod process;
+mod readers;
 mod refusals;
 mod restart;
 mod shards;

@@ -1,0 +1,199 @@
+//! Settings of what goes out of the node beside media: Kafka and webhooks.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::sources::{Origin, Parsed, Sources};
+use super::{ConfigError, values};
+
+/// Kafka's port when the replaced service's variables name none.
+const KAFKA_PORT: u16 = 9092;
+
+/// A text that no log shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides a text.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the one who needs it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// Where Kafka is, and as whom to write to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaConfig {
+    /// `host:port` of the first brokers to ask; never empty.
+    pub brokers: Vec<String>,
+    /// Name and password for SASL/PLAIN, where brokers ask for them.
+    pub credentials: Option<(String, Secret)>,
+    /// Topic of the whole log of every room; `None` sends only the replaced service's messages.
+    pub room_events_topic: Option<String>,
+}
+
+/// Where room events are posted to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookConfig {
+    /// `http` or `https`; hidden, because receivers put tokens into paths.
+    pub url: Secret,
+    /// What deliveries are signed with.
+    pub secret: Secret,
+}
+
+/// All outlets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OutletsConfig {
+    /// Kafka, if wanted.
+    pub kafka: Option<KafkaConfig>,
+    /// A webhook, if wanted.
+    pub webhook: Option<WebhookConfig>,
+    /// Folder for what cannot be delivered yet; `None` keeps it in memory alone.
+    pub spool_dir: Option<PathBuf>,
+    /// Sentences to log at start.
+    pub(super) warnings: Vec<String>,
+}
+
+impl OutletsConfig {
+    pub(super) fn of(sources: &Sources<'_>) -> Result<Self, ConfigError> {
+        let mut warnings = Vec::new();
+        let kafka = kafka(sources, &mut warnings)?;
+        let webhook = webhook(sources)?;
+        let spool_dir = sources.one("spool-dir", |text| Ok(PathBuf::from(text)))?;
+        if (kafka.is_some() || webhook.is_some()) && spool_dir.is_none() {
+            warnings.push(
+                "without --spool-dir, events that cannot be delivered wait in memory alone: they \
+                 are lost beyond 10,000, and at a restart"
+                    .to_owned(),
+            );
+        }
+        Ok(Self { kafka, webhook, spool_dir, warnings })
+    }
+}
+
+fn kafka(
+    sources: &Sources<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<KafkaConfig>, ConfigError> {
+    let brokers = match sources.many("kafka-brokers", broker)? {
+        Some(brokers) => Some(brokers),
+        None => replaced_services_broker(sources, warnings)?.map(|broker| vec![broker]),
+    };
+    // Read in any case, so that a mistake is told at once.
+    let user = sources.one("kafka-user", text)?;
+    let password = sources.secret("kafka-password", text)?;
+    let room_events_topic = sources.one("kafka-room-events-topic", topic)?;
+    let Some(brokers) = brokers else { return Ok(None) };
+    let credentials = match (user, password) {
+        (Some(user), Some((password, _))) => Some((user, password)),
+        (None, None) => None,
+        (Some(_), None) => return Err(ConfigError::Missing("kafka-user", "kafka-password")),
+        (None, Some((_, origin))) => {
+            let reason = "needs --kafka-user as well".to_owned();
+            return Err(ConfigError::Invalid { origin, reason });
+        }
+    };
+    Ok(Some(KafkaConfig { brokers, credentials, room_events_topic }))
+}
+
+/// `KAFKA_HOST:KAFKA_EXTERNAL_PORT`, where `KAFKA_IS_CONNECT` says so.
+fn replaced_services_broker(
+    sources: &Sources<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<String>, ConfigError> {
+    // That service took anything but `true` for no; so must not fail here what ran there.
+    let connect = sources.variable("KAFKA_IS_CONNECT", |text| {
+        Ok(values::boolean(text).map_err(|_| text.to_owned()))
+    })?;
+    match connect {
+        None | Some(Ok(false)) => return Ok(None),
+        Some(Err(odd)) => {
+            warnings.push(format!(
+                "KAFKA_IS_CONNECT is neither true nor false ({odd:?}): Kafka is off"
+            ));
+            return Ok(None);
+        }
+        Some(Ok(true)) => {}
+    }
+    let port = sources.variable("KAFKA_EXTERNAL_PORT", values::port)?.unwrap_or(KAFKA_PORT);
+    let with_port = |host: &str| match broker(host) {
+        Ok(broker) => Ok(broker),
+        Err(_) => broker(&format!("{host}:{port}")),
+    };
+    match sources.variable("KAFKA_HOST", with_port)? {
+        Some(broker) => Ok(Some(broker)),
+        None => Err(ConfigError::Missing("KAFKA_IS_CONNECT", "KAFKA_HOST")),
+    }
+}
+
+fn webhook(sources: &Sources<'_>) -> Result<Option<WebhookConfig>, ConfigError> {
+    let url = sources.secret("webhook-url", webhook_url)?;
+    let secret = sources.secret("webhook-secret", text)?;
+    match (url, secret) {
+        (Some((url, _)), Some((secret, _))) => Ok(Some(WebhookConfig { url, secret })),
+        (None, _) => Ok(None),
+        (Some(_), None) => Err(ConfigError::Missing("webhook-url", "webhook-secret")),
+    }
+}
+
+/// Not quoted when it is wrong: it may be secret.
+fn text(text: &str) -> Parsed<String> {
+    match text {
+        "" => Err("must not be empty".to_owned()),
+        odd if odd.chars().any(char::is_control) => Err("has control characters".to_owned()),
+        text => Ok(text.to_owned()),
+    }
+}
+
+/// Host and port.
+fn broker(text: &str) -> Parsed<String> {
+    let good = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let bare = !host.is_empty() && (!host.contains(':') || host.starts_with('['));
+        let name = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+        bare && host.bytes().all(name) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if good { Ok(text.to_owned()) } else { Err(format!("{text:?} is no host and port")) }
+}
+
+/// A name that Kafka takes: up to 249 letters, digits, `.`, `_` and `-`.
+fn topic(text: &str) -> Parsed<String> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let good =
+        (1..=249).contains(&text.len()) && text.bytes().all(legal) && !matches!(text, "." | "..");
+    if good { Ok(text.to_owned()) } else { Err(format!("{text:?} is no topic of Kafka")) }
+}
+
+/// Not quoted when it is wrong: it may hold a token.
+fn webhook_url(text: &str) -> Parsed<String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+    let good = !authority.is_empty()
+        && !authority.contains('@')
+        && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let wrong = "is no http or https URL (without a user in it)";
+    if good { Ok(text.to_owned()) } else { Err(wrong.to_owned()) }
+}
+
+impl Sources<'_> {
+    /// A setting that is hidden.
+    fn secret(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Parsed<String>,
+    ) -> Result<Option<(Secret, Origin)>, ConfigError> {
+        let given = self.one_with_origin(name, parse)?;
+        Ok(given.map(|(text, origin)| (Secret(text), origin)))
+    }
+}

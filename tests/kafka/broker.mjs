@@ -1,0 +1,108 @@
+// Apache Kafka as one process on loopback: a broker and its controller (KRaft), an open listener for the reader and one
+// with SASL/PLAIN for the server under test. Its jars come from Maven Central (pom.xml), once.
+
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const HERE = fileURLToPath(new URL('.', import.meta.url));
+const JARS = fileURLToPath(new URL('../../target/kafka/jars', import.meta.url));
+export const USER = 'calls';
+export const PASSWORD = 'open sesame';
+
+function fetchJars() {
+  const stamp = join(JARS, 'complete');
+  if (existsSync(stamp)) return;
+  mkdirSync(JARS, { recursive: true });
+  const goal = ['dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${JARS}`];
+  execFileSync('mvn', ['--batch-mode', '--quiet', '--no-transfer-progress', '--file', join(HERE, 'pom.xml'), ...goal], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
+  writeFileSync(stamp, '');
+}
+
+async function freePort() {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+export class Broker {
+  #process;
+  #folder = mkdtempSync(join(tmpdir(), 'ringcast-kafka-'));
+  #settings = join(this.#folder, 'server.properties');
+
+  static async start() {
+    fetchJars();
+    const broker = new Broker();
+    [broker.openPort, broker.saslPort, broker.controllerPort] = [await freePort(), await freePort(), await freePort()];
+    broker.#configure();
+    const format = ['kafka.tools.StorageTool', 'format', '--standalone', '--cluster-id', 'MkU3OEVBNTcwNTJENDM2Qg'];
+    execFileSync('java', [...broker.#java(), ...format, '--config', broker.#settings], { stdio: ['ignore', 'pipe', 'pipe'] });
+    broker.restart();
+    return broker;
+  }
+
+  #java() {
+    return ['-Xmx384m', '-XX:TieredStopAtLevel=1', '-cp', join(JARS, '*')];
+  }
+
+  #configure() {
+    const at = (name, port) => `${name}://127.0.0.1:${port}`;
+    const listeners = [at('OPEN', this.openPort), at('SASL', this.saslPort)];
+    const login = `org.apache.kafka.common.security.plain.PlainLoginModule required user_${USER}="${PASSWORD}";`;
+    writeFileSync(this.#settings, [
+      'process.roles=broker,controller',
+      'node.id=1',
+      `listeners=${[...listeners, at('CONTROLLER', this.controllerPort)]}`,
+      `advertised.listeners=${listeners}`,
+      'controller.listener.names=CONTROLLER',
+      'inter.broker.listener.name=OPEN',
+      'listener.security.protocol.map=OPEN:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT',
+      'sasl.enabled.mechanisms=PLAIN',
+      `listener.name.sasl.plain.sasl.jaas.config=${login}`,
+      `controller.quorum.bootstrap.servers=127.0.0.1:${this.controllerPort}`,
+      `log.dirs=${join(this.#folder, 'logs')}`,
+      'num.partitions=3',
+      'offsets.topic.num.partitions=1',
+      'offsets.topic.replication.factor=1',
+      'group.initial.rebalance.delay.ms=0',
+      // The server compresses with LZ4, which the reader does not know.
+      'compression.type=uncompressed',
+    ].join('\n'));
+  }
+
+  /** Begins the process; clients try until it answers. */
+  restart() {
+    this.#process = spawn('java', [...this.#java(), 'kafka.Kafka', this.#settings], { stdio: 'ignore' });
+  }
+
+  /** Ends it as a power cut would. */
+  async kill() {
+    const ended = once(this.#process, 'exit');
+    this.#process.kill('SIGKILL');
+    await ended;
+  }
+
+  /** Its connections stay, and nothing is answered until `resume`. */
+  hang() {
+    this.#process.kill('SIGSTOP');
+  }
+
+  resume() {
+    this.#process.kill('SIGCONT');
+  }
+
+  async stop() {
+    await this.kill();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}

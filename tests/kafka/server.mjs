@@ -1,0 +1,67 @@
+// The server under test, with the environment of the service that it replaces.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+const BINARY = process.env.RINGCAST_BIN ?? fileURLToPath(new URL('../../target/debug/ringcast', import.meta.url));
+
+export class Server {
+  #process;
+  log = [];
+
+  static async start(environment) {
+    const server = new Server();
+    const own = { RINGCAST_API_LISTEN: '127.0.0.1:0', RINGCAST_MEDIA_PORT: '0', RINGCAST_SHARDS: '1', RINGCAST_LOG_FORMAT: 'json' };
+    server.#process = spawn(BINARY, [], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { PATH: process.env.PATH, ...own, ...environment },
+    });
+    const lines = createInterface({ input: server.#process.stderr });
+    await new Promise((resolve, reject) => {
+      server.#process.once('exit', (code) => reject(new Error(`ended with ${code}: ${server.log.join('\n')}`)));
+      lines.on('line', (line) => {
+        server.log.push(line);
+        const address = line.includes('API open') && JSON.parse(line).address;
+        if (address) {
+          server.api = `http://${address}`;
+          resolve();
+        }
+      });
+    });
+    return server;
+  }
+
+  async post(path, body) {
+    const answer = await fetch(`${this.api}/media/${path}`, {
+      method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body),
+    });
+    const { success, data } = await answer.json();
+    if (!success) throw new Error(`${path}: ${data}`);
+    return data;
+  }
+
+  /** Two people call each other and leave; answers the room's log, as its event stream told it. */
+  async call(room) {
+    await this.post('room', { roomId: room, initiatorId: 'alice' });
+    const stream = await fetch(`${this.api}/media/room/${room}/events?after=0`);
+    for (const peerId of ['alice', 'bob']) await this.post(`transport/${room}`, { peerId, direction: 'send' });
+    for (const peerId of ['alice', 'bob']) await this.post(`room/${room}/leave`, { peerId });
+    const text = await stream.text();
+    return text.split('\n').filter((line) => line.startsWith('data: ')).map((line) => JSON.parse(line.slice(6)));
+  }
+
+  /** A metric without labels. */
+  async metric(name) {
+    const text = await (await fetch(`${this.api}/metrics`)).text();
+    return Number(text.match(new RegExp(`^ringcast_${name} (\\S+)$`, 'm'))[1]);
+  }
+
+  async stop() {
+    const ended = once(this.#process, 'exit');
+    this.#process.kill('SIGTERM');
+    const [code] = await ended;
+    return code;
+  }
+}

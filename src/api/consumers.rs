@@ -101,6 +101,7 @@ pub(super) async fn create(
         paused: body.paused,
         preferred_layers: body.preferred_layers,
         enable_rtx: body.enable_rtx,
+        numbers: None,
     };
     created(control.create_consumer(request).await?)
 }

@@ -287,10 +287,10 @@ impl Consumer {
             // Without a switch before: it can only be accepted.
             let _ = self.time.switch(way.now, meta.timestamp, None, None);
         }
-        let known = self.codec(meta.payload_type).is_some();
+        let known = self.codec(meta.payload_type).map(|codec| codec.sent_as);
         let body = way.body(payload);
         let octets = payload.bytes.len() - usize::from(payload.padding);
-        let Some(edit) = verdict.filter(|_| octets > 0 && known) else {
+        let (Some(edit), Some(sent_as)) = (verdict.filter(|_| octets > 0), known) else {
             if let Some(seq) = self.seq.drop(meta.seq) {
                 self.send_fill(seq, meta, way);
             }
@@ -299,7 +299,7 @@ impl Consumer {
         let Some(seq) = self.seq.forward(meta.seq) else { return false };
         self.fresh = false;
         let timestamp = self.time.rewrite(way.now, meta.timestamp);
-        let mut fields = way.fields(meta, meta.payload_type, seq, timestamp);
+        let mut fields = way.fields(meta, sent_as, seq, timestamp);
         fields.marker = edit.marker(meta);
         let (abs_send_time, transport_seq) = (fields.abs_send_time, fields.transport_cc);
         let sealed = way.seal(&self.header, seq, &fields, &body);
@@ -329,7 +329,7 @@ impl Consumer {
         let Some(codec) = self.codecs.first() else { return };
         let timestamp = self.time.rewrite(way.now, meta.timestamp);
         let body = RtpBody { padding: FILL_PADDING, ..RtpBody::default() };
-        let mut fields = way.fields(meta, codec.payload_type, seq, timestamp);
+        let mut fields = way.fields(meta, codec.sent_as, seq, timestamp);
         fields.marker = false;
         if way.seal(&self.header, seq, &fields, &body) {
             way.count_number(self.numbered);
@@ -408,7 +408,7 @@ impl Consumer {
             _ => {
                 let Some(looked) = self.sent.verbatim(sent.seq) else { return false };
                 let body = payload.body(looked.padded);
-                let mut fields = way.fields(meta, meta.payload_type, sent.seq, timestamp);
+                let mut fields = way.fields(meta, codec.sent_as, sent.seq, timestamp);
                 fields.marker = sent.edit.marker(meta);
                 fields.abs_send_time = looked.abs_send_time;
                 fields.transport_cc = looked.transport_seq;

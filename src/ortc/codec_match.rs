@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::codec::Codec;
 use super::h264;
-use super::types::{RtpCodecCapability, RtpCodecParameters};
+use super::types::{RtpCapabilities, RtpCodecCapability, RtpCodecParameters};
 
 /// What matching looks at, whichever list the codec stands in.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +70,15 @@ pub(super) fn same_codec_and_profile<'a, 'b>(
             Codec::Vp9 => same_or_zero(a, b, "profile-id"),
             _ => true,
         }
+}
+
+/// What of `caps` a codec in use is, profile included.
+#[must_use]
+pub fn capability_of<'a>(
+    caps: &'a RtpCapabilities,
+    codec: &RtpCodecParameters,
+) -> Option<&'a RtpCodecCapability> {
+    caps.codecs.iter().find(|known| same_codec_and_profile(*known, codec))
 }
 
 fn same_or_zero(a: CodecView<'_>, b: CodecView<'_>, name: &str) -> bool {

@@ -106,5 +106,6 @@ pub mod log;
 pub mod metrics;
 pub mod node;
 pub mod ortc;
+pub mod sdp;
 pub mod server;
 pub mod shard;

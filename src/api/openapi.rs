@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{consumers, error, events, health, producers, rooms, transports};
+use super::{consumers, error, events, health, pages, producers, rooms, sessions, transports};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -40,6 +40,13 @@ use super::{consumers, error, events, health, producers, rooms, transports};
         rooms::show,
         rooms::delete,
         events::follow,
+        sessions::publish,
+        sessions::patch_published,
+        sessions::end_published,
+        sessions::play,
+        sessions::patch_played,
+        sessions::end_played,
+        pages::call,
         health::healthy,
         health::ready,
         health::metrics,

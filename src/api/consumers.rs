@@ -42,6 +42,9 @@ pub(super) struct CreateConsumer {
     preferred_layers: Option<(u8, Option<u8>)>,
     /// Retransmissions; by default for video only.
     enable_rtx: Option<bool>,
+    /// Leaves out the packets of Opus that only say that there is silence.
+    #[schema(value_type = Option<bool>)]
+    ignore_dtx: bool,
 }
 
 impl FromFields for CreateConsumer {
@@ -53,7 +56,7 @@ impl FromFields for CreateConsumer {
         let paused = fields.optional_bool("paused")?.unwrap_or(false);
         let preferred_layers = fields.optional("preferredLayers").map(layers).transpose()?;
         let enable_rtx = fields.optional_bool("enableRtx")?;
-        fields.optional_bool("ignoreDtx")?;
+        let ignore_dtx = fields.optional_bool("ignoreDtx")?.unwrap_or(false);
         Ok(Self {
             room_id,
             peer_id,
@@ -64,6 +67,7 @@ impl FromFields for CreateConsumer {
             paused,
             preferred_layers,
             enable_rtx,
+            ignore_dtx,
         })
     }
 }
@@ -102,6 +106,7 @@ pub(super) async fn create(
         preferred_layers: body.preferred_layers,
         enable_rtx: body.enable_rtx,
         numbers: None,
+        ignore_dtx: body.ignore_dtx,
     };
     created(control.create_consumer(request).await?)
 }

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::stats::{ConsumerNumbers, StreamNumbers, TransportNumbers};
 use crate::engine::report::Report;
+use crate::engine::voice::LevelWindow;
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
 use crate::ortc::types::{CodecMapping, MediaKind, ProducerType, RtpMapping, RtpParameters};
 
@@ -132,6 +133,8 @@ pub struct CreateConsumer {
     pub paused: bool,
     /// Highest spatial and temporal layer wanted; `None` is the highest there is.
     pub preferred_layers: Option<(u8, Option<u8>)>,
+    /// Packets of Opus that only say that there is silence (DTX) are left out.
+    pub ignore_dtx: bool,
 }
 
 /// A producer of another shard, to be mirrored.
@@ -390,6 +393,19 @@ pub enum Event {
     ProducerStarted {
         /// Which producer.
         producer: ProducerId,
+    },
+    /// How loud producers of sound were since the last such event, [`LEVEL_WINDOW`] ago: those that
+    /// were audible lately, where they live. Ends with a second of silence.
+    ///
+    /// [`LEVEL_WINDOW`]: crate::limits::LEVEL_WINDOW
+    AudioLevels(Box<[(ProducerId, LevelWindow)]>),
+    /// Other layers of a producer are wanted than were told last.
+    ProducerDemand {
+        /// Which producer.
+        producer: ProducerId,
+        /// The highest layers wanted of each encoding, lowest encoding first; `None`: nobody wants
+        /// it.
+        encodings: Vec<Option<Layers>>,
     },
     /// How well a producer's streams arrive has changed; told by its own shard, at most once a
     /// second.

@@ -37,12 +37,16 @@ pub(super) fn note(happening: &Happening) {
         | RoomEvent::ConsumerScore { .. }
         | RoomEvent::Bandwidth { .. }
         | RoomEvent::TransportIceState { .. }
-        | RoomEvent::TransportDtlsState { .. } => {
+        | RoomEvent::TransportDtlsState { .. }
+        | RoomEvent::ActiveSpeaker { .. }
+        | RoomEvent::ProducerDemand { .. } => {
             tracing::debug!(
                 room.id = %room, shard.id = %shard, event = event.name(), data = %event.data(),
                 "room event"
             );
         }
+        // It comes twice a second.
+        RoomEvent::AudioLevels { .. } => {}
     }
 }
 

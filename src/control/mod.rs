@@ -23,6 +23,7 @@ pub mod placement;
 pub mod registry;
 pub mod service;
 mod shard_events;
+pub mod speakers;
 pub mod stats;
 mod use_cases;
 pub mod view;

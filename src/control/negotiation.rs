@@ -10,7 +10,7 @@ use super::error::ControlError;
 use super::registry::Transport;
 use crate::ortc::scalability::Scalability;
 use crate::ortc::types::{MediaKind, ProducerType, RtpCapabilities, RtpMapping, RtpParameters};
-use crate::ortc::{self, OrtcError};
+use crate::ortc::{self, Menu, OrtcError};
 
 /// mediasoup's range of SSRCs, less room for a producer's further encodings. 1234, which clients
 /// use for probing, is not in it.
@@ -59,7 +59,7 @@ pub(super) fn produce(
         .or_else(|| rtp.rtcp.cname.take().filter(|cname| !cname.is_empty()))
         .unwrap_or_else(random_cname);
     rtp.rtcp.cname = Some(cname.clone());
-    let producer_type = ortc::producer_type(&rtp)?;
+    let producer_type = Menu::EXTENDED.producer_type(&rtp)?;
     let mapping = ortc::producer_mapping(&rtp, room, rand::rng().random_range(SSRCS))?;
     let consumable = ortc::consumable_parameters(kind, &rtp, room, &mapping);
     Ok(Produced { producer_type, rtp, mapping, consumable, cname })

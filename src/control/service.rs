@@ -27,7 +27,7 @@ use crate::events::{RoomEvent, RoomLog};
 use crate::id::{RoomId, ShardId, TransportId};
 use crate::limits::{CLOSE_RETRY_DELAY, ROOM_STATS_CALLS_MAX};
 use crate::metrics::latency::LatencyHistory;
-use crate::ortc;
+use crate::ortc::Menu;
 use crate::ortc::types::RtpCapabilities;
 
 /// What the control plane must be told at start.
@@ -143,7 +143,9 @@ impl Control {
         links: Vec<Box<dyn ShardLink>>,
         config: ControlConfig,
     ) -> Result<Self, ControlError> {
-        let capabilities = ortc::router_capabilities(&ortc::default_media_codecs())
+        let menu = Menu::EXTENDED;
+        let capabilities = menu
+            .router_capabilities(&menu.media_codecs())
             .map_err(|error| ControlError::Unsupported(error.to_string()))?;
         let shards = vec![ShardState::default(); links.len()];
         let control = Self {

@@ -1,14 +1,15 @@
 //! What shards tell without being asked: transports' states, closes, lost events, reports.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::Hash;
 
 use super::command::{CloseReason, DtlsState, Event, FromShard, IceState, Inventory};
 use super::command::{Command, Refusal, Reply};
 use super::registry::{Close, Effects, Transport};
 use super::service::{Control, State, now};
-use crate::events::RoomEvent;
-use crate::id::{ShardId, TransportId};
+use crate::engine::voice::LevelWindow;
+use crate::events::{RoomEvent, RoomLog};
+use crate::id::{ProducerId, ShardId, TransportId};
 use crate::limits::CLOSE_RETRY_DELAY;
 
 impl Control {
@@ -48,6 +49,10 @@ impl Control {
                 Event::ProducerStarted { producer } => {
                     tracing::debug!(producer.id = %producer, shard.id = %shard, "first packet");
                     Effects::default()
+                }
+                Event::AudioLevels(levels) => audio_levels(state, &levels),
+                Event::ProducerDemand { producer, encodings } => {
+                    state.registry.note_demand(producer, encodings)
                 }
                 Event::ProducerScore { producer, scores } => {
                     state.registry.note_producer_scores(producer, scores)
@@ -146,6 +151,20 @@ impl Control {
         });
         closing.finish_later();
     }
+}
+
+fn audio_levels(state: &mut State, levels: &[(ProducerId, LevelWindow)]) -> Effects {
+    let now = now();
+    let mut rooms = BTreeSet::new();
+    for (producer, window) in levels {
+        rooms.extend(state.registry.hear(now, *producer, window));
+    }
+    let mut effects = Effects::default();
+    for room in &rooms {
+        let is_followed = state.logs.get(room).is_some_and(RoomLog::has_readers);
+        effects.append(state.registry.tell_speakers(now, room, is_followed));
+    }
+    effects
 }
 
 /// Members of `expected` that are not in `found`.

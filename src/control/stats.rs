@@ -5,6 +5,7 @@
 //! second, `byteCount` RTP payloads with their fixed headers (12 bytes), times in milliseconds.
 //! Plain data, made when somebody asks; nothing here is kept.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
@@ -60,6 +61,10 @@ pub struct StreamNumbers {
     pub byte_count: u64,
     /// bits/s.
     pub bitrate: u64,
+    /// bits/s of each layer with all that it needs, by `spatial.temporal`; of inbound streams with
+    /// layers inside.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub bitrate_by_layer: BTreeMap<String, u64>,
 }
 
 /// The addresses over which a transport sends.
@@ -155,6 +160,28 @@ pub struct LayersNow {
     /// The highest wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preferred_layers: Option<Layers>,
+    /// Why these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<WhyLayers>,
+}
+
+/// Why a consumer is sent the layers that it is sent, with the numbers behind that, in bits/s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WhyLayers {
+    /// `preferred`: it gets all that it wants; `bandwidth`: the next step up does not fit;
+    /// `settling`: it would, but did not a moment ago; `not-arriving`, `young`: what it wants above
+    /// does not arrive, or has only just begun to; `paused`, `not-connected`.
+    pub reason: &'static str,
+    /// What the layers that it may be sent take.
+    pub granted_bitrate: u64,
+    /// What the layered consumers of its transport would take in all with its next step up; absent
+    /// where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub needed_bitrate: Option<u64>,
+    /// What there is for them; absent where nothing bounds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub available_bitrate: Option<u64>,
 }
 
 /// How well a producer's encoding arrives.

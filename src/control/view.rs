@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::error::ControlError;
 use super::registry::{Direction, Producer, Registry, Room};
+use crate::events::RoomEvent;
 use crate::events::timestamp::WallAnchor;
 use crate::id::{PeerId, ProducerId, RoomId, ShardId, TransportId};
 use crate::ortc::types::{MediaKind, ProducerType};
@@ -31,6 +32,10 @@ pub struct ProducerView {
     pub producer_type: ProducerType,
     /// True while nothing of it is forwarded.
     pub paused: bool,
+    /// The layers wanted of each encoding, as `producer-demand` told them last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub demand: Vec<Value>,
     /// The client's own data.
     pub app_data: Value,
 }
@@ -46,6 +51,7 @@ impl ProducerView {
             source: producer.source.clone(),
             producer_type: producer.producer_type,
             paused: producer.paused,
+            demand: producer.demand.iter().map(RoomEvent::demand).collect(),
             app_data: producer.app_data.clone(),
         }
     }
@@ -96,6 +102,10 @@ pub struct RoomView {
     pub peers: Vec<PeerView>,
     /// Its producers, in order of their making.
     pub producers: Vec<ProducerView>,
+    /// The producer of who spoke last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub active_speaker: Option<ProducerId>,
 }
 
 impl RoomView {
@@ -128,6 +138,7 @@ impl RoomView {
             created_at: clock.iso(room.created),
             peers,
             producers,
+            active_speaker: room.speaker(),
         })
     }
 }

@@ -13,6 +13,7 @@ use crate::control::command::{
 };
 use crate::engine::codec_table::CodecTable;
 use crate::engine::consumer::Consumer;
+use crate::engine::demand::DemandNews;
 use crate::engine::producer::{Producer, Source};
 use crate::engine::relay::{Mirrored, MirroredStream};
 use crate::engine::rtp::{Extension, ExtensionIds};
@@ -27,6 +28,8 @@ use crate::limits::{
     CONSUMERS_PER_TRANSPORT_MAX, FAREWELLS_QUEUED_MAX, PRODUCERS_PER_TRANSPORT_MAX,
     REPORT_INTERVAL, TRANSPORTS_PER_SHARD_MAX,
 };
+use crate::ortc::scalability::Scalability;
+use crate::ortc::types::{MediaKind, RtpEncodingParameters};
 
 impl Engine {
     /// Carries out one command.
@@ -57,7 +60,7 @@ impl Engine {
             }
             Command::SetPreferredLayers(id, layers) => self.set_preferred_layers(now, id, layers),
             Command::SetPriority(id, priority) => self.set_priority(now, id, priority),
-            Command::SetBitrates(id, change) => self.set_bitrates(id, change),
+            Command::SetBitrates(id, change) => self.set_bitrates(now, id, change),
             Command::RestartIce(id) => self.restart_ice(id),
             Command::TransportStats(id) => self.transport_stats(self.transport_key(id)?),
             Command::ProducerStats(id) => self.producer_stats(now, self.producer_key(id)?),
@@ -209,6 +212,8 @@ impl Engine {
             key_frame_request_delay: command.key_frame_request_delay,
             started,
             relays: Vec::new(),
+            demand: (command.kind == MediaKind::Video && !started)
+                .then(|| Box::new(DemandNews::new(&layers_of(command)))),
             scores_told: vec![None; command.rtp.encodings.len()],
         });
         let encodings = command.rtp.encodings.iter().enumerate();
@@ -232,6 +237,7 @@ impl Engine {
             producer.streams.clone_from(&streams);
         }
         self.producer_ids.insert(command.producer, key);
+        self.note_demand(key);
         Ok((key, streams))
     }
 
@@ -358,6 +364,7 @@ impl Engine {
             self.forget_path(path, key);
         }
         self.timers.disarm(&crate::engine::TimerKey::Transport(key));
+        self.timers.disarm(&crate::engine::TimerKey::Outgoing(key));
     }
 
     fn remove_producer(&mut self, now: Instant, key: ProducerKey) {
@@ -371,6 +378,7 @@ impl Engine {
             self.timers.disarm(&crate::engine::TimerKey::Stream(*stream));
         }
         self.timers.disarm(&crate::engine::TimerKey::Layers(key));
+        self.timers.disarm(&crate::engine::TimerKey::Demand(key));
         match &producer.source {
             Source::Local(transport) => {
                 let Some(transport) = self.transports.get_mut(*transport) else { return };
@@ -396,6 +404,11 @@ impl Engine {
         self.cancel_unwanted_key_frames(consumer.producer);
         self.note_demand(consumer.producer);
     }
+}
+
+/// The layers of each of a producer's encodings.
+fn layers_of(command: &CreateProducer) -> Vec<Scalability> {
+    command.rtp.encodings.iter().map(RtpEncodingParameters::scalability).collect()
 }
 
 /// What a new producer means for the feedback of its transport.

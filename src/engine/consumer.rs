@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::control::command::{CreateConsumer, Layers, Refusal};
+use crate::engine::outgoing::Share;
 use crate::engine::rewrite::{SeqRewriter, TimestampRewriter};
 use crate::engine::ring::PacketIndex;
 use crate::engine::rtp::{EgressHeader, Extension, ExtensionIds, Token};
@@ -109,10 +110,22 @@ pub struct Consumer {
     pub repeats_verbatim: bool,
     /// The receiver paused it.
     pub paused: bool,
+    /// Packets of Opus that only say that there is silence are left out.
+    pub ignore_dtx: bool,
     /// The highest layers there may be, as its scalability mode tells.
     pub highest: Layers,
     /// Highest spatial layer wanted.
     pub preferred_spatial: usize,
+    /// Highest temporal layer wanted.
+    pub preferred_temporal: u8,
+    /// How much it counts among those of its transport, 1–255.
+    pub priority: u8,
+    /// What the sharing of its transport's bits allows it; `None`: nothing, or not shared yet.
+    pub allowed: Option<LayerTarget>,
+    /// What it gets of its transport.
+    pub share: Box<Share>,
+    /// Its receiver tells by REMB what it can take.
+    pub remb: bool,
     /// The highest layers to send, as the allocation decided; all if it did not. For simulcast,
     /// `temporal` is for the encoding that `spatial` names.
     pub target: LayerTarget,
@@ -124,10 +137,6 @@ pub struct Consumer {
     pub simulcast: bool,
     /// What goes out of the stream being played.
     pub select: Selector,
-    /// Highest temporal layer wanted.
-    pub preferred_temporal: u8,
-    /// How much it counts among those of its transport, 1–255.
-    pub priority: u8,
     /// What it is being fed with.
     pub playing: Option<Cursor>,
     /// What it will be fed with, once a key frame is there.
@@ -190,6 +199,7 @@ impl Consumer {
             header: EgressHeader::new(rtx.ssrc, &ids, mid),
             next: u64::from(first_seq.1 & 0x7fff),
         });
+        let codec_is_opus = matches!(first.codec(), Codec::Opus | Codec::Red);
         let kind = if first.mime_type.to_ascii_lowercase().starts_with("audio/") {
             MediaKind::Audio
         } else {
@@ -211,14 +221,18 @@ impl Consumer {
             numbered: ids.has(Extension::TransportCc),
             repairable,
             paused: command.paused,
+            ignore_dtx: command.ignore_dtx && codec_is_opus,
             highest: highest_layers(encoding.scalability_mode.as_deref()),
             preferred_spatial: command.preferred_layers.map_or(usize::MAX, |(s, _)| usize::from(s)),
+            preferred_temporal: command.preferred_layers.and_then(|(_, t)| t).unwrap_or(u8::MAX),
+            priority: PRIORITY_DEFAULT,
+            allowed: None,
+            share: Box::default(),
+            remb: first.rtcp_feedback.iter().any(|feedback| feedback.kind == "goog-remb"),
             target: first_target(command),
             meanwhile: u8::MAX,
             simulcast: false,
             select: Selector::default(),
-            preferred_temporal: command.preferred_layers.and_then(|(_, t)| t).unwrap_or(u8::MAX),
-            priority: PRIORITY_DEFAULT,
             playing: None,
             awaiting: None,
             live_from: PacketIndex::default(),
@@ -242,6 +256,20 @@ impl Consumer {
     #[must_use]
     pub fn codec(&self, payload_type: u8) -> Option<&SendCodec> {
         self.codecs.iter().find(|codec| codec.payload_type == payload_type)
+    }
+
+    /// The highest layers that its receiver wants.
+    #[must_use]
+    pub fn preferred(&self) -> LayerTarget {
+        let spatial = u8::try_from(self.preferred_spatial).unwrap_or(u8::MAX);
+        LayerTarget { spatial, temporal: self.preferred_temporal }
+    }
+
+    /// The highest layers it wants, counted over all encodings.
+    #[must_use]
+    pub fn preferred_layers(&self) -> Layers {
+        let spatial = u8::try_from(self.preferred_spatial).unwrap_or(u8::MAX);
+        Layers { spatial, temporal: self.preferred_temporal }
     }
 
     /// The highest layers wanted of the stream being played.

@@ -9,9 +9,12 @@ use std::time::Instant;
 
 use slotmap::SlotMap;
 
+use crate::engine::bwe::ProbeCluster;
 use crate::engine::consumer::{Consumer, Cursor};
 use crate::engine::io::{Path, TransmitBatch};
+use crate::engine::outgoing::Outgoing;
 use crate::engine::packet::PacketMeta;
+use crate::engine::padding::send_probes;
 use crate::engine::report::{Counters, Discard};
 use crate::engine::ring::Padded;
 use crate::engine::rtp::{EGRESS_HEADER_BYTES_MAX, EgressFields};
@@ -21,9 +24,7 @@ use crate::engine::srtp::{RtpBody, SrtpSealer};
 use crate::engine::stream::Stream;
 use crate::engine::transport::Transport;
 use crate::engine::{Engine, ProducerKey, StreamKey, TransportKey};
-use crate::limits::{
-    MEDIA_DATAGRAM_BYTES_MAX, REPAIR_AGE_AUDIO_MAX, REPAIR_AGE_VIDEO_MAX, TRANSPORT_SHARE,
-};
+use crate::limits::{MEDIA_DATAGRAM_BYTES_MAX, TRANSPORT_SHARE};
 use crate::ortc::types::MediaKind;
 
 /// Room asked of the batch for one packet.
@@ -32,7 +33,7 @@ const SLOT: usize = MEDIA_DATAGRAM_BYTES_MAX + EGRESS_HEADER_BYTES_MAX;
 const FILL_PADDING: u8 = 4;
 
 /// Why the work of a transport ends before it is done.
-enum Stop {
+pub(super) enum Stop {
     /// The batch is full; the same work is to be offered again.
     Full,
     /// The transport had its share; it is the others' turn.
@@ -45,12 +46,17 @@ pub(super) struct Way<'a> {
     abs_send_time: u32,
     path: Path,
     sealer: &'a SrtpSealer,
-    transport_seq: &'a mut u16,
+    pub(super) transport_seq: &'a mut u16,
     served: &'a mut usize,
     pub(super) counters: &'a mut Counters,
     batch: &'a mut TransmitBatch,
     /// Producers of which a consumer took, or waits for, another stream than before.
     moved: &'a mut Vec<ProducerKey>,
+    pub(super) outgoing: Option<&'a mut Outgoing>,
+    /// What is sent now is sent for a probe.
+    pub(super) probe: Option<ProbeCluster>,
+    /// Bytes of the packet sealed last.
+    pub(super) sealed: usize,
 }
 
 impl Engine {
@@ -128,6 +134,9 @@ impl Engine {
             counters: &mut self.counters,
             batch,
             moved: &mut self.relaying.moved,
+            outgoing: transport.outgoing.as_deref_mut(),
+            probe: None,
+            sealed: 0,
         };
         while let Some(consumer_key) = transport.due_consumers.front().copied() {
             if let Some(consumer) = self.consumers.get_mut(consumer_key) {
@@ -139,6 +148,11 @@ impl Engine {
                 consumer.due = false;
             }
             transport.due_consumers.pop_front();
+        }
+        let probed =
+            send_probes(&transport.consumers, &mut self.consumers, &mut self.streams, &mut way)?;
+        if probed {
+            self.arm_outgoing(key);
         }
         Ok(())
     }
@@ -287,19 +301,20 @@ impl Consumer {
             // Without a switch before: it can only be accepted.
             let _ = self.time.switch(way.now, meta.timestamp, None, None);
         }
-        let known = self.codec(meta.payload_type).map(|codec| codec.sent_as);
-        let body = way.body(payload);
-        let octets = payload.bytes.len() - usize::from(payload.padding);
-        let (Some(edit), Some(sent_as)) = (verdict.filter(|_| octets > 0), known) else {
+        let readable = self.readable(meta, payload);
+        let octets = readable.map_or(0, |(_, payload)| payload.unpadded().len());
+        let readable = readable.filter(|_| octets > 0);
+        let Some((edit, (codec, payload))) = verdict.zip(readable) else {
             if let Some(seq) = self.seq.drop(meta.seq) {
                 self.send_fill(seq, meta, way);
             }
             return false;
         };
+        let body = way.body(payload);
         let Some(seq) = self.seq.forward(meta.seq) else { return false };
         self.fresh = false;
         let timestamp = self.time.rewrite(way.now, meta.timestamp);
-        let mut fields = way.fields(meta, sent_as, seq, timestamp);
+        let mut fields = way.fields(meta, codec.sent_as, seq, timestamp);
         fields.marker = edit.marker(meta);
         let (abs_send_time, transport_seq) = (fields.abs_send_time, fields.transport_cc);
         let sealed = way.seal(&self.header, seq, &fields, &body);
@@ -335,92 +350,11 @@ impl Consumer {
             way.count_number(self.numbered);
         }
     }
-
-    /// Sends again what the receiver asked for: over RTX, or as it was where there is no RTX.
-    fn repair(
-        &mut self,
-        streams: &mut SlotMap<StreamKey, Stream>,
-        way: &mut Way<'_>,
-    ) -> Result<(), Stop> {
-        let age_max = match self.kind {
-            MediaKind::Audio => REPAIR_AGE_AUDIO_MAX,
-            MediaKind::Video => REPAIR_AGE_VIDEO_MAX,
-        };
-        while let Some(asked) = self.repairs.front().copied() {
-            way.has_room()?;
-            self.repairs.pop_front();
-            let Some(sent) = self.sent.find(asked) else { continue };
-            let ring = streams.get_mut(sent.stream).map(|stream| &mut stream.ring);
-            let found = ring.and_then(|ring| Some((ring.arrival(sent.index)?, ring)));
-            let Some((arrival, ring)) = found else {
-                way.counters.retransmit_missed += 1;
-                continue;
-            };
-            if way.now.saturating_duration_since(arrival) > age_max {
-                continue;
-            }
-            let repeat = self.sent.take_repeat(sent.seq, way.now, self.round_trip, ring.slots());
-            let Some(repeat) = repeat else { continue };
-            let Some((meta, payload)) = ring.padded(sent.index) else { continue };
-            let mut send = |meta: &_, payload: Padded<'_>| {
-                let done = self.send_repair(&sent, meta, payload, way);
-                done.then(|| payload.unpadded().len())
-            };
-            let done = match sent.edit.numbers(&meta.info) {
-                None => send(meta, payload),
-                Some(numbers) => {
-                    let rewrite = |head: &mut [u8]| numbers.write(head);
-                    ring.rewritten(sent.index, rewrite, send).flatten()
-                }
-            };
-            if let Some(octets) = done {
-                way.counters.retransmitted += 1;
-                self.tally.count_repair(octets, repeat);
-            }
-        }
-        Ok(())
-    }
-
-    fn send_repair(
-        &mut self,
-        sent: &Sent,
-        meta: &PacketMeta,
-        payload: Padded<'_>,
-        way: &mut Way<'_>,
-    ) -> bool {
-        let Some(codec) = self.codec(meta.payload_type).copied() else { return false };
-        let timestamp = meta.timestamp.wrapping_add(sent.timestamp_offset);
-        match (&mut self.rtx, codec.rtx_payload_type) {
-            (Some(rtx), Some(payload_type)) => {
-                let seq = rtx.next;
-                rtx.next += 1;
-                let original = low_16(sent.seq).to_be_bytes();
-                let payload = payload.unpadded();
-                let body = RtpBody { prefix: &original, payload, ..RtpBody::default() };
-                let mut fields = way.fields(meta, payload_type, seq, timestamp);
-                fields.marker = sent.edit.marker(meta);
-                let done = way.seal(&rtx.header, seq, &fields, &body);
-                way.count_number(done && self.numbered);
-                done
-            }
-            // Byte for byte what was sent before: another header under the same number would
-            // repeat a GCM nonce (RFC 7714 §8.4).
-            _ => {
-                let Some(looked) = self.sent.verbatim(sent.seq) else { return false };
-                let body = payload.body(looked.padded);
-                let mut fields = way.fields(meta, codec.sent_as, sent.seq, timestamp);
-                fields.marker = sent.edit.marker(meta);
-                fields.abs_send_time = looked.abs_send_time;
-                fields.transport_cc = looked.transport_seq;
-                way.seal(&self.header, sent.seq, &fields, &body)
-            }
-        }
-    }
 }
 
 impl Way<'_> {
     /// One packet more may be sealed.
-    fn has_room(&mut self) -> Result<(), Stop> {
+    pub(super) fn has_room(&mut self) -> Result<(), Stop> {
         if *self.served >= TRANSPORT_SHARE {
             return Err(Stop::Share);
         }
@@ -434,7 +368,7 @@ impl Way<'_> {
         }
     }
 
-    fn fields<'m>(
+    pub(super) fn fields<'m>(
         &self,
         meta: &'m PacketMeta,
         payload_type: u8,
@@ -459,12 +393,18 @@ impl Way<'_> {
     }
 
     /// The packet just sealed carried the transport-wide number.
-    fn count_number(&mut self, numbered: bool) {
-        *self.transport_seq = self.transport_seq.wrapping_add(u16::from(numbered));
+    pub(super) fn count_number(&mut self, numbered: bool) {
+        if !numbered {
+            return;
+        }
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.note_sent(self.now, *self.transport_seq, self.sealed, self.probe);
+        }
+        *self.transport_seq = self.transport_seq.wrapping_add(1);
     }
 
     /// Writes and seals one packet into the batch; false when it cannot be written.
-    fn seal(
+    pub(super) fn seal(
         &mut self,
         header: &crate::engine::rtp::EgressHeader,
         seq: u64,
@@ -475,23 +415,10 @@ impl Way<'_> {
         let Some(header_len) = header.write(space, fields) else { return false };
         let Some(len) = self.sealer.seal_rtp(seq, header_len, body, space) else { return false };
         self.batch.commit(self.path, len);
+        self.sealed = len;
         *self.served += 1;
         self.counters.packets_out += 1;
         self.counters.bytes_out += len as u64;
         true
-    }
-}
-
-impl<'a> Padded<'a> {
-    fn unpadded(self) -> &'a [u8] {
-        let len = self.bytes.len().saturating_sub(usize::from(self.padding));
-        self.bytes.get(..len).unwrap_or_default()
-    }
-
-    /// What follows the header, with the padding or without it.
-    fn body(self, padded: bool) -> RtpBody<'a> {
-        let padded = padded && self.padding > 0;
-        let payload = if padded { self.bytes } else { self.unpadded() };
-        RtpBody { payload, padded, ..RtpBody::default() }
     }
 }

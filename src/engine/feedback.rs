@@ -61,6 +61,7 @@ impl Engine {
                 for block in report.reports.clone() {
                     self.handle_report_block(now, key, &block);
                 }
+                self.handle_losses(now, key, report.reports.clone());
             }
             RtcpItem::Nack(nack) => {
                 let Some(consumer) = self.consumer_at(key, nack.media_ssrc) else { return };
@@ -85,6 +86,8 @@ impl Engine {
                     }
                 }
             }
+            RtcpItem::TransportCc(feedback) => self.handle_arrivals(now, key, feedback),
+            RtcpItem::Remb(remb) => self.handle_remb(now, key, remb.bitrate_bps),
             RtcpItem::Xr(xr) => {
                 for block in xr.blocks.clone() {
                     self.handle_extended_report(now, key, xr.ssrc, block);
@@ -301,9 +304,26 @@ impl Engine {
         }
     }
 
-    /// The estimate where the client wants it by REMB, and the answer to its reference time.
+    /// What a publisher may send, where that is told, and the answer to its reference time.
     fn write_extras(&mut self, now: Instant, key: TransportKey, writer: &mut RtcpWriter<'_>) {
+        self.write_remb(now, key, writer);
         let Some(transport) = self.transports.get_mut(key) else { return };
+        // A publisher reports nothing about us, so its way is measured by asking.
+        if !self.blocks.is_empty() {
+            let _ = writer.xr_rrtr(transport.rtcp_ssrc, self.wall.ntp_at(now));
+        }
+        if let Some((ssrc, lrr, at)) = transport.reference_time.take() {
+            let delay = (now.saturating_duration_since(at).as_nanos() << 16) / 1_000_000_000;
+            let dlrr = u32::try_from(delay).unwrap_or(u32::MAX);
+            let _ = writer.xr_dlrr(transport.rtcp_ssrc, &[DlrrEntry { ssrc, lrr, dlrr }]);
+        }
+    }
+
+    /// The estimate where the client wants it by REMB, and the limit of what it may send.
+    fn write_remb(&mut self, now: Instant, key: TransportKey, writer: &mut RtcpWriter<'_>) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let Some(first) = self.blocks.first() else { return };
+        let mut estimate_bps = None;
         if transport.wants_remb {
             let streams = &mut self.streams;
             let rate_bps: u64 = transport
@@ -313,19 +333,17 @@ impl Engine {
                 .filter_map(|(_, r)| Some(streams.get_mut(r.stream)?.rate.bitrate_bps(now)))
                 .sum();
             let lost = self.blocks.iter().map(|block| block.fraction_lost).max().unwrap_or(0);
-            if let Some(first) = self.blocks.first().filter(|_| rate_bps > 0) {
+            if rate_bps > 0 {
                 transport.remb_bps = next_estimate(transport.remb_bps, rate_bps, lost);
-                let _ = writer.remb(transport.rtcp_ssrc, transport.remb_bps, &[first.ssrc]);
+                estimate_bps = Some(transport.remb_bps);
             }
+        } else if transport.feedback.is_none() {
+            // It was never asked whether it understands one.
+            return;
         }
-        // A publisher reports nothing about us, so its way is measured by asking.
-        if !self.blocks.is_empty() {
-            let _ = writer.xr_rrtr(transport.rtcp_ssrc, self.wall.ntp_at(now));
-        }
-        if let Some((ssrc, lrr, at)) = transport.reference_time.take() {
-            let delay = (now.saturating_duration_since(at).as_nanos() << 16) / 1_000_000_000;
-            let dlrr = u32::try_from(delay).unwrap_or(u32::MAX);
-            let _ = writer.xr_dlrr(transport.rtcp_ssrc, &[DlrrEntry { ssrc, lrr, dlrr }]);
+        let limit_bps = transport.limits.max_incoming_bps;
+        if let Some(told_bps) = transport.incoming_limit.told(limit_bps, estimate_bps) {
+            let _ = writer.remb(transport.rtcp_ssrc, told_bps, &[first.ssrc]);
         }
     }
 

@@ -8,8 +8,9 @@ use std::time::Instant;
 use slotmap::SlotMap;
 
 use crate::engine::codec::dependency_descriptor::TemplateStructure;
-use crate::engine::codec::{self, PayloadInfo};
-use crate::engine::codec_table::CodecEntry;
+use crate::engine::codec::red::Primary;
+use crate::engine::codec::{self, PayloadInfo, red};
+use crate::engine::codec_table::{CodecEntry, CodecTable};
 use crate::engine::io::Received;
 use crate::engine::listener::{Hints, Role, Route};
 use crate::engine::nack::NackOutcome;
@@ -154,9 +155,10 @@ fn accept_media(
     let payload = unpadded_payload(plain, packet.view.has_padding).ok_or(Discard::RtpMalformed)?;
     let len = payload.len();
     let info = look_into(&mut stream.templates, packet, codec.codec, payload);
+    let primary = enter_room(&stream.codecs, codec.codec, slot.bytes_mut().get_mut(..len))?;
     // Padding alone is no sign of life: it would awake the stream with each packet.
     let awoke = len > 0 && !stream.activity.is_active(packet.now);
-    slot.commit(meta(packet, seq, codec.room_payload_type, info), len);
+    slot.commit(PacketMeta { primary, ..meta(packet, seq, codec.room_payload_type, info) }, len);
     note_seq(stream, packet, info.key_frame);
     note_media(stream, packet.now, packet.view.timestamp, len, info);
     Ok(Arrived { stream: key, awoke, restarted: false })
@@ -214,7 +216,24 @@ fn meta(packet: &Packet<'_>, seq: u64, payload_type: u8, info: PayloadInfo) -> P
         marker: packet.view.marker,
         info,
         extensions: packet.extensions,
+        primary: None,
     }
+}
+
+/// Puts the room's payload types into a payload that names others (RED), once for all consumers.
+fn enter_room(
+    codecs: &CodecTable,
+    codec: Codec,
+    payload: Option<&mut [u8]>,
+) -> Result<Option<Primary>, Discard> {
+    let Some(payload) = payload.filter(|bytes| codec == Codec::Red && !bytes.is_empty()) else {
+        return Ok(None);
+    };
+    let room = |payload_type| {
+        let entry = codecs.entry(payload_type).filter(|entry| entry.codec.is_media());
+        entry.map(|entry| entry.room_payload_type)
+    };
+    Ok(Some(red::enter(payload, room).ok_or(Discard::RtpMalformed)?))
 }
 
 fn media_codec(stream: &Stream, payload_type: u8) -> Result<CodecEntry, Discard> {
@@ -324,7 +343,12 @@ fn accept_first(
         return Err(Discard::Paused);
     }
     let info = look_into(&mut stream.templates, packet, codec.codec, payload);
-    push_copy(stream, meta(packet, seq, codec.room_payload_type, info), packet.arrival, payload)?;
+    let mut slot = stream.ring.push_slot(packet.arrival);
+    let space = slot.bytes_mut().get_mut(..payload.len()).ok_or(Discard::TooLarge)?;
+    space.copy_from_slice(payload);
+    let primary = enter_room(&stream.codecs, codec.codec, Some(space))?;
+    let meta = PacketMeta { primary, ..meta(packet, seq, codec.room_payload_type, info) };
+    slot.commit(meta, payload.len());
     note_seq(stream, packet, info.key_frame);
     note_media(stream, packet.now, packet.view.timestamp, payload.len(), info);
     Ok(Arrived { stream: route.stream, awoke: true, restarted })

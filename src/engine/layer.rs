@@ -120,6 +120,15 @@ pub struct Candidate {
     pub has_sender_report: bool,
 }
 
+impl Candidate {
+    /// True when a consumer may go over to it although another one is there: it has arrived for a
+    /// while and its capture times are known, or the consumer is fed with it already.
+    #[must_use]
+    pub fn is_settled(&self, now: Instant, is_current: bool) -> bool {
+        is_current || (self.has_sender_report && self.activity.active_for(now) >= STREAM_YOUNG)
+    }
+}
+
 /// The stream to aim at among `streams`, or `None` when nothing arrives.
 ///
 /// `preferred` is the highest index wanted, `current` the one being forwarded. In this order:
@@ -136,8 +145,7 @@ pub fn target(
     current: Option<usize>,
 ) -> Option<usize> {
     let rank = |index: usize, stream: Candidate| {
-        let settled = current == Some(index)
-            || (stream.has_sender_report && stream.activity.active_for(now) >= STREAM_YOUNG);
+        let settled = stream.is_settled(now, current == Some(index));
         let wanted = index <= preferred;
         let height = if wanted && settled { index } else { usize::MAX - index };
         (wanted, settled, height)

@@ -10,16 +10,20 @@
 //! (`egress`). Requests and reports travel beside that (`feedback`), commands change what is there
 //! (`commands`).
 
+pub mod allocation;
 pub mod bwe;
 pub mod codec;
 pub mod codec_table;
 mod commands;
+mod connections;
 pub mod consumer;
+pub mod demand;
 pub mod demux;
 pub mod dtls;
 mod egress;
 pub mod equalise;
 mod feedback;
+pub mod incoming_limit;
 pub mod incoming_rate;
 mod ingress;
 pub mod io;
@@ -28,11 +32,14 @@ pub mod layer;
 pub mod listener;
 pub mod machine;
 pub mod nack;
+pub mod outgoing;
 pub mod packet;
+mod padding;
 mod preferences;
 pub mod producer;
 pub mod reception;
 pub mod relay;
+mod repair;
 pub mod report;
 pub mod rewrite;
 pub mod ring;
@@ -43,7 +50,9 @@ pub mod rtp;
 pub mod score;
 pub mod select;
 pub mod sent;
+mod sharing;
 mod shed;
+mod sound;
 pub mod source_clock;
 pub mod srtp;
 mod stats;
@@ -53,6 +62,7 @@ pub mod tally;
 pub mod timer;
 pub mod transport;
 pub mod twcc;
+pub mod voice;
 pub mod wall;
 
 use std::collections::{HashMap, VecDeque};
@@ -63,25 +73,25 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use slotmap::SlotMap;
 
-use crate::control::command::{Command, Event, IceState, Refusal, Reply};
+use crate::control::command::{Command, Event, Refusal, Reply};
+use crate::engine::allocation::Claim;
 use crate::engine::consumer::Consumer;
 use crate::engine::demux::{Demux, PacketClass, ufrag_of};
-use crate::engine::dtls::{DtlsIdentity, TappedKeys};
-use crate::engine::io::{Path, PathChange, Protocol, Received, TransmitBatch};
+use crate::engine::dtls::DtlsIdentity;
+use crate::engine::io::{Path, PathChange, Received, TransmitBatch};
 use crate::engine::machine::Machine;
 use crate::engine::producer::Producer;
 use crate::engine::relay::{RelayItem, RelayLanes, RelayPacket, Relaying};
 use crate::engine::report::{Counters, Discard, DiscardCounts, Gauges};
 use crate::engine::ring::SLOT_BYTES;
 use crate::engine::rtcp::{Arrival, ReportBlock};
-use crate::engine::srtp::SrtpKeys;
 use crate::engine::stream::Stream;
 use crate::engine::timer::Timers;
 use crate::engine::transport::Transport;
-use crate::engine::transport::connection::ConnectionEvent;
+use crate::engine::voice::Voices;
 use crate::engine::wall::WallClock;
 use crate::id::{ConsumerId, ProducerId, ShardId, TransportId};
-use crate::limits::{EVENTS_QUEUED_MAX, PATH_CHANGES_QUEUED_MAX, TIMERS_PER_TURN_MAX};
+use crate::limits::{EVENTS_QUEUED_MAX, TIMERS_PER_TURN_MAX};
 
 slotmap::new_key_type! {
     /// A transport inside its shard.
@@ -103,8 +113,14 @@ enum TimerKey {
     Stream(StreamKey),
     /// The choice among a simulcast producer's streams.
     Layers(ProducerKey),
+    /// Estimate, probes and sharing of what a transport can send.
+    Outgoing(TransportKey),
     /// What found a full lane to another shard: the turn itself tries it again.
     Relay,
+    /// The end of a window of audio levels.
+    Voices,
+    /// What nobody wanted of a producer's layers for long enough.
+    Demand(ProducerKey),
 }
 
 /// What an engine is made of.
@@ -150,8 +166,13 @@ pub struct Engine {
     nack_list: Vec<u16>,
     blocks: Vec<ReportBlock>,
     arrivals: Vec<Arrival>,
+    claims: Vec<Claim>,
     /// What goes to and comes from other shards.
     relaying: Relaying,
+    /// Who was heard lately.
+    voices: Voices,
+    /// Own producers whose demand may have changed in this turn, each once.
+    demands: Vec<ProducerKey>,
     /// What transports that are gone still say to their clients (DTLS close_notify).
     farewells: VecDeque<(Path, Vec<u8>)>,
 }
@@ -186,7 +207,10 @@ impl Engine {
             nack_list: Vec::new(),
             blocks: Vec::new(),
             arrivals: Vec::new(),
+            claims: Vec::new(),
             relaying: Relaying::default(),
+            voices: Voices::default(),
+            demands: Vec::new(),
             farewells: VecDeque::new(),
         }
     }
@@ -235,146 +259,12 @@ impl Engine {
         }
     }
 
-    /// An address whose owner was heard on it by ICE is its own, even if another transport took it
-    /// in between (a NAT gave it away and back, or somebody forged it).
-    fn keep_path(&mut self, path: Path, key: TransportKey) {
-        if self.demux.transport_at(&path) != Some(key)
-            && self.transports.get(key).is_some_and(|t| t.connection.is_validated(&path))
-        {
-            self.demux.insert_path(path, key);
-        }
-    }
-
-    /// Takes what a connection has to tell, and makes sure that it is called again in time.
-    fn settle_transport(&mut self, now: Instant, key: TransportKey) {
-        while let Some(transport) = self.transports.get_mut(key)
-            && let Some(event) = transport.connection.poll_event()
-        {
-            self.handle_connection_event(now, key, event);
-        }
-        self.mark_due(key);
-        self.arm_transport(key);
-    }
-
-    fn handle_connection_event(&mut self, now: Instant, key: TransportKey, event: ConnectionEvent) {
-        let Some(transport) = self.transports.get_mut(key) else { return };
-        let id = transport.id;
-        match event {
-            ConnectionEvent::IceState(state, selected) => {
-                if transport.ice_news.is_told(now, state) {
-                    self.tell_ice(key, state, selected);
-                }
-                self.start_idle_consumers(now, key);
-            }
-            ConnectionEvent::DtlsState(state, cipher) => {
-                self.tell(Event::DtlsState { transport: id, state, cipher });
-            }
-            ConnectionEvent::Keys(tapped) => {
-                let TappedKeys { profile, material, local_is_client } = &tapped;
-                let keys = SrtpKeys::from_dtls(*profile, material, *local_is_client);
-                debug_assert!(keys.is_some(), "DTLS exports what its profile needs");
-                if let Some(keys) = keys {
-                    self.counters.dtls_connected += 1;
-                    self.start_media(now, key, &keys);
-                }
-            }
-            ConnectionEvent::TupleAdded(path) => {
-                if self.demux.insert_path(path, key) {
-                    self.tell_path(path, PathChange::Added);
-                }
-            }
-            ConnectionEvent::TupleRemoved(path) => self.forget_path(path, key),
-            ConnectionEvent::Closed(reason) => {
-                if reason == crate::control::command::CloseReason::Fault {
-                    self.counters.faults += 1;
-                }
-                self.tell(Event::TransportClosed { transport: id, reason });
-                self.remove_transport(now, key);
-            }
-        }
-    }
-
-    /// Gives a transport its SRTP keys without a handshake, for simulations that must be equal bit
-    /// for bit and for benches that name their cipher. ICE still has to select an address; consent
-    /// still ends it. No command leads here. False when there is no such transport.
-    pub fn install_keys(&mut self, now: Instant, id: TransportId, keys: &SrtpKeys) -> bool {
-        let Some(key) = self.transport_ids.get(&id).copied() else { return false };
-        if let Some(transport) = self.transports.get_mut(key) {
-            transport.connection.connect_without_dtls();
-        }
-        self.start_media(now, key, keys);
-        self.arm_transport(key);
-        true
-    }
-
-    fn start_media(&mut self, now: Instant, key: TransportKey, keys: &SrtpKeys) {
-        let Some(transport) = self.transports.get_mut(key) else { return };
-        transport.key(keys);
-        transport.connected = true;
-        let consumers = transport.consumers.clone();
-        self.start_consumers(now, &consumers);
-    }
-
-    /// What could not begin for want of an address (all TCP connections had ended) begins now.
-    fn start_idle_consumers(&mut self, now: Instant, key: TransportKey) {
-        let Some(transport) = self.transports.get(key).filter(|t| t.can_send()) else { return };
-        let is_idle = |key: &ConsumerKey| {
-            let consumer = self.consumers.get(*key);
-            consumer.is_some_and(|c| c.playing.is_none() && c.awaiting.is_none())
-        };
-        let idle: Vec<_> = transport.consumers.iter().copied().filter(is_idle).collect();
-        self.start_consumers(now, &idle);
-    }
-
-    /// An authentic media packet of the client: from another validated address than the selected
-    /// one it may tell of a move, from the selected one that there was none.
-    fn follow_address(&mut self, now: Instant, key: TransportKey, path: Path, authentic: bool) {
-        let Some(transport) = self.transports.get_mut(key).filter(|_| authentic) else { return };
-        let elsewhere = transport.connection.selected() != Some(path);
-        // Only a selected address that fell silent is left; a refusal says it is not validated,
-        // which the demultiplexer excludes.
-        let _ = transport.connection.handle_media_path(now, &path);
-        if elsewhere {
-            self.settle_transport(now, key);
-        }
-    }
-
-    fn arm_transport(&mut self, key: TransportKey) {
-        if let Some(deadline) = self.transports.get(key).and_then(Transport::next_deadline) {
-            self.timers.arm(TimerKey::Transport(key), deadline);
-        }
-    }
-
     fn tell(&mut self, event: Event) {
         if self.events.len() < EVENTS_QUEUED_MAX {
             self.events.push_back(event);
         } else {
             self.events_lost += 1;
             self.counters.events_lost += 1;
-        }
-    }
-
-    fn tell_ice(&mut self, key: TransportKey, state: IceState, selected: Option<Path>) {
-        let Some(transport) = self.transports.get(key) else { return };
-        self.tell(Event::IceState {
-            transport: transport.id,
-            state,
-            remote: selected.map(|path| path.remote),
-            tcp: selected.is_some_and(|path| path.protocol == Protocol::Tcp),
-        });
-    }
-
-    fn forget_path(&mut self, path: Path, key: TransportKey) {
-        if self.demux.remove_path(&path, key) {
-            self.tell_path(path, PathChange::Removed);
-        }
-    }
-
-    fn tell_path(&mut self, path: Path, change: fn(Path) -> PathChange) {
-        // The bound is out of reach of a shard that takes them (`PATH_CHANGES_PER_TURN_MAX`); in
-        // simulations nobody does.
-        if path.protocol == Protocol::Udp && self.path_changes.len() < PATH_CHANGES_QUEUED_MAX {
-            self.path_changes.push_back(change(path));
         }
     }
 
@@ -395,7 +285,10 @@ impl Engine {
             }
             TimerKey::Stream(key) => self.handle_stream_deadline(now, key),
             TimerKey::Layers(key) => self.choose_layers(now, key),
+            TimerKey::Outgoing(key) => self.handle_outgoing_deadline(now, key),
             TimerKey::Relay => {}
+            TimerKey::Voices => self.tell_voices(now),
+            TimerKey::Demand(key) => self.settle_demand(now, key),
         }
     }
 }

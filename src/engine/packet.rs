@@ -1,6 +1,7 @@
 //! What is kept of a packet besides its payload.
 
 use crate::engine::codec::PayloadInfo;
+use crate::engine::codec::red::Primary;
 use crate::engine::rtp::Extensions;
 
 /// A media packet in its stream's ring, in the room's terms.
@@ -18,6 +19,8 @@ pub struct PacketMeta {
     pub info: PayloadInfo,
     /// What the header extensions said.
     pub extensions: Extensions,
+    /// The newest block, of a packet with redundant ones.
+    pub primary: Option<Primary>,
 }
 
 const _: () = assert!(size_of::<PacketMeta>() <= 192, "a ring of 1,024 costs 192 KiB of these");

@@ -26,7 +26,8 @@ impl Engine {
         if (consumer.preferred_spatial, consumer.preferred_temporal) != wanted {
             (consumer.preferred_spatial, consumer.preferred_temporal) = wanted;
             let producer = consumer.producer;
-            self.choose_layer(now, producer, key);
+            self.note_demand(producer);
+            self.change_share(now, key);
         }
         Ok(Reply::Done)
     }
@@ -42,8 +43,7 @@ impl Engine {
         let consumer = self.consumers.get_mut(key).ok_or(Refusal::NoConsumer)?;
         let priority = priority.max(1);
         if std::mem::replace(&mut consumer.priority, priority) != priority {
-            let producer = consumer.producer;
-            self.choose_layer(now, producer, key);
+            self.change_share(now, key);
         }
         Ok(Reply::Done)
     }
@@ -54,6 +54,7 @@ impl Engine {
     /// [`Refusal::Contradiction`] when the least would be above the most.
     pub(super) fn set_bitrates(
         &mut self,
+        now: Instant,
         id: TransportId,
         change: BitrateChange,
     ) -> Result<Reply, Refusal> {
@@ -66,7 +67,7 @@ impl Engine {
             let what = "minOutgoingBitrate must not be above maxOutgoingBitrate";
             return Err(Refusal::Contradiction(what));
         }
-        transport.limits = limits;
+        self.limit_outgoing(now, key, limits);
         Ok(Reply::Bitrates(limits))
     }
 

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::engine::codec_table::CodecTable;
+use crate::engine::demand::DemandNews;
 use crate::engine::relay::{Mirrored, Relay};
 use crate::engine::{ConsumerKey, StreamKey, TransportKey};
 use crate::id::ProducerId;
@@ -72,7 +73,17 @@ pub struct Producer {
     pub started: bool,
     /// The shards with a mirror of it that has consumers.
     pub relays: Vec<Relay>,
+    /// What its application was told of who wants which layers; only of video that arrives here.
+    pub demand: Option<Box<DemandNews>>,
     /// SSRC and score of each encoding, as the control thread knows them; `None` before its first
     /// packet.
     pub scores_told: Vec<Option<(u32, u8)>>,
+}
+
+impl Producer {
+    /// True when its consumers may be sent less than all of it.
+    #[must_use]
+    pub fn is_layered(&self) -> bool {
+        self.producer_type != ProducerType::Simple
+    }
 }

@@ -37,6 +37,8 @@ counters! {
         bytes_out,
         /// Bytes of RTP padding sent that made packets equal, so that they form trains.
         padding_bytes,
+        /// Bytes sent to see whether more would pass.
+        probe_bytes,
         /// RTCP datagrams accepted.
         rtcp_in,
         /// RTCP datagrams sealed.

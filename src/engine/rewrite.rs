@@ -226,6 +226,12 @@ impl TimestampRewriter {
         self.offset
     }
 
+    /// The highest timestamp that went out; 0 before the first.
+    #[must_use]
+    pub fn latest(&self) -> u32 {
+        self.highest.map_or(0, |(highest, _)| highest)
+    }
+
     /// The timestamp with which a packet of the current stream goes out.
     pub fn rewrite(&mut self, now: Instant, rtp: u32) -> u32 {
         let out = rtp.wrapping_add(self.offset);

@@ -141,7 +141,14 @@ impl<M: Copy> PacketRing<M> {
         Some((&packet.meta, self.slot_bytes(entry.slot)?.get(range)?))
     }
 
-    /// The same with the padding that [`pad`](Self::pad) put behind the payload.
+    /// What is known of the packet added last.
+    #[must_use]
+    pub fn newest(&self) -> Option<&M> {
+        let (_, packet) = self.packet(PacketIndex(self.head.checked_sub(1)?))?;
+        Some(&packet.meta)
+    }
+
+    /// As [`get`](Self::get), with the padding that [`pad`](Self::pad) put behind the payload.
     #[must_use]
     pub fn padded(&self, index: PacketIndex) -> Option<(&M, Padded<'_>)> {
         let (entry, packet) = self.packet(index)?;

@@ -10,7 +10,8 @@ use std::time::Instant;
 use crate::control::command::Event;
 use crate::engine::consumer::Cursor;
 use crate::engine::ingress::Arrived;
-use crate::engine::layer::{self, Candidate};
+use crate::engine::layer;
+use crate::engine::stream::Stream;
 use crate::engine::{ConsumerKey, Engine, ProducerKey, StreamKey, TimerKey, TransportKey};
 use crate::ortc::types::{MediaKind, ProducerType};
 
@@ -23,6 +24,7 @@ impl Engine {
             stream.dirty = true;
             self.dirty.push(arrived.stream);
         }
+        self.note_voice(now, arrived.stream);
         if arrived.awoke {
             self.handle_stream_awake(now, producer, arrived);
         }
@@ -127,12 +129,23 @@ impl Engine {
     /// Feeds a consumer from now on, if everything allows it: audio with the next packet, video
     /// with the next key frame, which is asked for. Otherwise it stops.
     pub(super) fn start_consumer(&mut self, now: Instant, key: ConsumerKey) {
+        self.reset_consumer(key);
+        self.feed_consumer(now, key);
+    }
+
+    fn reset_consumer(&mut self, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         consumer.stop();
         consumer.fresh = true;
+        consumer.allowed = None;
+        consumer.share.stopped = None;
         let producer_key = consumer.producer;
         self.note_demand(producer_key);
+    }
+
+    fn feed_consumer(&mut self, now: Instant, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
+        let producer_key = consumer.producer;
         let can_send = self.transports.get(consumer.transport).is_some_and(|t| t.can_send());
         let Some(producer) = self.producers.get(producer_key) else { return };
         if consumer.paused || producer.paused || !can_send {
@@ -145,15 +158,17 @@ impl Engine {
                 Some(Cursor { stream, next })
             });
             consumer.live_from = consumer.playing.map(|c| c.next).unwrap_or_default();
-            return;
         }
-        self.choose_layer(now, producer_key, key);
+        self.begin_share(now, key);
     }
 
     /// Starts all consumers of a transport (it can send now) or of a producer (it was resumed).
     pub(super) fn start_consumers(&mut self, now: Instant, keys: &[ConsumerKey]) {
         for key in keys {
-            self.start_consumer(now, *key);
+            self.reset_consumer(*key);
+        }
+        for key in keys {
+            self.feed_consumer(now, *key);
         }
     }
 
@@ -200,19 +215,30 @@ impl Engine {
             // Which streams arrive is not known here yet; it is, a moment from now.
             return;
         }
+        let Some(allowed) = consumer.allowed else { return self.hold_back(key) };
         let position = |stream| producer.streams.iter().position(|s| *s == stream);
         let current = consumer.playing.and_then(|playing| position(playing.stream));
-        let candidates = producer.streams.iter().filter_map(|stream| {
-            let stream = self.streams.get(*stream)?;
-            let has_sender_report = stream.clock.point().is_some();
-            Some(Candidate { activity: stream.activity, has_sender_report })
-        });
-        let preferred = consumer.preferred_spatial.min(producer.streams.len().saturating_sub(1));
+        let streams = producer.streams.iter().filter_map(|stream| self.streams.get(*stream));
+        let candidates = streams.map(Stream::candidate);
+        let highest = producer.streams.len().saturating_sub(1);
+        let preferred = consumer.preferred_spatial.min(highest).min(allowed.spatial.into());
         let target = layer::target(now, candidates, preferred, current);
         // Nothing arrives: wait for the lowest, which a sender starts with.
         let target = target.or(current).unwrap_or(0);
         let Some(target) = producer.streams.get(target).copied() else { return };
         self.aim(now, key, target);
+    }
+
+    /// Sends a consumer nothing, for want of bandwidth, until it is allowed something.
+    fn hold_back(&mut self, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
+        if consumer.playing.is_none() && consumer.awaiting.is_none() {
+            return;
+        }
+        consumer.stop();
+        let producer = consumer.producer;
+        self.note_demand(producer);
+        self.cancel_unwanted_key_frames(producer);
     }
 
     /// Makes a consumer go over to `target` with its next key frame, and asks for that.

@@ -126,6 +126,13 @@ impl SentLog {
         runs().find_map(|run| run.at(seq))
     }
 
+    /// A packet that left so many before the newest, if they left in a row.
+    #[must_use]
+    pub fn recent(&self, back: u64) -> Option<Sent> {
+        let run = self.current?;
+        run.at(run.end().checked_sub(1 + back)?)
+    }
+
     /// How the packet of that number looked.
     #[must_use]
     pub fn verbatim(&self, seq: u64) -> Option<Verbatim> {

@@ -4,6 +4,7 @@
 //! what is there: one transport, one producer's streams or one consumer, never all of something, so
 //! that no answer holds up media.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::control::command::{Event, Layers, Refusal, Reply};
@@ -13,6 +14,7 @@ use crate::engine::io::Protocol;
 use crate::engine::listener::Role;
 use crate::engine::producer::Producer;
 use crate::engine::score::Totals;
+use crate::engine::select::{LayerRates, LayerTarget};
 use crate::engine::stream::Stream;
 use crate::engine::tally::{Reported, TransportTally};
 use crate::engine::transport::Transport;
@@ -117,6 +119,7 @@ impl Engine {
 
     /// Answers [`Command::ConsumerStats`](crate::control::command::Command::ConsumerStats).
     pub(super) fn consumer_stats(&mut self, key: ConsumerKey) -> Result<Reply, Refusal> {
+        let why = self.why_layers(key);
         let consumer = self.consumers.get_mut(key).ok_or(Refusal::NoConsumer)?;
         let producer = self.producers.get(consumer.producer).ok_or(Refusal::NoConsumer)?;
         let encoding = |stream: StreamKey| {
@@ -125,10 +128,13 @@ impl Engine {
         };
         let playing = consumer.playing.and_then(|cursor| encoding(cursor.stream));
         let awaiting = consumer.awaiting.and_then(|awaiting| encoding(awaiting.stream));
+        let stream = consumer.playing.and_then(|cursor| self.streams.get(cursor.stream));
+        let layers = consumer.layers_now(producer, (playing, stream), awaiting);
+        let why = why.filter(|_| producer.is_layered());
         let numbers = ConsumerNumbers {
             stream: consumer.numbers(),
             encoding: playing,
-            layers: consumer.layers_now(producer, playing, awaiting),
+            layers: LayersNow { why, ..layers },
             priority: consumer.priority,
         };
         Ok(Reply::ConsumerStats(Box::new(numbers)))
@@ -172,6 +178,7 @@ impl Stream {
             packet_count: tally.media.packets,
             byte_count: tally.media.bytes,
             bitrate: self.rate.bitrate_bps(now),
+            bitrate_by_layer: by_layer(&self.layer_rates(now)),
             ..StreamNumbers::default()
         })
     }
@@ -202,11 +209,17 @@ impl Consumer {
             packet_count: media.packets + tally.rtx.packets,
             byte_count: media.bytes + tally.rtx.bytes,
             bitrate: tally.bitrate_bps,
+            bitrate_by_layer: BTreeMap::new(),
         }
     }
 
     /// The layers it is sent and goes over to, of the encodings that it is fed with and waits for.
-    fn layers_now(&self, producer: &Producer, playing: Option<u8>, next: Option<u8>) -> LayersNow {
+    fn layers_now(
+        &self,
+        producer: &Producer,
+        (playing, stream): (Option<u8>, Option<&Stream>),
+        next: Option<u8>,
+    ) -> LayersNow {
         if producer.producer_type == ProducerType::Simple {
             return LayersNow::default();
         }
@@ -215,14 +228,20 @@ impl Consumer {
                 .map_or(self.highest.spatial, |spatial| spatial.min(self.highest.spatial)),
             temporal: self.preferred_temporal.min(self.highest.temporal),
         };
-        let of = |encoding: u8| {
-            let spatial = if producer.streams.len() > 1 { encoding } else { self.highest.spatial };
-            Layers { spatial, temporal: self.highest.temporal }
+        let sent = stream.map(|stream| self.select.layers(&stream.layers));
+        let of = |encoding: u8, inside: LayerTarget| {
+            let spatial = if self.simulcast { encoding } else { inside.spatial };
+            Layers { spatial, temporal: inside.temporal }
         };
+        let aimed = self.target.min_each(LayerTarget {
+            spatial: self.highest.spatial,
+            temporal: self.highest.temporal,
+        });
         LayersNow {
-            current_layers: playing.map(of),
-            target_layers: next.or(playing).map(of),
+            current_layers: playing.zip(sent).map(|(encoding, sent)| of(encoding, sent)),
+            target_layers: next.or(playing).map(|encoding| of(encoding, aimed)),
             preferred_layers: Some(preferred),
+            why: None,
         }
     }
 }
@@ -236,7 +255,7 @@ impl Transport {
             dtls: self.connection.dtls_state(),
             selected: selected.map(|p| (p.local, p.remote, p.protocol == Protocol::Tcp)),
             traffic: self.tally.traffic(),
-            available_outgoing_bps: None,
+            available_outgoing_bps: self.outgoing.as_ref().and_then(|o| o.estimate_bps()),
             available_incoming_bps: Some(self.remb_bps).filter(|bps| *bps > 0),
             limits: self.limits,
         }
@@ -261,6 +280,20 @@ impl TransportTally {
             rtx_send_bitrate: rtx_out.bps,
         }
     }
+}
+
+/// Nothing for a stream without layers.
+fn by_layer(rates: &LayerRates) -> BTreeMap<String, u64> {
+    let highest = rates.highest();
+    if highest == LayerTarget::default() {
+        return BTreeMap::new();
+    }
+    let layers = (0..=highest.spatial).flat_map(|spatial| {
+        (0..=highest.temporal).map(move |temporal| LayerTarget { spatial, temporal })
+    });
+    layers
+        .map(|layers| (format!("{}.{}", layers.spatial, layers.temporal), rates.bps(layers)))
+        .collect()
 }
 
 /// A span in milliseconds; `None` while it is not known.

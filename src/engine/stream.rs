@@ -13,7 +13,7 @@ use crate::engine::codec_table::CodecTable;
 use crate::engine::equalise::{RUN_MAX, equalise};
 use crate::engine::incoming_rate::RateMeter;
 use crate::engine::keyframe::KeyFrameThrottle;
-use crate::engine::layer::Activity;
+use crate::engine::layer::{Activity, Candidate};
 use crate::engine::nack::NackGenerator;
 use crate::engine::packet::PacketMeta;
 use crate::engine::producer::Source;
@@ -23,6 +23,7 @@ use crate::engine::ring::{PacketIndex, PacketRing};
 use crate::engine::select::{LayerRates, StreamLayers};
 use crate::engine::source_clock::StreamClock;
 use crate::engine::tally::IncomingTally;
+use crate::engine::voice::VoiceMeter;
 use crate::limits::{
     AUDIO_RING_SLOTS_MAX, KEY_FRAME_AGE_MAX, KEY_FRAME_LOOKBACK, SEGMENTS_PER_TRAIN_MAX,
     STREAM_RESTART_GAP, VIDEO_RING_SLOTS_MAX,
@@ -68,6 +69,8 @@ pub struct Stream {
     pub tally: IncomingTally,
     /// Templates of the dependency descriptor, once one came.
     pub templates: Option<Box<TemplateStructure>>,
+    /// How loud it is; only of sound, and only where a client sends it.
+    pub voice: Option<VoiceMeter>,
     /// Its producer is paused: packets are opened (the rollover counter goes on) and let go.
     pub paused: bool,
     /// Among the streams that brought something in this turn.
@@ -141,6 +144,7 @@ impl Stream {
             layers: StreamLayers::default(),
             tally: IncomingTally::default(),
             templates: None,
+            voice: (setup.kind == MediaKind::Audio && !mirrored).then(VoiceMeter::default),
             paused: setup.paused,
             dirty: false,
             floor: PacketIndex::default(),
@@ -256,6 +260,13 @@ impl Stream {
     pub fn layer_rates(&self, now: Instant) -> LayerRates {
         let layered = self.layers.rates(now);
         layered.unwrap_or_else(|| LayerRates::single(self.rate.bitrate_bps(now)))
+    }
+
+    /// What a consumer's choice among streams has to know of it.
+    #[must_use]
+    pub fn candidate(&self) -> Candidate {
+        let has_sender_report = self.clock.point().is_some();
+        Candidate { activity: self.activity, has_sender_report }
     }
 
     /// When it next has something to ask its sender.

@@ -106,6 +106,12 @@ impl RoomLog {
         entry
     }
 
+    /// True when somebody follows the log.
+    #[must_use]
+    pub fn has_readers(&self) -> bool {
+        self.readers.iter().any(|reader| !reader.is_closed())
+    }
+
     /// Lets go of entries beyond count, bytes and age, and of readers that are gone.
     pub fn prune(&mut self, now: Instant) {
         while let Some((at, entry)) = self.entries.front() {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::control::command::{DtlsState, IceState, Layers};
 use crate::control::stats::{EncodingScore, Score};
+
 use crate::id::{ConsumerId, PeerId, ProducerId, TransportId};
 use crate::ortc::types::{MediaKind, ProducerType};
 
@@ -153,9 +154,43 @@ pub enum RoomEvent {
         /// `closed`, `peer_left`, `lost` or the shard's reason.
         reason: &'static str,
     },
+    /// Somebody else speaks now; in silence the last speaker stays it.
+    ActiveSpeaker {
+        /// What is heard.
+        producer: ProducerId,
+        /// Who speaks.
+        peer: PeerId,
+    },
+    /// How loud the loudest producers are, told while the room's events are read: at most twice a
+    /// second, and only what changed.
+    AudioLevels {
+        /// The loudest first; nobody when the room fell silent.
+        levels: Vec<(ProducerId, PeerId, i8)>,
+    },
+    /// The layers of a producer of video that anybody wants: what nobody does (`wanted: false`, or
+    /// layers above those named) its application may switch off, and must switch on when told so.
+    ProducerDemand {
+        /// Which producer.
+        producer: ProducerId,
+        /// Whose.
+        peer: PeerId,
+        /// The highest layers wanted of each encoding, lowest encoding first.
+        encodings: Vec<Option<Layers>>,
+    },
 }
 
 impl RoomEvent {
+    /// One encoding of `producer-demand`: the highest layers wanted of it, if any.
+    #[must_use]
+    pub fn demand(encoding: &Option<Layers>) -> Value {
+        match encoding {
+            None => json!({ "wanted": false }),
+            Some(Layers { spatial, temporal }) => {
+                json!({ "wanted": true, "spatialLayer": spatial, "temporalLayer": temporal })
+            }
+        }
+    }
+
     /// The event's type in the log.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -176,6 +211,9 @@ impl RoomEvent {
             Self::TransportIceState { .. } => "transport-ice-state",
             Self::TransportDtlsState { .. } => "transport-dtls-state",
             Self::TransportClosed { .. } => "transport-closed",
+            Self::ActiveSpeaker { .. } => "active-speaker",
+            Self::AudioLevels { .. } => "audio-levels",
+            Self::ProducerDemand { .. } => "producer-demand",
         }
     }
 
@@ -231,6 +269,17 @@ impl RoomEvent {
             }),
             Self::TransportClosed { transport, peer, reason } => json!({
                 "transportId": transport, "peerId": peer, "reason": reason,
+            }),
+            Self::ActiveSpeaker { producer, peer } => {
+                json!({ "producerId": producer, "peerId": peer })
+            }
+            Self::AudioLevels { levels } => {
+                let level = |(producer, peer, level): &(ProducerId, PeerId, i8)| json!({ "producerId": producer, "peerId": peer, "level": level });
+                json!({ "levels": levels.iter().map(level).collect::<Vec<_>>() })
+            }
+            Self::ProducerDemand { producer, peer, encodings } => json!({
+                "producerId": producer, "peerId": peer,
+                "encodings": encodings.iter().map(Self::demand).collect::<Vec<_>>(),
             }),
         }
     }

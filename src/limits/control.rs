@@ -155,4 +155,22 @@ pub const API_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// proxies keep idle connections, so that they let go first.
 pub const API_SILENCE_MAX: Duration = Duration::from_secs(75);
 
+/// Voices of one room among which the speaker is chosen and whose levels are told, at some 150 bytes
+/// each: only who was audible of late counts, and of more than that nobody understands a word.
+pub const VOICES_PER_ROOM_MAX: usize = 256;
+
+/// Levels in one `audio-levels` event, the loudest: with two events a second the longest keep half
+/// of a room's log of 256 KiB.
+pub const AUDIO_LEVELS_TOLD_MAX: usize = 8;
+
+/// Least time between two `audio-levels` events of a room.
+pub const AUDIO_LEVELS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Least time between two looks for another speaker: below the rhythm in which a shard tells
+/// levels, so that each telling is looked at and those of many shards are not.
+pub const SPEAKER_INTERVAL: Duration = Duration::from_millis(150);
+
+/// A voice that was not audible for this long is forgotten; the speaker's is kept.
+pub const VOICE_FORGOTTEN: Duration = Duration::from_secs(10);
+
 const _: () = assert!(EVENT_KEEP_ALIVE.as_secs() * 2 < API_SILENCE_MAX.as_secs());

@@ -250,6 +250,63 @@ pub const STREAM_INACTIVE_DTX: Duration = Duration::from_secs(5);
 /// publisher probing its bandwidth starts and stops streams (mediasoup's 2 s).
 pub const STREAM_YOUNG: Duration = Duration::from_secs(2);
 
+/// Steps of one video's ladder: eight encodings of three temporal layers.
+pub const RUNGS_MAX: usize = 24;
+
+/// What must be left in the estimate behind a step up: encoders exceed their target by some percent.
+pub const RAISE_RESERVE_PERCENT: u64 = 10;
+
+/// An estimate of at least this part of what is sent may be a dip: one overuse takes an estimate to
+/// 85 % of what was received, a second one below 80 %.
+pub const DIP_PERCENT: u64 = 80;
+
+/// A dip that lasts longer is none: within it a link that carries 5 % less than is sent queues 100 ms.
+pub const DIP_MAX: Duration = Duration::from_secs(2);
+
+/// After a fall for want of bandwidth the sum of all does not rise for this long (mediasoup's 10 s).
+pub const BRAKE_FIRST: Duration = Duration::from_secs(10);
+
+/// The same, times the number of falls that followed a rise at once: two changes a minute at most.
+pub const BRAKE_AGAIN: Duration = Duration::from_secs(30);
+
+/// The same at the longest: links do change.
+pub const BRAKE_MAX: Duration = Duration::from_secs(120);
+
+/// A fall within this time after a rise says that the rise was too much: encoders fill what they are
+/// given slowly.
+pub const RAISE_TRIAL: Duration = Duration::from_secs(30);
+
+/// Where a rise failed, an estimate of this part of what was tried is another link.
+pub const AGAIN_PERCENT: u64 = 150;
+
+/// A video that was stopped for want of bandwidth stays so for this long.
+pub const STOPPED_MIN: Duration = Duration::from_secs(2);
+
+/// A transport's estimate is shared at least this often: rates of layers are measured as often.
+pub const SHARE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// An estimator that wanted to be called and then had nothing to send is not called again before
+/// this: it may be waiting for a path to calm down.
+pub const ESTIMATOR_REST: Duration = Duration::from_millis(20);
+
+/// What a video's packets take beyond their payload: 64 bytes of 1,100.
+pub const VIDEO_OVERHEAD_PERCENT: u64 = 6;
+
+/// What an audio's packets take beyond their payload: 50 a second, 50 bytes each.
+pub const AUDIO_OVERHEAD_BPS: u64 = 20_000;
+
+/// Least time between two tellings of a transport's estimate.
+pub const BANDWIDTH_NEWS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A change of the estimate that is told.
+pub const BANDWIDTH_NEWS_PERCENT: u64 = 10;
+
+/// Packets sent lately among which a probe looks for one to repeat.
+pub const PADDING_LOOKBACK: u64 = 16;
+
+/// A packet smaller than this is not repeated for a probe: padding does as well.
+pub const PADDING_PAYLOAD_MIN: usize = 200;
+
 /// Least time between two pulses of one stream to one shard: a quarter of a second late is soon
 /// enough for a choice among layers and for sender reports, which have a second.
 pub const RELAY_PULSE_INTERVAL: Duration = Duration::from_millis(250);
@@ -274,6 +331,29 @@ pub const BITRATE_LIMIT_MAX_BPS: u64 = u32::MAX as u64;
 /// Mirrors of one shard: four for each transport it may have. One without consumers costs some
 /// 2 KB until its producer closes.
 pub const MIRRORS_PER_SHARD_MAX: usize = 64 * 1024;
+
+/// The time for which one loudness stands: Opus packets are 20 ms, so each has its own.
+pub const LEVEL_FRAME: Duration = Duration::from_millis(20);
+
+/// Frames of one window of levels: the choice of the speaker needs no finer time than 200 ms.
+pub const LEVEL_FRAMES: usize = 10;
+
+/// How often a shard tells levels: five events a second, however many speak.
+pub const LEVEL_WINDOW: Duration = Duration::from_millis(200);
+
+/// Windows of silence told behind an audible one: the second over which speakers are compared.
+pub const LEVEL_AFTERGLOW: u8 = 5;
+
+/// Producers in one event of levels: 24 KB. More go into further events.
+pub const LEVELS_PER_EVENT_MAX: usize = 1024;
+
+/// Loudness (127 less the level of RFC 6464) below which nothing is told: −65 dB, the noise of a
+/// quiet room at a browser's own gain.
+pub const AUDIBLE_LEVEL: u8 = 62;
+
+/// How long layers must not have been wanted before their application is told: a viewer that
+/// reloads is back by then.
+pub const DEMAND_LINGER: Duration = Duration::from_secs(5);
 
 const _: () = assert!(SEQ_WINDOW.is_multiple_of(64) && SEQ_WINDOW < SEQ_DROPOUT_MAX);
 const _: () = assert!(KEY_FRAME_SPACING_MIN.as_millis() <= KEY_FRAME_SPACING_MAX.as_millis());

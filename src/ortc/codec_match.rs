@@ -68,6 +68,10 @@ pub(super) fn same_codec_and_profile<'a, 'b>(
                     && h264::answer(a.parameters, b.parameters).is_some()
             }
             Codec::Vp9 => same_or_zero(a, b, "profile-id"),
+            Codec::H265 => H265_DEFAULTS.iter().all(|(name, default)| {
+                let value = |view: CodecView<'_>| as_text(view.parameters.get(*name), default);
+                value(a).eq_ignore_ascii_case(&value(b))
+            }),
             _ => true,
         }
 }
@@ -79,6 +83,20 @@ pub fn capability_of<'a>(
     codec: &RtpCodecParameters,
 ) -> Option<&'a RtpCodecCapability> {
     caps.codecs.iter().find(|known| same_codec_and_profile(*known, codec))
+}
+
+/// What H265 compares, and what an absent parameter means (RFC 7798 §7.1): Main profile, Main tier,
+/// one stream.
+const H265_DEFAULTS: [(&str, &str); 3] =
+    [("profile-id", "1"), ("tier-flag", "0"), ("tx-mode", "SRST")];
+
+/// A parameter as text: clients write these as numbers or as strings.
+fn as_text(value: Option<&Value>, default: &str) -> String {
+    match value {
+        None => default.to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
 }
 
 fn same_or_zero(a: CodecView<'_>, b: CodecView<'_>, name: &str) -> bool {
@@ -187,6 +205,22 @@ mod tests {
         for (a, b, strict) in table {
             let label = format!("{a} / {b}");
             assert_eq!(verdicts(vp9(a), vp9(b)), (true, strict), "{label}");
+        }
+    }
+
+    #[test]
+    fn h265_compares_profile_tier_and_streams_however_they_are_written() {
+        let h265 = |parameters: Value| codec("video/H265", 90_000, None, &parameters);
+        let table = [
+            (json!({}), json!({"profile-id": 1, "tier-flag": "0", "tx-mode": "srst"}), true),
+            (json!({"level-id": 93}), json!({"level-id": "180"}), true),
+            (json!({"profile-id": "1"}), json!({"profile-id": 2}), false),
+            (json!({"tier-flag": 1}), json!({}), false),
+            (json!({"tx-mode": "MRST"}), json!({}), false),
+        ];
+        for (a, b, strict) in table {
+            let label = format!("{a} / {b}");
+            assert_eq!(verdicts(h265(a), h265(b)), (true, strict), "{label}");
         }
     }
 

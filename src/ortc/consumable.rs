@@ -57,7 +57,10 @@ fn codecs(
             continue;
         };
         let Some(router_codec) = codec_of(caps, payload_type) else { continue };
-        let negotiated = negotiated_parameters(codec, router_codec);
+        let negotiated = match codec.codec() {
+            Codec::Red => redundancy_parameters(parameters, mapping),
+            _ => negotiated_parameters(codec, router_codec),
+        };
         codecs.push(in_use(router_codec, payload_type, negotiated));
         if let Some(rtx) = rtx_codec_of(caps, payload_type)
             && let Some(rtx_payload_type) = rtx.preferred_payload_type
@@ -81,6 +84,15 @@ fn in_use(
         parameters,
         rtcp_feedback: router_codec.rtcp_feedback.clone(),
     }
+}
+
+/// The payload types inside RED in the room's terms, as browsers write them: a parameter without a
+/// name, with the type of each block (RFC 2198 §5). One copy of Opus is what they send.
+fn redundancy_parameters(parameters: &RtpParameters, mapping: &RtpMapping) -> Map<String, Value> {
+    let opus = parameters.codecs.iter().find(|codec| codec.codec() == Codec::Opus);
+    let inner = opus.and_then(|opus| mapped_payload_type(&mapping.codecs, opus.payload_type));
+    let list = inner.map(|inner| (String::new(), Value::String(format!("{inner}/{inner}"))));
+    list.into_iter().collect()
 }
 
 /// The producer's parameters; H264 with the `profile-level-id` that answers the room's.
@@ -134,7 +146,7 @@ fn header_extensions(
 mod tests {
     use super::*;
     use crate::ortc::{
-        default_media_codecs, parse_rtp_parameters, producer_mapping, router_capabilities,
+        Menu, default_media_codecs, parse_rtp_parameters, producer_mapping, router_capabilities,
     };
     use serde_json::json;
 
@@ -176,6 +188,38 @@ mod tests {
             json!([{"ssrc": 500, "dtx": false, "active": true}])
         );
         assert_eq!(vp8.msid.as_deref(), Some("stream track"));
+    }
+
+    #[test]
+    fn what_an_opus_sender_says_of_dtx_and_fec_reaches_every_consumer() {
+        let opus = consumable(
+            MediaKind::Audio,
+            json!({"codecs": [{"mimeType": "audio/opus", "payloadType": 111, "clockRate": 48_000,
+                               "channels": 2, "parameters": {"minptime": 10, "useinbandfec": 1,
+                                                             "usedtx": 1, "sprop-stereo": 1}}],
+                   "encodings": [{"ssrc": 1, "dtx": true}]}),
+        );
+        assert_eq!(
+            Value::Object(opus.codecs[0].parameters.clone()),
+            json!({"minptime": 10, "useinbandfec": 1, "usedtx": 1, "sprop-stereo": 1})
+        );
+        assert_eq!(opus.encodings[0].dtx, Some(true));
+    }
+
+    #[test]
+    fn red_names_the_rooms_payload_types() {
+        let caps = Menu::EXTENDED.router_capabilities(&Menu::EXTENDED.media_codecs()).unwrap();
+        let codec = |mime: &str, payload_type: u8| {
+            json!({"mimeType": mime, "payloadType": payload_type, "clockRate": 48_000,
+                   "channels": 2, "parameters": {"": "111/111"}})
+        };
+        let sent = json!({"codecs": [codec("audio/red", 63), codec("audio/opus", 111)],
+                          "encodings": [{"ssrc": 1}]});
+        let parameters = parse_rtp_parameters(sent).unwrap();
+        let mapping = producer_mapping(&parameters, &caps, 500).unwrap();
+        let red = consumable_parameters(MediaKind::Audio, &parameters, &caps, &mapping);
+        assert_eq!(Value::Object(red.codecs[0].parameters.clone()), json!({"": "100/100"}));
+        assert_eq!(red.codecs[0].payload_type, 109);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Pure; called by the control thread on `consume`. SSRC and MID are arguments: whether they are
 //! free on the transport is the caller's to know.
 
+use super::codec::Codec;
 use super::codec_match::same_codec_and_profile;
 use super::error::OrtcError;
 use super::scalability::Scalability;
@@ -99,6 +100,10 @@ fn codecs(
         .filter(|codec| !codec.codec().is_rtx())
         .map(|codec| codec.payload_type)
         .collect();
+    // Redundancy of what the client cannot decode is of no use to it.
+    if !codecs.iter().any(|codec| codec.codec() == Codec::Opus) {
+        codecs.retain(|codec| codec.codec() != Codec::Red);
+    }
     codecs.retain(|codec| {
         !codec.codec().is_rtx() || codec.apt().is_some_and(|apt| media.contains(&apt))
     });

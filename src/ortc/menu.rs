@@ -1,11 +1,61 @@
 //! What a router could carry at all, and what rooms carry by default. Tables only; called by
 //! [`super::router_caps`] once per room kind. Numbers are mediasoup's, so that captures and recorded
 //! vectors compare. Never looked at per packet.
+//!
+//! [`Menu`] names what goes beyond mediasoup 3.27. Deliberately not among it: the dependency
+//! descriptor stays `recvonly`, as in mediasoup. It is taken from producers (it tells layers and key
+//! frames, also of what is encrypted end to end), but its frame numbers would have to be rewritten
+//! over switches and drops for consumers, and browsers decode every codec without it.
 
 use serde_json::{Map, Value, json};
 
 use super::types::{Direction, MediaKind, RtcpFeedback, RtpCodecCapability, RtpHeaderExtension};
 use super::uri;
+
+/// What is on offer: mediasoup's menu, or more.
+///
+/// The server offers [`Menu::EXTENDED`]. Every extension appears behind what mediasoup offers, so
+/// that the numbers of the rest, and what `mediasoup-client` makes of them, stay as they are; the
+/// recorded vectors of mediasoup are checked against [`Menu::MEDIASOUP`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Menu {
+    /// Simulcast of VP9 and AV1 is accepted, each encoding of one spatial layer. mediasoup refuses
+    /// it; browsers offer it since Chromium 113. Nothing of it shows in capabilities.
+    pub vp9_av1_simulcast: bool,
+    /// `audio/red` (RFC 2198) around Opus. A producer has to offer the Opus inside, too; consumers
+    /// that know only that get it alone. Listed behind all others: clients choose the first codec
+    /// of a kind unless told otherwise, so nobody sends it by accident.
+    pub red: bool,
+    /// `video/H265` (RFC 7798), which mediasoup 3.16.6 gave up. Listed behind all others, too.
+    pub h265: bool,
+}
+
+impl Menu {
+    /// mediasoup 3.27's.
+    pub const MEDIASOUP: Self = Self { vp9_av1_simulcast: false, red: false, h265: false };
+
+    /// With every extension of this server.
+    pub const EXTENDED: Self = Self { vp9_av1_simulcast: true, red: true, h265: true };
+
+    /// The codecs of a room: mediasoup's [`default_media_codecs`], then the extensions.
+    #[must_use]
+    pub fn media_codecs(self) -> Vec<RtpCodecCapability> {
+        let mut codecs = default_media_codecs();
+        if self.red {
+            codecs.push(audio(RED, 48_000, 2, NO_FEEDBACK));
+        }
+        if self.h265 {
+            codecs.push(RtpCodecCapability {
+                rtcp_feedback: Vec::new(),
+                ..video(H265, json!({"profile-id": 1, "tier-flag": 0, "tx-mode": "SRST"}))
+            });
+        }
+        codecs
+    }
+}
+
+const RED: &str = "audio/red";
+const H265: &str = "video/H265";
 
 /// Feedback of a codec: type and parameter.
 type Feedback = &'static [(&'static str, &'static str)];
@@ -45,7 +95,7 @@ const MULTIOPUS: [(u8, &str, u8, u8); 3] =
     [(4, "0,1,2,3", 2, 2), (6, "0,4,1,2,3,5", 4, 2), (8, "0,6,1,2,3,4,5,7", 5, 3)];
 
 /// Every codec a room may be made of; RTX is added to video codecs when a room is made.
-pub(super) fn supported_codecs() -> Vec<RtpCodecCapability> {
+pub(super) fn supported_codecs(menu: Menu) -> Vec<RtpCodecCapability> {
     let mut codecs = vec![audio("audio/opus", 48_000, 2, NACK_AND_CC)];
     for (channels, mapping, streams, coupled) in MULTIOPUS {
         codecs.push(RtpCodecCapability {
@@ -65,6 +115,13 @@ pub(super) fn supported_codecs() -> Vec<RtpCodecCapability> {
     codecs.push(video("video/VP9", json!({})));
     codecs.push(video("video/H264", json!({"level-asymmetry-allowed": 1})));
     codecs.push(video("video/AV1", json!({})));
+    if menu.red {
+        // As Opus: what is lost is asked for in the same way.
+        codecs.push(audio(RED, 48_000, 2, NACK_AND_CC));
+    }
+    if menu.h265 {
+        codecs.push(video(H265, json!({})));
+    }
     codecs
 }
 

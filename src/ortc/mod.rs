@@ -8,7 +8,8 @@
 //! Called by the control thread, once per `produce` and `consume`; the engine uses [`scalability`],
 //! [`uri`] and [`codec`]. Invariants: no state, no clock, no randomness (SSRCs are arguments), no
 //! panic on any input; equal inputs give equal outputs. The rules are those of mediasoup 3.27, and
-//! recorded outputs of it (`tests/data`) must come out equal.
+//! recorded outputs of it (`tests/data`) must come out equal. What this server can do beyond that is
+//! named in [`Menu`]; the free functions know nothing of it.
 //!
 //! Deliberately not here: uniqueness across producers or consumers of a transport (SSRC, MID, RID),
 //! the choice of a CNAME and the numbering of MIDs. They need state and belong to the caller.
@@ -40,7 +41,7 @@ pub use codec_match::capability_of;
 pub use consumable::consumable_parameters;
 pub use consumer::{ConsumerRequest, can_consume, consumer_parameters};
 pub use error::OrtcError;
-pub use menu::default_media_codecs;
+pub use menu::{Menu, default_media_codecs};
 pub use parse::{parse_rtp_capabilities, parse_rtp_parameters};
 pub use pipe::{PipeRequest, pipe_consumer_parameters};
 pub use producer::{normalise_producer, producer_mapping, producer_type};

@@ -7,6 +7,7 @@
 use super::codec::Codec;
 use super::codec_match::same_codec_and_profile;
 use super::error::OrtcError;
+use super::menu::Menu;
 use super::router_caps::rtx_codec_of;
 use super::types::{
     CodecMapping, EncodingMapping, MediaKind, ProducerType, RtpCapabilities, RtpCodecParameters,
@@ -133,6 +134,20 @@ fn has_rid(encoding: &RtpEncodingParameters) -> bool {
 /// # Errors
 /// `Invalid` for a codec that cannot be sent that way, and for simulcast of spatial layers.
 pub fn producer_type(parameters: &RtpParameters) -> Result<ProducerType, OrtcError> {
+    Menu::MEDIASOUP.producer_type(parameters)
+}
+
+impl Menu {
+    /// The same, with what this menu allows.
+    ///
+    /// # Errors
+    /// Those of [`producer_type`].
+    pub fn producer_type(self, parameters: &RtpParameters) -> Result<ProducerType, OrtcError> {
+        type_of(parameters, self)
+    }
+}
+
+fn type_of(parameters: &RtpParameters, menu: Menu) -> Result<ProducerType, OrtcError> {
     let producer_type = match parameters.encodings.as_slice() {
         [] => ProducerType::Simple,
         [only] if only.scalability().is_layered() => ProducerType::Svc,
@@ -149,7 +164,7 @@ pub fn producer_type(parameters: &RtpParameters) -> Result<ProducerType, OrtcErr
                 "simulcast encodings with more than one spatial layer are not supported".to_owned(),
             ));
         }
-        if !allows(codec.codec(), producer_type, spatial) {
+        if !allows(menu, codec.codec(), producer_type, spatial) {
             return Err(OrtcError::Invalid(format!(
                 "{} codec not supported for {}",
                 codec.mime_type,
@@ -174,12 +189,15 @@ fn codec_of<'a>(
     }
 }
 
-fn allows(codec: Codec, producer_type: ProducerType, spatial: u8) -> bool {
+fn allows(menu: Menu, codec: Codec, producer_type: ProducerType, spatial: u8) -> bool {
     match (producer_type, codec) {
         (ProducerType::Simple, _)
         | (ProducerType::Simulcast, Codec::Vp8 | Codec::H264)
         | (ProducerType::Svc, Codec::Vp9 | Codec::Av1) => true,
         (ProducerType::Svc, Codec::Vp8 | Codec::H264) => spatial == 1,
+        (ProducerType::Simulcast, Codec::Vp9 | Codec::Av1) => menu.vp9_av1_simulcast,
+        (ProducerType::Simulcast, Codec::H265) => menu.h265,
+        (ProducerType::Svc, Codec::H265) => menu.h265 && spatial == 1,
         _ => false,
     }
 }
@@ -196,6 +214,7 @@ pub fn producer_mapping(
     caps: &RtpCapabilities,
     first_mapped_ssrc: u32,
 ) -> Result<RtpMapping, OrtcError> {
+    check_redundancy(parameters)?;
     let mut codecs = Vec::with_capacity(parameters.codecs.len());
     for codec in parameters.codecs.iter().filter(|codec| !codec.codec().is_rtx()) {
         let mapped_payload_type = caps
@@ -234,6 +253,16 @@ pub fn producer_mapping(
         })
         .collect();
     Ok(RtpMapping { codecs, encodings })
+}
+
+/// What is wrapped in RED must be there by itself: consumers that do not know RED get that.
+fn check_redundancy(parameters: &RtpParameters) -> Result<(), OrtcError> {
+    let has = |wanted| parameters.codecs.iter().any(|codec| codec.codec() == wanted);
+    if has(Codec::Red) && !has(Codec::Opus) {
+        let missing = "audio/red without the audio/opus that it carries";
+        return Err(OrtcError::Unsupported(missing.to_owned()));
+    }
+    Ok(())
 }
 
 /// The room's number for a producer's payload type.
@@ -387,6 +416,39 @@ mod tests {
             let found = producer_type(&parameters).map_err(|error| error.to_string());
             assert_eq!(found, expected, "{mime} {encodings}");
         }
+    }
+
+    #[test]
+    fn the_extended_menu_accepts_simulcast_of_more_codecs_but_not_of_spatial_layers() {
+        let two = |mode: &str| json!([{"rid": "a", "scalabilityMode": mode}, {"rid": "b", "scalabilityMode": mode}]);
+        for mime in ["video/VP9", "video/AV1", "video/H265"] {
+            let mut parameters = vp8_with("/encodings", two("L1T3"));
+            parameters.codecs[0].mime_type = mime.to_owned();
+            assert!(producer_type(&parameters).is_err(), "{mime} in mediasoup");
+            let found = Menu::EXTENDED.producer_type(&parameters);
+            assert_eq!(found, Ok(ProducerType::Simulcast), "{mime}");
+            let mut parameters = vp8_with("/encodings", two("L2T3"));
+            parameters.codecs[0].mime_type = mime.to_owned();
+            assert!(Menu::EXTENDED.producer_type(&parameters).is_err(), "{mime} of layers");
+        }
+    }
+
+    #[test]
+    fn red_without_its_opus_is_refused() {
+        let caps = Menu::EXTENDED.router_capabilities(&Menu::EXTENDED.media_codecs()).unwrap();
+        let codec = |mime: &str, payload_type: u8| {
+            json!({"mimeType": mime, "payloadType": payload_type, "clockRate": 48_000,
+                   "channels": 2})
+        };
+        let sends = |codecs: Value| {
+            let sent = json!({"mid": "0", "codecs": codecs, "encodings": [{"ssrc": 1}]});
+            producer_mapping(&parse_rtp_parameters(sent).unwrap(), &caps, 1)
+        };
+        let both = sends(json!([codec("audio/red", 63), codec("audio/opus", 111)])).unwrap();
+        let mapped: Vec<_> =
+            both.codecs.iter().map(|c| (c.payload_type, c.mapped_payload_type)).collect();
+        assert_eq!(mapped, [(63, 109), (111, 100)]);
+        assert!(sends(json!([codec("audio/red", 63)])).unwrap_err().is_unsupported());
     }
 
     #[test]

@@ -120,7 +120,7 @@ fn damaged_capabilities() -> impl Strategy<Value = Value> {
 
 /// One codec of the menu, maybe with a payload type of its own.
 fn menu_codec() -> impl Strategy<Value = RtpCodecCapability> {
-    let codecs = menu::supported_codecs();
+    let codecs = menu::supported_codecs(Menu::EXTENDED);
     (prop::sample::select(codecs), prop::option::of(0u8..=140)).prop_map(|(codec, preferred)| {
         RtpCodecCapability { preferred_payload_type: preferred, ..codec }
     })
@@ -147,7 +147,7 @@ proptest! {
     fn router_payload_types_are_unique_and_apt_is_closed(
         codecs in prop::collection::vec(menu_codec(), 0..24)
     ) {
-        if let Ok(caps) = router_capabilities(&codecs) {
+        if let Ok(caps) = Menu::EXTENDED.router_capabilities(&codecs) {
             assert_closed(&caps);
             prop_assert_eq!(caps.codecs.iter().filter(|codec| !codec.codec().is_rtx()).count(),
                             codecs.len());

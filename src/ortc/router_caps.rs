@@ -5,7 +5,7 @@
 use super::codec::Codec;
 use super::codec_match::same_codec;
 use super::error::OrtcError;
-use super::menu::{supported_codecs, supported_header_extensions};
+use super::menu::{Menu, supported_codecs, supported_header_extensions};
 use super::types::{MediaKind, RtpCapabilities, RtpCodecCapability};
 
 /// Payload types given out in turn: 100–127 first, then 96–99 (all dynamic, RFC 3551 §6).
@@ -14,7 +14,8 @@ const DYNAMIC_PAYLOAD_TYPES: [std::ops::RangeInclusive<u8>; 2] = [100..=127, 96.
 /// Largest payload type (7 bits, RFC 3550 §5.1).
 pub(super) const PAYLOAD_TYPE_MAX: u8 = 127;
 
-/// The capabilities of a room made of `media_codecs`, RTX added to each video codec.
+/// The capabilities of a room made of `media_codecs`, RTX added to each video codec, from mediasoup's
+/// menu.
 ///
 /// Feedback comes from the menu; parameters are the menu's, overlaid with the given ones.
 ///
@@ -24,7 +25,26 @@ pub(super) const PAYLOAD_TYPE_MAX: u8 = 127;
 pub fn router_capabilities(
     media_codecs: &[RtpCodecCapability],
 ) -> Result<RtpCapabilities, OrtcError> {
-    let menu = supported_codecs();
+    Menu::MEDIASOUP.router_capabilities(media_codecs)
+}
+
+impl Menu {
+    /// The same from this menu.
+    ///
+    /// # Errors
+    /// Those of [`router_capabilities`].
+    pub fn router_capabilities(
+        self,
+        media_codecs: &[RtpCodecCapability],
+    ) -> Result<RtpCapabilities, OrtcError> {
+        capabilities_of(media_codecs, &supported_codecs(self))
+    }
+}
+
+fn capabilities_of(
+    media_codecs: &[RtpCodecCapability],
+    menu: &[RtpCodecCapability],
+) -> Result<RtpCapabilities, OrtcError> {
     let mut payload_types = PayloadTypes::default();
     let mut codecs = Vec::with_capacity(media_codecs.len() * 2);
     for wanted in media_codecs {
@@ -158,6 +178,22 @@ mod tests {
                 ("video/rtx", 108),
             ]
         );
+    }
+
+    #[test]
+    fn extensions_come_behind_everything_and_are_not_on_mediasoups_menu() {
+        let codecs = Menu::EXTENDED.media_codecs();
+        let plain = router_capabilities(&default_media_codecs()).unwrap();
+        let caps = Menu::EXTENDED.router_capabilities(&codecs).unwrap();
+        assert_eq!(caps.codecs[..plain.codecs.len()], plain.codecs);
+        assert_eq!(caps.header_extensions, plain.header_extensions);
+        let more = [("audio/red", 109), ("video/H265", 110), ("video/rtx", 111)];
+        assert_eq!(numbers(&caps)[plain.codecs.len()..], more);
+        assert_eq!(Menu::MEDIASOUP.media_codecs(), default_media_codecs());
+        for extra in &codecs[default_media_codecs().len()..] {
+            let refused = router_capabilities(std::slice::from_ref(extra)).unwrap_err();
+            assert!(refused.is_unsupported(), "{refused}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::error::SdpError;
 use super::offer::Offer;
 use super::section::{Flow, Section};
 use crate::ortc::ClientNumbers;
+use crate::ortc::codec::Codec;
 use crate::ortc::types::{
     Direction, MediaKind, RtpCapabilities, RtpCodecCapability, RtpCodecParameters,
     RtpHeaderExtension,
@@ -72,7 +73,8 @@ fn capability(
     codec: &RtpCodecParameters,
     room: &RtpCapabilities,
 ) -> Option<RtpCodecCapability> {
-    let known = room.codecs.iter().find(|known| {
+    // Redundancy is numbered inside its payloads, in the room's numbers.
+    let known = room.codecs.iter().filter(|known| known.codec() != Codec::Red).find(|known| {
         known.mime_type.eq_ignore_ascii_case(&codec.mime_type)
             && known.clock_rate == codec.clock_rate
             && known.channels == codec.channels

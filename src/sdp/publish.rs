@@ -52,19 +52,17 @@ fn sending(section: &Section, number: u32, room: &RtpCapabilities) -> Result<Sen
     }
     let rids = ascending_rids(section);
     let offered = section.codecs.of(&section.formats);
-    let is_wanted = |codec: &&RtpCodecParameters| {
-        let takes_simulcast = matches!(codec.codec(), Codec::Vp8 | Codec::H264);
-        !codec.codec().is_rtx() && (takes_simulcast || rids.len() < 2)
+    // Redundancy of sound is left to clients that speak ORTC: every viewer decodes what is inside.
+    let is_media = |codec: &&RtpCodecParameters| {
+        !matches!(codec.codec(), Codec::Rtx | Codec::Red) && capability_of(room, codec).is_some()
     };
-    let known = |codec: &&RtpCodecParameters| capability_of(room, codec).is_some();
-    let chosen = offered.iter().filter(is_wanted).find(known);
-    // A layered stream of another codec is taken as its first encoding alone.
-    let Some(chosen) =
-        chosen.or_else(|| offered.iter().filter(|c| !c.codec().is_rtx()).find(known))
-    else {
-        return Ok(Sending::Refused);
-    };
-    let rids = if is_wanted(&chosen) { rids } else { Vec::new() };
+    let is_layered =
+        |codec: &&RtpCodecParameters| matches!(codec.codec(), Codec::Vp8 | Codec::H264);
+    let mut media = offered.iter().filter(is_media);
+    let layered = media.clone().find(is_layered).filter(|_| rids.len() > 1);
+    // A simulcast of another codec is taken as its first encoding alone.
+    let rids = if layered.is_some() { rids } else { Vec::new() };
+    let Some(chosen) = layered.or_else(|| media.next()) else { return Ok(Sending::Refused) };
     let rtx = offered.iter().find(|c| c.codec().is_rtx() && c.apt() == Some(chosen.payload_type));
     let header_extensions = extensions(section, kind, room);
     let mut codecs: Vec<RtpCodecParameters> =

@@ -11,6 +11,7 @@ mod consumer;
 mod peer;
 mod producer;
 mod room;
+mod speakers;
 mod transport;
 
 use std::collections::{BTreeMap, HashMap};

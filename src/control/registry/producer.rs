@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::{Close, Effects, Happening, Registry};
 use crate::control::ControlError;
-use crate::control::command::{CreateProducer, Mirror};
+use crate::control::command::{CreateProducer, Layers, Mirror};
+
 use crate::control::stats::EncodingScore;
 use crate::events::RoomEvent;
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
@@ -48,6 +49,8 @@ pub struct Producer {
     pub paused: bool,
     /// The client's own data.
     pub app_data: Value,
+    /// The highest layers wanted of each encoding, as they were told; empty until then.
+    pub demand: Vec<Option<Layers>>,
     /// Its shard has made it.
     pub ready: bool,
     /// SSRC and score of each encoding that has begun, as its shard last told.
@@ -174,6 +177,7 @@ impl Registry {
             paused: made_of.paused,
             made_of,
             app_data,
+            demand: Vec::new(),
             ready: false,
             scores: Vec::new(),
             mirrors: BTreeMap::new(),
@@ -251,6 +255,7 @@ impl Registry {
         }
         if let Some(room) = self.rooms.get_mut(&producer.room) {
             room.producers.remove(&producer.order);
+            room.speakers.forget(id);
         }
         effects.closes.push((producer.shard, Close::Producer(id)));
         effects.closes.extend(producer.mirror_closes(id));
@@ -279,6 +284,9 @@ impl Registry {
         let producer = self.producers.get_mut(&id).ok_or(ControlError::ProducerNotFound)?;
         if std::mem::replace(&mut producer.paused, paused) == paused {
             return Ok(Effects::default());
+        }
+        if paused && let Some(room) = self.rooms.get_mut(&producer.room) {
+            room.speakers.forget(id);
         }
         let event = RoomEvent::ProducerPaused { producer: id, peer: producer.peer.clone(), paused };
         Ok(Effects::event(&producer.room, producer.shard, event))

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::{Close, Effects, Peer, Registry};
 use crate::control::ControlError;
+use crate::control::speakers::Speakers;
 use crate::events::RoomEvent;
 use crate::id::{PeerId, ProducerId, RoomId, ShardId};
 use crate::limits::{ROOM_GRACE, ROOMS_MAX};
@@ -22,6 +23,8 @@ pub struct Room {
     pub(super) transports: BTreeMap<ShardId, usize>,
     /// Its producers in order of their making, also those still being made.
     pub(super) producers: BTreeMap<u64, ProducerId>,
+    /// Who is heard in it.
+    pub(super) speakers: Speakers,
     /// Since when nobody is in it.
     pub(super) empty_since: Option<Instant>,
 }
@@ -30,6 +33,12 @@ impl Room {
     /// Its producers in order of their making, also those still being made.
     pub fn producers(&self) -> impl Iterator<Item = ProducerId> {
         self.producers.values().copied()
+    }
+
+    /// Who spoke last.
+    #[must_use]
+    pub fn speaker(&self) -> Option<ProducerId> {
+        self.speakers.dominant()
     }
 
     /// How many of its transports live on a shard, also those still being made.
@@ -60,6 +69,7 @@ impl Registry {
             peers: BTreeMap::new(),
             transports: BTreeMap::new(),
             producers: BTreeMap::new(),
+            speakers: Speakers::default(),
             empty_since: Some(now),
         };
         self.rooms.insert(id.clone(), room);

@@ -36,6 +36,8 @@ pub struct ConsumerRequest {
     pub enable_rtx: Option<bool>,
     /// The client has numbered everything itself, in an SDP offer; otherwise the room numbers.
     pub numbers: Option<ClientNumbers>,
+    /// Packets of Opus that only say that there is silence (DTX) are left out.
+    pub ignore_dtx: bool,
 }
 
 /// The layers that a consumer wants at most.
@@ -193,6 +195,7 @@ impl Control {
             renumbered,
             paused: request.paused,
             preferred_layers: layers.map(|layers| (layers.spatial, Some(layers.temporal))),
+            ignore_dtx: request.ignore_dtx,
         };
         let pending =
             self.inner.dispatcher.submit(shard, Command::CreateConsumer(Box::new(command)));

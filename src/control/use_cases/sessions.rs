@@ -196,6 +196,7 @@ impl Control {
                 paused: false,
                 preferred_layers: None,
                 enable_rtx: None,
+                ignore_dtx: false,
                 numbers: Some(wish.numbers),
             };
             match self.create_consumer(consumer).await {

@@ -313,3 +313,6 @@ impl Estimator {
 fn whole(value: f64) -> u64 {
     value as u64
 }
+
+#[cfg(test)]
+mod tests;

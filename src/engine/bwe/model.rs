@@ -5,7 +5,7 @@
 
 use super::delay::Delay;
 use super::history::{SentHistory, SentPacket, Told};
-use super::loss::{Loss, Verdict};
+use super::loss::{Loss, Rates, Verdict};
 use super::probe::{Probing, Wish};
 use super::rate::{Rate, Seen};
 use super::throughput::{Throughput, WINDOW_US};
@@ -34,6 +34,13 @@ const SETTLE_US: u64 = 1_500_000;
 /// Decreases that left the standing queue as it was, before it counts as a longer path.
 const STUCK_MAX: u8 = 3;
 
+/// A rate that a probe raised and that falls again within this was not what the path carries.
+const PROOF_US: u64 = 4_000_000;
+const PROOF_PART: f64 = 0.8;
+
+/// Loss below this is nothing that a rate could be blamed for.
+const LITTLE_LOSS: f64 = 0.03;
+
 /// A round trip that nobody measured yet.
 const ROUND_TRIP_US: u64 = 200_000;
 
@@ -47,6 +54,18 @@ pub(super) struct Bounds {
     pub(super) min_bps: f64,
     pub(super) max_bps: f64,
     pub(super) demand_bps: f64,
+}
+
+/// A rate that a probe raised.
+#[derive(Debug, Clone, Copy)]
+struct Raise {
+    at_us: u64,
+    from_bps: f64,
+    to_bps: f64,
+    /// Hardly anything was lost before it.
+    was_clean: bool,
+    /// It did not hold.
+    is_refuted: bool,
 }
 
 /// One path.
@@ -65,6 +84,7 @@ pub(super) struct Model {
     /// The first packet that left since the last feedback.
     unanswered_us: Option<u64>,
     answered: bool,
+    raise: Option<Raise>,
     stuck: u8,
     stuck_us: i64,
 }
@@ -83,6 +103,7 @@ impl Model {
             round_trip_us: None,
             unanswered_us: None,
             answered: false,
+            raise: None,
             stuck: 0,
             stuck_us: 0,
         }
@@ -123,11 +144,11 @@ impl Model {
                     self.handle_received(packet, arrival_us);
                 }
                 Told::Lost(packet) => {
-                    self.loss.handle_packet(packet.at_us, packet.bytes, true);
+                    self.count_loss(packet, true);
                     self.sent.add(signed(packet.at_us), packet.bytes);
                     self.probing.handle_told(packet.cluster, packet.bytes, None);
                 }
-                Told::Late(packet) => self.loss.handle_late(packet.at_us, packet.bytes),
+                Told::Late(packet) => self.loss.handle_late(packet.at_us),
             }
         }
         let Some(newest_us) = newest_us else { return };
@@ -211,9 +232,16 @@ impl Model {
         self.delay.handle_packet(packet.at_us, arrival_us);
         self.received.add(arrival_us, packet.bytes);
         self.sent.add(signed(packet.at_us), packet.bytes);
-        self.loss.handle_packet(packet.at_us, packet.bytes, false);
+        self.count_loss(packet, false);
         if packet.cluster != 0 {
             self.probing.handle_told(packet.cluster, packet.bytes, Some(arrival_us));
+        }
+    }
+
+    /// What a probe loses says nothing of the rate that is sent otherwise.
+    fn count_loss(&mut self, packet: SentPacket, lost: bool) {
+        if packet.cluster == 0 {
+            self.loss.handle_packet(packet.at_us, packet.bytes, lost);
         }
     }
 
@@ -232,23 +260,49 @@ impl Model {
         if fell {
             self.watch_standing(seen.standing_us);
         }
-        match self.loss.judge(now_us, before_bps, self.round_trip()) {
-            Some(Verdict::Limit(bps)) => {
-                fell |= bps < self.rate.bps();
-                self.rate.set(now_us, bps.min(self.rate.bps()));
+        let delivered = seen.delivered_bps.unwrap_or(before_bps);
+        let rates = Rates {
+            allowed_bps: before_bps,
+            delivered_bps: seen.lately_bps.map_or(delivered, |lately| lately.max(delivered)),
+            proved_bps: self.raise.filter(|r| r.was_clean).map_or(0.0, |r| r.from_bps),
+        };
+        match self.loss.judge(now_us, &rates, self.round_trip()) {
+            Some(Verdict::Limit(bps)) if bps < self.rate.bps() => {
+                fell = true;
+                self.rate.set(now_us, bps);
             }
             Some(Verdict::Restore(bps)) => self.rate.set(now_us, bps.max(self.rate.bps())),
-            None => {}
+            _ => {}
         }
         self.rate.clamp(bounds.min_bps, bounds.max_bps);
         if fell {
             self.probing.handle_drop(now_us, self.rate.bps() < 0.67 * before_bps);
+        }
+        self.watch_raise(now_us);
+    }
+
+    /// Whether what a probe showed holds.
+    fn watch_raise(&mut self, now_us: u64) {
+        let Some(raise) = &mut self.raise else { return };
+        if !raise.is_refuted && self.rate.bps() < PROOF_PART * raise.to_bps {
+            raise.is_refuted = true;
+            self.probing.handle_lie(now_us);
+        }
+        if now_us.saturating_sub(raise.at_us) > PROOF_US {
+            self.raise = None;
         }
     }
 
     fn handle_probe(&mut self, now_us: u64, bounds: &Bounds) {
         let Some(outcome) = self.probing.poll_outcome(now_us) else { return };
         if outcome.bps > self.rate.bps() && self.usage() != Usage::Over {
+            let before = (self.rate.bps(), self.loss.is_clean());
+            let (from_bps, was_clean) =
+                self.raise.map_or(before, |raise| (raise.from_bps, raise.was_clean));
+            let to_bps = outcome.bps;
+            self.raise =
+                Some(Raise { at_us: now_us, from_bps, to_bps, was_clean, is_refuted: false });
+            self.loss.handle_raise();
             self.rate.set(now_us, outcome.bps);
             self.rate.clamp(bounds.min_bps, bounds.max_bps);
             if !outcome.is_saturated {
@@ -260,7 +314,7 @@ impl Model {
     /// A queue that no decrease makes smaller is a longer path.
     fn watch_standing(&mut self, standing_us: i64) {
         let same = (standing_us - self.stuck_us).abs() < self.stuck_us / 10;
-        if !same || self.loss.ratio() > 0.02 {
+        if !same || self.loss.ratio() > LITTLE_LOSS {
             self.stuck = 0;
             self.stuck_us = standing_us;
             return;

@@ -9,8 +9,11 @@ use std::num::NonZeroU8;
 
 use super::{Probe, ProbeCluster, whole};
 
-/// How long a cluster is sent.
+/// How long a cluster is sent; longer by so much, and at most, after each in vain: a path that hands
+/// over packets in one go, or lets some pass at once, shows what it carries only to a longer one.
 const CLUSTER_US: f64 = 20_000.0;
+const CLUSTER_US_MORE: f64 = 20_000.0;
+const CLUSTER_US_MAX: f64 = 60_000.0;
 
 /// Bytes of a cluster at least: five packets of padding.
 const CLUSTER_BYTES_MIN: f64 = 1_400.0;
@@ -24,9 +27,11 @@ const SEND_US_MAX: u64 = 300_000;
 /// The receiver has to tell of it within this and two round trips.
 const TELL_US_MAX: u64 = 1_000_000;
 
-/// How much faster than the estimate: first, and after that.
+/// How much faster than the estimate: first, and after that, and a cluster that lasts long: it must
+/// not fill a short queue.
 const FACTOR_FIRST: f64 = 3.0;
 const FACTOR: f64 = 2.0;
+const FACTOR_LONG: f64 = 1.5;
 
 /// Demand is looked for with this margin, and is enough with that.
 const REACH: f64 = 1.45;
@@ -40,6 +45,12 @@ const TAKEN: f64 = 0.95;
 /// Time between clusters: least, and most after several in vain.
 const INTERVAL_US: u64 = 2_500_000;
 const INTERVAL_MAX_US: u64 = 8_000_000;
+
+/// After a cluster that showed what was not there: the next waits this long, longer each time, and
+/// for some time no cluster follows another at once.
+const LIE_US: u64 = 12_000_000;
+const LIE_US_MAX: u64 = 60_000_000;
+const LIE_FORGOTTEN_US: u64 = 120_000_000;
 
 /// How what left compares with what arrived.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -91,6 +102,11 @@ pub(super) struct Probing {
     /// When the next may begin.
     next_us: u64,
     interval_us: u64,
+    /// How long the next cluster is sent.
+    cluster_us: f64,
+    /// When a cluster last showed what was not there, and how long to wait after the next time.
+    lied_us: Option<u64>,
+    lie_wait_us: u64,
     first: bool,
     /// More is wanted than the estimate.
     wanted: bool,
@@ -103,6 +119,9 @@ impl Probing {
             last_id: 0,
             next_us: now_us,
             interval_us: INTERVAL_US,
+            cluster_us: CLUSTER_US,
+            lied_us: None,
+            lie_wait_us: LIE_US,
             first: true,
             wanted: false,
         }
@@ -161,10 +180,22 @@ impl Probing {
         cluster.outcome()
     }
 
-    /// A cluster showed more than the estimate: the next may follow at once.
+    /// A cluster showed more than the estimate, and perhaps not all there is: the next may follow
+    /// at once.
     pub(super) fn go_on(&mut self, now_us: u64) {
-        self.next_us = now_us;
         self.interval_us = INTERVAL_US;
+        if self.lied_us.is_none() {
+            self.cluster_us = CLUSTER_US;
+            self.next_us = now_us;
+        }
+    }
+
+    /// What the last cluster showed did not hold.
+    pub(super) fn handle_lie(&mut self, now_us: u64) {
+        self.next_us = now_us + self.lie_wait_us;
+        self.lie_wait_us = (2 * self.lie_wait_us).min(LIE_US_MAX);
+        self.lied_us = Some(now_us);
+        self.cluster_us = CLUSTER_US_MAX;
     }
 
     /// The estimate fell: wait, then see whether that was all.
@@ -185,16 +216,24 @@ impl Probing {
                 self.pause(now_us);
             }
         }
+        if self.lied_us.is_some_and(|at| now_us.saturating_sub(at) > LIE_FORGOTTEN_US) {
+            self.lied_us = None;
+            self.lie_wait_us = LIE_US;
+        }
         let most = wish.max_bps.min(REACH * wish.demand_bps);
         self.wanted = wish.estimate_bps < wish.max_bps.min(ENOUGH * wish.demand_bps);
         if !self.wanted || !wish.is_settled || self.cluster.is_some() || now_us < self.next_us {
             return;
         }
-        let factor = if self.first { FACTOR_FIRST } else { FACTOR };
+        let factor = match self.first {
+            true => FACTOR_FIRST,
+            false if self.cluster_us > CLUSTER_US => FACTOR_LONG,
+            false => FACTOR,
+        };
         let bps = (factor * wish.estimate_bps).min(most);
         self.first = false;
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-        self.cluster = Some(Cluster::new(self.last_id, now_us, bps));
+        self.cluster = Some(Cluster::new(self.last_id, now_us, bps, self.cluster_us));
     }
 
     /// What is to be sent now.
@@ -228,15 +267,16 @@ impl Probing {
     fn pause(&mut self, now_us: u64) {
         self.next_us = now_us + self.interval_us;
         self.interval_us = (self.interval_us * 3 / 2).min(INTERVAL_MAX_US);
+        self.cluster_us = (self.cluster_us + CLUSTER_US_MORE).min(CLUSTER_US_MAX);
     }
 }
 
 impl Cluster {
-    fn new(id: u8, now_us: u64, bps: f64) -> Self {
+    fn new(id: u8, now_us: u64, bps: f64, span_us: f64) -> Self {
         Self {
             id,
             bps,
-            bytes: (bps * CLUSTER_US / 8e6).max(CLUSTER_BYTES_MIN),
+            bytes: (bps * span_us / 8e6).max(CLUSTER_BYTES_MIN),
             started_us: now_us,
             planned: 0.0,
             sending: true,

@@ -7,7 +7,8 @@
 
 use super::Usage;
 
-/// Part of what was delivered that is sent on overuse (draft §5.5), and when much is queued.
+/// Part of what was delivered that is sent on overuse (draft §5.5), and when that did not help
+/// and much is queued.
 const DECREASE: f64 = 0.85;
 const DECREASE_DEEP: f64 = 0.7;
 const DEEP_US: i64 = 200_000;
@@ -25,7 +26,7 @@ const STEP_BPS_MIN: f64 = 4_000.0;
 
 /// Beyond so many times what is delivered (and a little) the rate does not grow unproven
 /// (draft §5.5).
-const PROVED: f64 = 1.5;
+const PROVED: f64 = 1.2;
 const PROVED_EXTRA_BPS: f64 = 10_000.0;
 
 /// How long a measured capacity is believed in.
@@ -149,7 +150,8 @@ impl Rate {
             self.capacity = None;
         }
         self.capacity = Some(Capacity::follow(self.capacity, now_us, measured));
-        let part = if seen.standing_us > DEEP_US { DECREASE_DEEP } else { DECREASE };
+        let again = self.draining_bps.is_some() && seen.standing_us > DEEP_US;
+        let part = if again { DECREASE_DEEP } else { DECREASE };
         let bps = part * measured;
         self.decreased_us = Some(now_us);
         self.draining_bps = Some(measured);
@@ -212,7 +214,7 @@ mod tests {
         let grown = run(&mut rate, 100, 1_100, &SEEN);
         assert!(grown.is_sorted() && (1.08e6..1.09e6).contains(&grown[9]), "{grown:?}");
         run(&mut rate, 1_100, 30_000, &SEEN);
-        assert_eq!(rate.bps(), 1.51e6);
+        assert_eq!(rate.bps(), 1.21e6);
     }
 
     #[test]
@@ -239,6 +241,8 @@ mod tests {
         assert!((0.93e6..1e6).contains(&back[0]) && back[9] < 1.02e6, "{back:?}");
         let deep = Seen { usage: Usage::Over, standing_us: 500_000, ..SEEN };
         assert!(rate.handle(1_500_000, &deep));
+        assert_eq!(rate.bps(), 0.85e6);
+        assert!(rate.handle(1_900_000, &deep));
         assert_eq!(rate.bps(), 0.7e6);
         rate.set(1_600_000, 5e6);
         assert_eq!(rate.bps(), 5e6);

@@ -8,6 +8,8 @@
 pub mod av1;
 pub mod dependency_descriptor;
 pub mod h264;
+pub mod h265;
+pub mod red;
 pub mod vp8;
 pub mod vp9;
 
@@ -149,37 +151,52 @@ impl PayloadInfo {
         }
         self
     }
+
+    /// The same, but a key frame begins where a dependency descriptor of a known structure says so,
+    /// whatever the payload seems to say.
+    fn keyed_by(self, descriptor: &DependencyDescriptor) -> Self {
+        if !descriptor.structure_attached && descriptor.layer.is_none() {
+            return self;
+        }
+        let key_frame = descriptor.structure_attached && descriptor.start_of_frame;
+        Self { key_frame, intra: self.intra || key_frame, ..self }
+    }
 }
 
 /// Looks into one packet's payload (after SRTP, without padding).
 ///
 /// `descriptor` is the packet's dependency descriptor, if it carries one and
 /// [`TemplateStructure::read`](dependency_descriptor::TemplateStructure::read) understood it. It
-/// says everything for AV1 and the layers for H.264; VP8 and VP9 describe themselves. A payload
-/// that does not parse gives the default: no key frame, lowest layer.
+/// says everything for AV1, the layers for H.264, and for every codec where a key frame begins: with
+/// end-to-end encryption (insertable streams) the bits of VP8 and H.26x that say so are noise, and
+/// only the descriptor is in the clear. VP8's and VP9's layers stand in their payload descriptors,
+/// which stay in the clear, too. A payload that does not parse gives the default: no key frame,
+/// lowest layer.
 #[must_use]
 pub fn inspect(
     codec: Codec,
     payload: &[u8],
     descriptor: Option<&DependencyDescriptor>,
 ) -> PayloadInfo {
-    match codec {
-        Codec::Opus | Codec::MultiOpus | Codec::Other => PayloadInfo::ALONE,
-        Codec::Rtx => PayloadInfo::default(),
+    let info = match codec {
+        Codec::Opus | Codec::MultiOpus | Codec::Red | Codec::Other => return PayloadInfo::ALONE,
+        Codec::Rtx => return PayloadInfo::default(),
         Codec::Vp8 => vp8::Descriptor::parse(payload).map(|d| d.info()).unwrap_or_default(),
         Codec::Vp9 => vp9::Descriptor::parse(payload).map(|d| d.info()).unwrap_or_default(),
         Codec::H264 => {
             let info = h264::inspect(payload);
             descriptor.map_or(info, |d| info.layered_by(d))
         }
+        Codec::H265 => h265::inspect(payload),
         Codec::Av1 => {
             let info = av1::inspect(payload);
-            descriptor.map_or(info, |d| PayloadInfo {
+            return descriptor.map_or(info, |d| PayloadInfo {
                 key_frame: d.structure_attached && d.start_of_frame,
                 ..info.layered_by(d)
-            })
+            });
         }
-    }
+    };
+    descriptor.map_or(info, |d| info.keyed_by(d))
 }
 
 #[cfg(test)]
@@ -189,13 +206,15 @@ mod tests {
     use super::dependency_descriptor::FrameLayer;
     use super::*;
 
-    const CODECS: [Codec; 8] = [
+    const CODECS: [Codec; 10] = [
         Codec::Opus,
         Codec::MultiOpus,
         Codec::Vp8,
         Codec::Vp9,
         Codec::H264,
+        Codec::H265,
         Codec::Av1,
+        Codec::Red,
         Codec::Rtx,
         Codec::Other,
     ];
@@ -228,13 +247,49 @@ mod tests {
             layer: Some(layer),
         };
         let sps = inspect(Codec::H264, &[0x67, 0x42], Some(&descriptor));
-        assert!(sps.key_frame && sps.temporal_sync && !sps.frame_end);
+        assert!(!sps.key_frame && sps.temporal_sync && !sps.frame_end);
         assert_eq!((sps.spatial, sps.temporal), (1, 2));
         // The aggregation header's N bit alone would say key frame.
         let av1 = inspect(Codec::Av1, &[0x08, 0x0a], Some(&descriptor));
         assert!(!av1.key_frame);
         let attached = DependencyDescriptor { structure_attached: true, ..descriptor };
         assert!(inspect(Codec::Av1, &[0x00, 0x0a], Some(&attached)).key_frame);
+    }
+
+    #[test]
+    fn what_is_encrypted_end_to_end_is_a_key_frame_where_the_descriptor_says_so() {
+        let unknown = DependencyDescriptor {
+            start_of_frame: true,
+            end_of_frame: true,
+            template_id: 0,
+            frame_number: 7,
+            structure_attached: false,
+            active_targets: None,
+            layer: None,
+        };
+        let targets = Targets::default();
+        let layer = Some(FrameLayer { spatial: 0, temporal: 0, switch: true, targets });
+        let delta = DependencyDescriptor { layer, ..unknown };
+        let key = DependencyDescriptor { structure_attached: true, ..delta };
+        let later = DependencyDescriptor { start_of_frame: false, ..key };
+        // The same bytes with and without what would be a key frame in the clear.
+        let payloads: [(Codec, &[u8], &[u8]); 4] = [
+            (Codec::Vp8, &[0x90, 0x80, 1, 0x00], &[0x90, 0x80, 1, 0xff]),
+            (Codec::Vp9, &[0x8a, 1, 0], &[0xca, 1, 0]),
+            (Codec::H264, &[0x67, 0x42], &[0xff, 0xff]),
+            (Codec::H265, &[32 << 1, 1, 0], &[0xff, 0xff, 0xff]),
+        ];
+        for (codec, looks_like_key, looks_like_none) in payloads {
+            for payload in [looks_like_key, looks_like_none] {
+                let says = |d: &DependencyDescriptor| inspect(codec, payload, Some(d)).key_frame;
+                assert!(says(&key) && !says(&delta) && !says(&later), "{codec:?} {payload:?}");
+            }
+            // Without a structure the descriptor tells nothing.
+            for (payload, is_key) in [(looks_like_key, true), (looks_like_none, false)] {
+                let info = inspect(codec, payload, Some(&unknown));
+                assert_eq!(info.key_frame, is_key, "{codec:?} {payload:?}");
+            }
+        }
     }
 
     #[test]

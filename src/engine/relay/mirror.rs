@@ -5,8 +5,9 @@
 
 use std::time::Instant;
 
-use crate::control::command::{Mirror, Refusal};
+use crate::control::command::{Layers, Mirror, Refusal};
 use crate::engine::consumer::{Awaiting, Cursor};
+
 use crate::engine::ingress::{Arrived, note_media, push_copy};
 use crate::engine::producer::{Producer, Source};
 use crate::engine::relay::{Continuity, RelayItem, RelayLanes, RelayPacket, RelayPulse, Relaying};
@@ -25,8 +26,9 @@ pub struct Mirrored {
     pub origin: ShardId,
     /// Something of its streams is known: a choice among them has a sense.
     pub informed: bool,
-    /// The demand that the origin was told last.
+    /// The demand that the origin was told last, and what consumers preferred then.
     told: Option<u8>,
+    told_preferred: Option<Layers>,
     /// A bit for each encoding of which a key frame is to be asked for.
     asks: u8,
     /// Among the mirrors with something to tell.
@@ -80,8 +82,14 @@ impl Engine {
         if self.relaying.mirrors >= MIRRORS_PER_SHARD_MAX {
             return Err(Refusal::Full("mirror"));
         }
-        let mirrored =
-            Mirrored { origin: mirror.origin, informed: false, told: None, asks: 0, queued: false };
+        let mirrored = Mirrored {
+            origin: mirror.origin,
+            informed: false,
+            told: None,
+            told_preferred: None,
+            asks: 0,
+            queued: false,
+        };
         let source = Source::Relayed(mirrored);
         let (key, _) = self.insert_producer(now, &mirror.source, source, mirror.paused)?;
         self.relaying.mirrors += 1;
@@ -218,8 +226,12 @@ impl Engine {
         }
     }
 
-    /// Something that a mirror's demand follows from may have changed.
+    /// Something that a mirror's demand, or what a producer's application is told, follows from may
+    /// have changed.
     pub(in crate::engine) fn note_demand(&mut self, key: ProducerKey) {
+        if self.producers.get_mut(key).is_some_and(Producer::queue_demand) {
+            self.demands.push(key);
+        }
         if let Some(mirrored) = self.producers.get_mut(key).and_then(|p| p.source.relayed_mut())
             && !mirrored.queued
         {
@@ -260,7 +272,7 @@ impl Engine {
     /// Tells origins what their mirrors want; false when a lane was full.
     pub(super) fn send_wishes(&mut self, now: Instant, lanes: &mut dyn RelayLanes) -> bool {
         self.relaying.partings.retain(|(origin, producer)| {
-            let item = RelayItem::Demand { producer: *producer, encodings: None };
+            let item = RelayItem::Demand { producer: *producer, encodings: None, preferred: None };
             lanes.send(*origin, item).is_err()
         });
         let mut wishes = std::mem::take(&mut self.relaying.wishes);
@@ -287,13 +299,18 @@ impl Engine {
         let Some(producer) = self.producers.get(key) else { return true };
         let Some(mirrored) = producer.source.relayed() else { return true };
         let (origin, id, told) = (mirrored.origin, producer.id, mirrored.told);
+        let told_preferred = mirrored.told_preferred;
         let encodings = self.demand_of(producer);
-        if encodings != told {
-            let item = RelayItem::Demand { producer: id, encodings };
+        let preferred = self.preferred_of(producer);
+        if (encodings, preferred) != (told, told_preferred) {
+            let item = RelayItem::Demand { producer: id, encodings, preferred };
             if lanes.send(origin, item).is_err() {
                 return false;
             }
             self.note_told(now, key, encodings);
+            if let Some(m) = self.producers.get_mut(key).and_then(|p| p.source.relayed_mut()) {
+                m.told_preferred = preferred;
+            }
         }
         let Some(producer) = self.producers.get_mut(key) else { return true };
         let Some(mirrored) = producer.source.relayed_mut() else { return true };
@@ -312,8 +329,9 @@ impl Engine {
         true
     }
 
-    /// What the consumers of a mirror take.
-    fn demand_of(&self, producer: &Producer) -> Option<u8> {
+    /// What the consumers of a producer on this shard take: a bit for each encoding; `None` without
+    /// any.
+    pub(in crate::engine) fn demand_of(&self, producer: &Producer) -> Option<u8> {
         let taken = |stream: StreamKey| {
             let mut consumers = producer.consumers.iter().filter_map(|c| self.consumers.get(*c));
             consumers.any(|consumer| consumer.takes(stream))

@@ -45,6 +45,8 @@ use std::time::Instant;
 
 pub use self::mirror::{Mirrored, MirroredStream};
 pub use self::origin::{Relay, Tap};
+
+use crate::control::command::Layers;
 use crate::engine::layer::Activity;
 use crate::engine::packet::PacketMeta;
 use crate::engine::ring::SLOT_BYTES;
@@ -153,6 +155,9 @@ pub enum RelayItem {
         /// pulses come all the same. `None`: there is no consumer any more, not even pulses are
         /// wanted.
         encodings: Option<u8>,
+        /// The highest layers that its unpaused consumers prefer, counted over all encodings: what
+        /// the producer's application is told of (see [`demand`](crate::engine::demand)).
+        preferred: Option<Layers>,
     },
     /// A mirror that is being fed needs a key frame, from a mirror to the origin. The mirror's
     /// throttle repeats it until one arrives.
@@ -209,8 +214,9 @@ impl Engine {
                 return Some(packet);
             }
             RelayItem::Pulse(pulse) => self.take_pulse(now, from, &pulse),
-            RelayItem::Demand { producer, encodings } => {
+            RelayItem::Demand { producer, encodings, preferred } => {
                 self.take_demand(now, from, producer, encodings);
+                self.take_preference(from, producer, preferred);
             }
             RelayItem::KeyFrame { producer, encoding } => {
                 self.take_key_frame_wish(now, from, producer, encoding);
@@ -222,6 +228,7 @@ impl Engine {
     /// Sends other shards what is due; true while more is waiting.
     pub(super) fn relay(&mut self, now: Instant, lanes: &mut dyn RelayLanes) -> bool {
         self.route_dirty(now);
+        self.settle_demands(now);
         if !self.send_wishes(now, lanes) {
             self.timers.arm(TimerKey::Relay, now + RELAY_RETRY);
         }

@@ -11,6 +11,7 @@
 
 use std::time::Instant;
 
+use crate::control::command::Layers;
 use crate::engine::producer::Source;
 use crate::engine::relay::{Continuity, RelayItem, RelayLanes, RelayPacket, RelayPulse};
 use crate::engine::report::Counters;
@@ -29,6 +30,8 @@ pub struct Relay {
     to: ShardId,
     /// One per encoding, lowest first.
     streams: Vec<RelayedTo>,
+    /// The highest layers that consumers there prefer.
+    preferred: Option<Layers>,
 }
 
 /// What a shard has of one stream.
@@ -247,7 +250,7 @@ impl Engine {
             (Some(place), _) => producer.relays.get_mut(place),
             (None, Some(_)) => {
                 let streams = vec![RelayedTo::default(); producer.streams.len()];
-                producer.relays.push(Relay { to: from, streams });
+                producer.relays.push(Relay { to: from, streams, preferred: None });
                 producer.relays.last_mut()
             }
         };
@@ -277,6 +280,21 @@ impl Engine {
             producer.relays.retain(|relay| relay.to != from);
         }
         self.cancel_unwanted_key_frames(key);
+    }
+
+    /// Notes what the consumers of a mirror prefer.
+    pub(super) fn take_preference(
+        &mut self,
+        from: ShardId,
+        id: ProducerId,
+        preferred: Option<Layers>,
+    ) {
+        let Some(key) = self.own_producer(id) else { return };
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        if let Some(relay) = producer.relays.iter_mut().find(|relay| relay.to == from) {
+            relay.preferred = preferred;
+        }
+        self.note_demand(key);
     }
 
     /// A mirror that is being fed needs a key frame.
@@ -382,6 +400,11 @@ impl Engine {
 }
 
 impl Relay {
+    /// The highest layers that consumers there prefer.
+    pub fn preferred(&self) -> Option<Layers> {
+        self.preferred
+    }
+
     /// Tells the shard of a stream, if it was not told lately.
     fn pulse(
         &mut self,

@@ -14,7 +14,9 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use crate::control::command::{BitrateLimits, IceState};
+use crate::engine::incoming_limit::IncomingLimit;
 use crate::engine::listener::{Listener, Route};
+use crate::engine::outgoing::Outgoing;
 use crate::engine::rtcp_queue::RtcpQueue;
 use crate::engine::rtp::{ExtensionIds, Token};
 use crate::engine::source_clock::SenderClock;
@@ -178,8 +180,10 @@ pub struct Transport {
     pub feedback_count: u8,
     /// The publisher offers REMB and not transport-cc.
     pub wants_remb: bool,
-    /// The last estimate told by REMB, bits/s.
+    /// The last estimate for REMB, bits/s.
     pub remb_bps: u64,
+    /// What its client was told of a limit.
+    pub incoming_limit: IncomingLimit,
     /// The next transport-wide sequence number.
     pub transport_seq: u16,
     /// The SSRC of our reports and requests.
@@ -200,6 +204,8 @@ pub struct Transport {
     pub ice_news: IceNews,
     /// What its client may send and be sent.
     pub limits: BitrateLimits,
+    /// What it can send and how that is shared, once that matters.
+    pub outgoing: Option<Box<Outgoing>>,
     /// What is counted for statistics.
     pub tally: Box<TransportTally>,
 }
@@ -226,6 +232,7 @@ impl Transport {
             feedback_count: 0,
             wants_remb: false,
             remb_bps: 0,
+            incoming_limit: IncomingLimit::default(),
             transport_seq: 0,
             rtcp_ssrc,
             round_trip: Duration::ZERO,
@@ -235,6 +242,7 @@ impl Transport {
             connected: false,
             ice_news: IceNews::default(),
             limits: BitrateLimits::default(),
+            outgoing: None,
             tally: Box::default(),
         }
     }

@@ -5,6 +5,8 @@ use axum::http::{Request, header};
 use axum::response::Response;
 use http_body_util::BodyExt;
 use ringcast::control::command::{Command, DtlsState, Event, IceState, Layers};
+
+use ringcast::engine::voice::LevelWindow;
 use ringcast::id::{ConsumerId, ProducerId, TransportId};
 use serde_json::{Value, json};
 
@@ -142,6 +144,72 @@ async fn stopping_the_node_ends_event_streams() {
     node.control.end_event_streams();
     assert_eq!(read_to_end(reader).await.len(), 1);
     assert_eq!(node.get("/media/room/r/events").await.code(), "overloaded");
+}
+
+/// What shards tell of levels: each producer with its loudness in every frame.
+fn heard(voices: &[(&str, u8)]) -> Event {
+    let window = |loudness: u8| LevelWindow::new(&[loudness; 10]);
+    let levels = voices.iter().map(|(id, loudness)| (id.parse().unwrap(), window(*loudness)));
+    Event::AudioLevels(levels.collect())
+}
+
+#[tokio::test]
+async fn a_room_is_told_who_speaks_and_its_readers_how_loud() {
+    let node = Node::start(2);
+    node.room("r").await;
+    let transport = node.transport("r", "alice").await;
+    let alice = node.producer("r", "alice", &transport).await;
+    let transport = node.transport("r", "bob").await;
+    let bob = node.producer("r", "bob", &transport).await;
+    let reader = follow(&node, "/media/room/r/events", None).await;
+    node.happens_on(1, heard(&[(&alice, 40), (&bob, 100)]));
+    assert_eq!(node.get("/media/room/r").await.data()["activeSpeaker"], json!(bob));
+    node.delete("/media/room/r").await;
+    let messages = read_to_end(reader).await;
+    let told: Vec<_> = messages.iter().map(|m| (m.kind.as_str(), &m.data["data"])).collect();
+    let speaker = json!({ "producerId": bob, "peerId": "bob" });
+    let levels = json!({ "levels": [{ "producerId": bob, "peerId": "bob", "level": -27 }] });
+    assert_eq!(told[1..3], [("active-speaker", &speaker), ("audio-levels", &levels)]);
+    assert_eq!(told[3].0, "room-closed");
+}
+
+#[tokio::test]
+async fn levels_are_logged_for_readers_only_and_a_paused_producer_is_nobody() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let transport = node.transport("r", "alice").await;
+    let alice = node.producer("r", "alice", &transport).await;
+    node.happens(heard(&[(&alice, 100)]));
+    node.post(&format!("/media/producer/{alice}/pause"), json!({})).await;
+    assert_eq!(node.get("/media/room/r").await.data().get("activeSpeaker"), None);
+    node.happens(heard(&[(&alice, 100)]));
+    let reader = follow(&node, "/media/room/r/events?after=0", None).await;
+    node.delete("/media/room/r").await;
+    let kinds: Vec<_> = read_to_end(reader).await.into_iter().map(|m| m.kind).collect();
+    assert_eq!(kinds[3..], ["active-speaker", "producer-paused", "room-closed"]);
+}
+
+#[tokio::test]
+async fn what_is_wanted_of_a_producer_is_told_and_part_of_the_view() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let transport = node.transport("r", "alice").await;
+    let producer = node.producer("r", "alice", &transport).await;
+    let reader = follow(&node, "/media/room/r/events", None).await;
+    let wanted = Some(Layers { spatial: 0, temporal: 2 });
+    let id = producer.parse().unwrap();
+    node.happens(Event::ProducerDemand { producer: id, encodings: vec![wanted, None] });
+    let demand = json!([{ "wanted": true, "spatialLayer": 0, "temporalLayer": 2 },
+                        { "wanted": false }]);
+    let view = node.get("/media/room/r").await;
+    assert_eq!(view.data()["producers"][0]["demand"], demand);
+    node.delete("/media/room/r").await;
+    let messages = read_to_end(reader).await;
+    assert_eq!(messages[1].kind, "producer-demand");
+    assert_eq!(
+        messages[1].data["data"],
+        json!({ "producerId": producer, "peerId": "alice", "encodings": demand })
+    );
 }
 
 #[tokio::test]

@@ -132,7 +132,7 @@ async fn a_whip_publisher_is_a_peer_with_producers_like_any_other() {
     assert_eq!(node.shard().told()[..4], told);
 
     // An ORTC client consumes it.
-    let receives = node.transport("studio one", "bob").await;
+    let receives = node.transport("studio%20one", "bob").await;
     let first = producers[0]["producerId"].as_str().unwrap();
     assert_eq!(node.consume(("studio one", "bob"), &receives, first).await.status, 201);
 

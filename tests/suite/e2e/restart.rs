@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::call::{Call, Seat};
+use super::call::Call;
 use super::media::Kind;
 use super::servers::Hosted;
 use super::stock::Net;
@@ -11,17 +11,21 @@ fn stats(call: &Call, kind: &str, id: &str) -> Value {
     call.api.get(&format!("/media/{kind}/{id}/stats")).data()
 }
 
-/// Asks for new ICE parameters of a seat's transport, and sees that they lead to the same place.
-fn restart(call: &mut Call, seat: Seat) {
-    let transport = call.clients[seat].transport.clone();
-    let path = format!("/media/transport/{transport}/restart-ice");
-    let told = call.api.post(&path, &json!({}));
-    assert_eq!(told.status, 201, "{told:?}");
-    call.clients[seat].restart(&told.data()["iceParameters"]);
-    let port = call.clients[seat].port();
-    call.until("the server sends to the new address", |call| {
-        stats(call, "transport", &transport)["iceSelectedTuple"]["remotePort"] == port
-    });
+/// Asks for new ICE parameters of all seats' transports, and sees that they lead to the same places.
+fn restart_all(call: &mut Call) {
+    for client in &mut call.clients {
+        let path = format!("/media/transport/{}/restart-ice", client.transport);
+        let told = call.api.post(&path, &json!({}));
+        assert_eq!(told.status, 201, "{told:?}");
+        client.restart(&told.data()["iceParameters"]);
+    }
+    for seat in 0..call.clients.len() {
+        call.until("the server sends to the new address", |call| {
+            let client = &call.clients[seat];
+            let told = stats(call, "transport", &client.transport);
+            told["iceSelectedTuple"]["remotePort"] == client.port()
+        });
+    }
 }
 
 #[test]
@@ -33,9 +37,7 @@ fn clients_restart_ice_from_another_address_on_every_shard_however_they_are_stee
             (0..3).map(|n| Call::full(server.api, &format!("room-{n}"), 2, &[Net::Udp4])).collect();
         for call in &mut calls {
             call.all_media_arrives(30);
-            for seat in 0..call.clients.len() {
-                restart(call, seat);
-            }
+            restart_all(call);
             call.all_media_arrives(60);
             assert!(call.clients.iter().all(|client| !client.closed));
         }

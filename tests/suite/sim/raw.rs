@@ -134,6 +134,34 @@ impl RawClient {
         out
     }
 
+    /// Seals a packet with these header extensions (ids and values, one-byte form) and no others.
+    pub(crate) fn seal_extended(
+        &self,
+        packet: &RawPacket<'_>,
+        extensions: &[(u8, &[u8])],
+    ) -> Vec<u8> {
+        let mut out = vec![0; 1600];
+        let [.., high, low] = packet.index.to_be_bytes();
+        let marker = u8::from(packet.marker) << 7;
+        out[..4].copy_from_slice(&[0x90, marker | packet.payload_type, high, low]);
+        out[4..8].copy_from_slice(&packet.timestamp.to_be_bytes());
+        out[8..12].copy_from_slice(&packet.ssrc.to_be_bytes());
+        let mut block = Vec::new();
+        for (id, value) in extensions {
+            block.push(id << 4 | u8::try_from(value.len() - 1).unwrap());
+            block.extend_from_slice(value);
+        }
+        block.resize(block.len().next_multiple_of(4), 0);
+        let words = u8::try_from(block.len() / 4).unwrap();
+        out[12..16].copy_from_slice(&[0xbe, 0xde, 0, words]);
+        let header = 16 + block.len();
+        out[16..header].copy_from_slice(&block);
+        let body = RtpBody { payload: packet.payload, ..RtpBody::default() };
+        let len = self.sealer.seal_rtp(packet.index, header, &body, &mut out).unwrap();
+        out.truncate(len);
+        out
+    }
+
     pub(crate) fn seal_rtcp(&mut self, packet: &[u8]) -> Vec<u8> {
         let mut out = vec![0; 1600];
         let len = self.sealer.seal_rtcp(packet, &mut out).unwrap();

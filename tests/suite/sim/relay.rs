@@ -320,7 +320,8 @@ fn items_that_make_no_sense_change_nothing() {
             };
             let media = RelayItem::Media(MediaKind::Video, packet);
             let demands = [None, Some(0), Some(0xff)];
-            let demands = demands.map(|encodings| RelayItem::Demand { producer, encodings });
+            let demands =
+                demands.map(|encodings| RelayItem::Demand { producer, encodings, preferred: None });
             let others = [
                 media,
                 RelayItem::Pulse(Box::new(pulse)),

@@ -147,6 +147,7 @@ impl RelayStage {
                 renumbered: Vec::new(),
                 paused: false,
                 preferred_layers: None,
+                ignore_dtx: false,
             };
             there.handle_command(now, Command::CreateConsumer(Box::new(create))).unwrap();
         }

@@ -404,6 +404,7 @@ impl Room {
             renumbered: Vec::new(),
             paused,
             preferred_layers: self.preferred_layers,
+            ignore_dtx: false,
         };
         self.command(Command::CreateConsumer(Box::new(command)));
         view

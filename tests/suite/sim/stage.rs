@@ -186,6 +186,7 @@ impl Stage {
             renumbered: Vec::new(),
             paused: false,
             preferred_layers: self.adaptive.as_ref().and_then(|it| it.preferred),
+            ignore_dtx: false,
         }))
     }
 

@@ -280,6 +280,31 @@ fn preferred_layers_are_gone_over_to_within_a_second() {
 }
 
 #[test]
+fn layers_inside_a_stream_are_told_and_chosen_too() {
+    let mut room = Room::new(118);
+    let alice = room.publisher();
+    let bob = room.subscriber();
+    let camera = room.produce(alice, &Camera::new(Codec::Vp9Svc));
+    let picture = room.consume(bob, &camera);
+    room.start(&camera);
+    room.run_for(secs(4));
+    let (_, inbound) = room.stats_of(&camera).remove(0);
+    let layers: Vec<&str> = inbound.bitrate_by_layer.keys().map(String::as_str).collect();
+    assert_eq!(layers, ["0.0", "1.0", "2.0"]);
+    assert!(inbound.bitrate_by_layer.values().is_sorted(), "each with those below");
+    let all = inbound.bitrate_by_layer["2.0"] as f64 / inbound.bitrate as f64;
+    assert!((all - 1.0).abs() < 0.1, "{inbound:?}");
+    for spatial in [2, 0] {
+        let layers = Layers { spatial, temporal: 0 };
+        room.command(Command::SetPreferredLayers(picture.id, layers));
+        room.run_for(secs(1));
+        let told = room.stats_of_view(&picture).layers;
+        assert_eq!(told.current_layers, Some(layers));
+        assert_eq!(told.target_layers, Some(layers));
+    }
+}
+
+#[test]
 fn limits_are_kept_with_the_transport() {
     let mut room = Room::new(116);
     let bob = room.subscriber();

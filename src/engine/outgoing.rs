@@ -1,0 +1,240 @@
+//! What one transport can send, as its receiver tells, and when that is shared anew.
+//!
+//! A transport has an [`Outgoing`] from the moment on at which the first consumer starts whose
+//! receiver tells what arrives (transport-wide feedback, or REMB where only that was negotiated), or
+//! whose transport has a limit: one that never sends video pays nothing. Owned by its transport,
+//! called on the shard's thread: packets are noted as they leave, feedback moves the estimate, and
+//! a few times a second, when the estimate leaves what was shared, and when a consumer comes, goes
+//! or wants something else, the estimate is shared anew (`sharing`).
+//!
+//! Not here: the estimate itself (`bwe`), who gets what (`allocation`), packets (`egress`,
+//! `padding`).
+
+use std::time::{Duration, Instant};
+
+use crate::control::command::{BitrateLimits, Layers};
+use crate::engine::allocation::{Allocator, Budget, Claim, WhyLayer, demand_bps};
+use crate::engine::bwe::{Estimator, Probe, ProbeCluster};
+use crate::engine::rtcp::TransportCc;
+use crate::limits::{
+    BANDWIDTH_NEWS_INTERVAL, BANDWIDTH_NEWS_PERCENT, ESTIMATOR_REST, REPORT_INTERVAL,
+    SHARE_INTERVAL,
+};
+
+/// How a receiver tells what it can take; the later one counts where there are several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Telling {
+    /// Not at all.
+    Nothing,
+    /// By REMB.
+    Remb,
+    /// By transport-wide feedback.
+    TransportCc,
+}
+
+/// What one transport can send.
+#[derive(Debug)]
+pub struct Outgoing {
+    estimator: Estimator,
+    telling: Telling,
+    allocator: Allocator,
+    /// The limit that was set; without an estimate it is the budget.
+    max_bps: Option<u64>,
+    /// What the last sharing had.
+    budget: Budget,
+    /// What was sent whatever the estimate, at the last sharing.
+    fixed_bps: u64,
+    /// What the layered videos were granted in the last sharing.
+    granted_bps: u64,
+    /// When it is shared next; `None` while nothing is sent.
+    next_share: Option<Instant>,
+    /// What a probe still wants to be sent.
+    probe: Option<Probe>,
+    /// The estimator was asked a moment ago, and had nothing to send: it is not asked before this.
+    rests_until: Option<Instant>,
+    /// The estimate that the control thread knows, and since when.
+    news: Option<(Instant, u64)>,
+}
+
+/// What one consumer gets of its transport; apart from what every packet needs.
+#[derive(Debug, Default)]
+pub struct Share {
+    /// Since when it gets nothing for want of bandwidth.
+    pub stopped: Option<Instant>,
+    /// Why it gets what it gets.
+    pub why: WhyLayer,
+    /// The layers that the control thread knows it is sent.
+    pub told: Option<Layers>,
+}
+
+impl Outgoing {
+    /// For a transport with these limits, of which nothing was heard.
+    #[must_use]
+    pub fn new(now: Instant, limits: &BitrateLimits) -> Self {
+        let mut outgoing = Self {
+            estimator: Estimator::new(now),
+            telling: Telling::Nothing,
+            allocator: Allocator::default(),
+            max_bps: None,
+            budget: Budget::UNLIMITED,
+            fixed_bps: 0,
+            granted_bps: 0,
+            next_share: Some(now),
+            probe: None,
+            rests_until: None,
+            news: None,
+        };
+        outgoing.limit(now, limits);
+        outgoing
+    }
+
+    /// Takes new limits; they hold from the next sharing on, which is due now.
+    pub fn limit(&mut self, now: Instant, limits: &BitrateLimits) {
+        let BitrateLimits { min_outgoing_bps, max_outgoing_bps, .. } = *limits;
+        self.max_bps = max_outgoing_bps;
+        let (min, max) = (min_outgoing_bps.unwrap_or(0), max_outgoing_bps.unwrap_or(u64::MAX));
+        self.estimator.set_limits(now, min, max);
+        self.next_share = Some(now);
+    }
+
+    /// A consumer whose receiver tells like this began: it is to be shared anew.
+    pub fn open(&mut self, now: Instant, telling: Telling) {
+        self.telling = self.telling.max(telling);
+        self.next_share = Some(now);
+    }
+
+    /// How the receiver tells what it can take.
+    #[must_use]
+    pub fn telling(&self) -> Telling {
+        self.telling
+    }
+
+    /// The estimator, for statistics.
+    #[must_use]
+    pub fn estimator(&self) -> &Estimator {
+        &self.estimator
+    }
+
+    /// bits/s that its client can be sent; `None` where the client does not tell.
+    #[must_use]
+    pub fn estimate_bps(&self) -> Option<u64> {
+        (self.telling != Telling::Nothing).then(|| self.estimator.estimate_bps())
+    }
+
+    /// A packet left under the transport-wide number `seq`.
+    #[inline]
+    pub fn note_sent(&mut self, now: Instant, seq: u16, bytes: usize, probe: Option<ProbeCluster>) {
+        self.estimator.note_sent(now, seq, bytes, probe);
+    }
+
+    /// The receiver told which packets arrived.
+    pub fn handle_feedback(&mut self, now: Instant, feedback: &TransportCc<'_>) {
+        if self.telling == Telling::TransportCc {
+            self.estimator.handle_feedback(now, feedback);
+        }
+    }
+
+    /// The receiver told what it can take.
+    pub fn handle_remb(&mut self, now: Instant, bps: u64) {
+        self.estimator.handle_remb(now, bps);
+    }
+
+    /// The receiver told what part of its packets was lost, in 1/256.
+    pub fn handle_report(&mut self, now: Instant, lost: u8, round_trip: Option<Duration>) {
+        self.estimator.handle_receiver_report(now, lost, round_trip);
+    }
+
+    /// Time passed; true when it is to be shared anew.
+    pub fn handle_timeout(&mut self, now: Instant) -> bool {
+        self.estimator.handle_timeout(now);
+        self.rests_until = Some(now + ESTIMATOR_REST);
+        self.next_share.is_some_and(|at| at <= now) || self.is_outrun()
+    }
+
+    /// True when the estimate has left what was shared.
+    #[must_use]
+    pub fn is_outrun(&self) -> bool {
+        let Some(estimate) = self.estimate_bps().filter(|_| self.next_share.is_some()) else {
+            return false;
+        };
+        let before = self.budget.available_bps.saturating_add(self.fixed_bps);
+        let needed = self.granted_bps + self.fixed_bps;
+        estimate < needed || estimate > before.saturating_add(before / 20)
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) and [`poll_probe`](Self::poll_probe) are to be
+    /// called next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let estimator = self.estimator.next_deadline();
+        let estimator = estimator.map(|at| self.rests_until.map_or(at, |rests| at.max(rests)));
+        [self.next_share, estimator].into_iter().flatten().min()
+    }
+
+    /// Shares what there is among `claims`, beside `fixed_bps` that are sent anyway. The next sharing
+    /// is in a while, unless nothing at all is sent.
+    pub fn share(&mut self, now: Instant, fixed_bps: u64, is_active: bool, claims: &mut [Claim]) {
+        self.budget = self.budget(fixed_bps);
+        self.fixed_bps = fixed_bps;
+        self.allocator.share(now, self.budget, claims);
+        self.granted_bps = claims.iter().filter_map(|claim| Some(claim.granted()?.bps)).sum();
+        // What has no layers is not looked for: it is sent anyway.
+        let demand = if claims.is_empty() { 0 } else { demand_bps(claims) + fixed_bps };
+        self.estimator.set_demand(now, demand);
+        let every = if claims.is_empty() { REPORT_INTERVAL } else { SHARE_INTERVAL };
+        self.next_share = is_active.then_some(now + every);
+    }
+
+    fn budget(&self, fixed_bps: u64) -> Budget {
+        let Some(estimate) = self.estimate_bps() else {
+            let most = self.max_bps.map_or(u64::MAX, |max| max.saturating_sub(fixed_bps));
+            return Budget { available_bps: most, proven_bps: most };
+        };
+        // The estimate exceeds what arrives by more than this only when a probe has arrived.
+        let delivered = self.estimator.snapshot().delivered_bps.unwrap_or(0);
+        let proven = if estimate > delivered.saturating_mul(8) / 5 { estimate } else { delivered };
+        Budget {
+            available_bps: estimate.saturating_sub(fixed_bps),
+            proven_bps: proven.min(estimate).saturating_sub(fixed_bps),
+        }
+    }
+
+    /// Why a claim of the last sharing got what it did.
+    #[must_use]
+    pub fn why(&self, now: Instant, claims: &[Claim], claim: &Claim) -> WhyLayer {
+        self.allocator.why(now, self.budget, claims, claim)
+    }
+
+    /// The estimate, when it has changed by so much that the control thread should know.
+    pub fn poll_news(&mut self, now: Instant) -> Option<u64> {
+        let estimate = self.estimate_bps()?;
+        if let Some((at, known)) = self.news {
+            let rested = now.saturating_duration_since(at) >= BANDWIDTH_NEWS_INTERVAL;
+            let changed = estimate.abs_diff(known) > known * BANDWIDTH_NEWS_PERCENT / 100;
+            if !(rested && changed) {
+                return None;
+            }
+        }
+        self.news = Some((now, estimate));
+        Some(estimate)
+    }
+
+    /// Bytes that a probe wants to be sent now.
+    pub fn poll_probe(&mut self, now: Instant) -> Option<Probe> {
+        if self.probe.is_none() && self.telling == Telling::TransportCc {
+            self.probe = self.estimator.poll_probe(now);
+            if self.probe.is_some() {
+                self.rests_until = None;
+            }
+        }
+        self.probe
+    }
+
+    /// So much of it was sent; none says that there is nothing to send it with.
+    pub fn note_probe(&mut self, bytes: usize) {
+        if let Some(probe) = &mut self.probe {
+            probe.bytes = if bytes == 0 { 0 } else { probe.bytes.saturating_sub(bytes) };
+        }
+        self.probe = self.probe.filter(|probe| probe.bytes > 0);
+    }
+}

@@ -8,7 +8,7 @@
 //! ## Threads and lanes
 //!
 //! ```text
-//!                 REST · SSE · metrics · OpenAPI
+//!           REST · WHIP · SSE · pages · metrics · OpenAPI
 //!                              │
 //!              control thread (tokio): api, control, events
 //!                   │ Command                ▲ answers, Event, Report
@@ -70,6 +70,8 @@
 //! [`Dispatcher::call`](control::dispatcher::Dispatcher::call) → lane → the shard's turn →
 //! [`handle_command`](engine::machine::Machine::handle_command) →
 //! [`Reply`](control::command::Reply) or [`Refusal`](control::command::Refusal) → status and body.
+//! WHIP and WHEP speak [`sdp`] instead of JSON, and then take the same steps
+//! ([`Control::publish`](control::Control::publish), [`Control::play`](control::Control::play)).
 //! What a shard tells by itself, an [`Event`](control::command::Event), changes the registry and goes
 //! into the room's log ([`events`]), which Server-Sent Events read.
 //!

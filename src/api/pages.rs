@@ -5,12 +5,12 @@ use axum::response::{IntoResponse, Response};
 
 /// Scripts, styles and connections from here only; nothing inline, nobody may frame it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-    connect-src 'self'; img-src 'self' data:; media-src 'self' blob:; base-uri 'none'; \
-    form-action 'none'; frame-ancestors 'none'";
+    connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
 
 /// What a page of a call may use of its device.
 const PERMISSIONS: &str = "camera=(self), microphone=(self), display-capture=(self), \
-    speaker-selection=(self), screen-wake-lock=(self)";
+    speaker-selection=(self)";
 
 fn page(media_type: &'static str, text: &'static str) -> Response {
     let headers = [

@@ -42,11 +42,22 @@ mod tests {
     use crate::engine::{ProducerKey, TransportKey};
     use crate::id::{ConsumerId, ProducerId, TransportId};
     use crate::ortc::parse_rtp_parameters;
+    use crate::ortc::types::CodecMapping;
     use serde_json::json;
     use uuid::Uuid;
 
     /// A consumer that negotiated these payload types of Opus (100) and RED (109).
     fn consumer(payload_types: &[u8], ignore_dtx: bool) -> Consumer {
+        Consumer::new(
+            &command(payload_types, ignore_dtx),
+            ProducerKey::default(),
+            TransportKey::default(),
+            (0, 0),
+        )
+        .unwrap()
+    }
+
+    fn command(payload_types: &[u8], ignore_dtx: bool) -> CreateConsumer {
         let codecs: Vec<_> = payload_types
             .iter()
             .map(|payload_type| {
@@ -56,7 +67,7 @@ mod tests {
             })
             .collect();
         let rtp = json!({"mid": "0", "codecs": codecs, "encodings": [{"ssrc": 1}]});
-        let command = CreateConsumer {
+        CreateConsumer {
             transport: TransportId(Uuid::nil()),
             consumer: ConsumerId(Uuid::nil()),
             producer: ProducerId(Uuid::nil()),
@@ -66,9 +77,22 @@ mod tests {
             paused: false,
             preferred_layers: None,
             ignore_dtx,
+        }
+    }
+
+    #[test]
+    fn a_receiver_that_numbers_itself_is_sent_its_own_payload_type() {
+        let mut command = command(&[111], false);
+        command.renumbered = vec![CodecMapping { payload_type: 100, mapped_payload_type: 111 }];
+        let keys = (ProducerKey::default(), TransportKey::default());
+        let consumer = Consumer::new(&command, keys.0, keys.1, (0, 0)).unwrap();
+        let sent_as = |payload_type| {
+            let meta = PacketMeta { payload_type, ..PacketMeta::default() };
+            let payload = Padded { bytes: &[1], padding: 0, arrival: test_instant() };
+            consumer.readable(&meta, payload).map(|(codec, _)| codec.sent_as)
         };
-        let (producer, transport) = (ProducerKey::default(), TransportKey::default());
-        Consumer::new(&command, producer, transport, (0, 0)).unwrap()
+        assert_eq!(sent_as(100), Some(111));
+        assert_eq!(sent_as(111), None, "that is another codec of the room");
     }
 
     #[test]

@@ -165,7 +165,11 @@ class Other {
     const query = new URLSearchParams({ peerId: this.peerId, viewerId: me.peerId });
     const session = await Session.open(`whep/${me.path}?${query}`, pc);
     if (this.gone) return session.close();
-    session.onlost = () => { this.tracks.clear(); this.change(); };
+    session.onlost = () => {
+      this.tracks.clear();
+      this.change();
+    };
+    this.wait = undefined;
     this.session?.close();
     this.session = session;
     const carried = session.producers();
@@ -180,7 +184,9 @@ class Other {
 
   #failed({ status, message }) {
     if (this.gone) return;
-    if (status === 404 || status === 409 || status === 429 || status === 503) setTimeout(() => this.change(), 1000);
+    // It closed just now, or has not begun, or the server is busy: not for long, or for good.
+    this.wait = Math.min((this.wait ?? 500) * 2, 30_000);
+    if ([404, 409, 429, 503].includes(status)) setTimeout(() => this.change(), this.wait);
     else notice(`${shown(this.peerId)} cannot be shown: ${message}`);
   }
 
@@ -269,7 +275,10 @@ async function publish(tracks) {
   me.video = line('video', { sendEncodings: SIMULCAST });
   const query = new URLSearchParams({ peerId: me.peerId });
   me.session = await Session.open(`whip/${me.path}?${query}`, pc);
-  me.session.onlost = () => publish([me.audio.track, me.video.track].filter(Boolean)).catch(({ message }) => notice(message));
+  me.session.onlost = () => {
+    pc.close();
+    publish([me.audio.track, me.video.track].filter(Boolean)).catch(({ message }) => notice(message));
+  };
   refreshOwn();
 }
 
@@ -317,6 +326,7 @@ function follow() {
     others.get(peerId)?.draw();
   };
   on('snapshot', ({ producers }) => {
+    me.own.clear();
     const ids = new Set(producers.map(({ producerId }) => producerId));
     for (const [peerId, other] of others) {
       for (const id of other.producers.keys()) if (!ids.has(id)) other.producers.delete(id);
@@ -432,14 +442,13 @@ async function toggleScreen() {
 }
 
 function stopSharing() {
-  const { stream, session, tile } = me?.sharing ?? {};
-  stream?.getTracks().forEach((track) => track.stop());
+  if (!me?.sharing) return;
+  const { stream, session, tile } = me.sharing;
+  stream.getTracks().forEach((track) => track.stop());
   session?.close();
   tile?.remove();
-  if (me) {
-    delete me.sharing;
-    refreshOwn();
-  }
+  delete me.sharing;
+  refreshOwn();
 }
 
 async function openDevices() {

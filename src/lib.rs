@@ -33,6 +33,9 @@
 //!   ([`placement`](control::placement)). A producer's packets then cross once to each shard that
 //!   watches it, in plaintext, to a *mirror* of it ([`relay`](engine::relay)); they are sealed where
 //!   the receiver lives.
+//! * Shards tell the control thread, as values, who is [heard](engine::voice) and which layers anybody
+//!   [wants](engine::demand); it chooses the [speaker](control::speakers) of a room, which may live on
+//!   several shards.
 //! * The **control thread** decides everything that is not per packet and is never on a packet's way.
 //! * A **[lane]** full of commands refuses with 503; full of misdirected datagrams or relayed packets
 //!   it drops and counts (video goes on with its next key frame); full of what shards tell each other
@@ -48,7 +51,8 @@
 //! [`PacketRing`](engine::ring::PacketRing) → `router`: every consumer of a stream that brought
 //! something becomes due, and its new packets are padded to
 //! [equal sizes](engine::equalise) → [`poll_transmit`](engine::machine::Machine::poll_transmit), receiver by
-//! receiver: layer gate, [`SeqRewriter::forward`](engine::rewrite::SeqRewriter::forward),
+//! receiver: [`Selector::verdict`](engine::select::Selector::verdict),
+//! [`SeqRewriter::forward`](engine::rewrite::SeqRewriter::forward),
 //! [`EgressHeader::write`](engine::rtp::EgressHeader::write) →
 //! [`SrtpSealer::seal_rtp`](engine::srtp::SrtpSealer::seal_rtp) from the ring into the
 //! [`TransmitBatch`](engine::io::TransmitBatch): the only copy of the payload → one `sendmmsg` whose

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use ringcast::control::command::Event;
+use ringcast::engine::machine::Machine;
 use ringcast::engine::srtp::SrtpProfile;
 
 #[path = "suite/sim/counting.rs"]
@@ -28,6 +30,7 @@ mod relay_stage;
 mod stage;
 
 use counting::{Counting, allocations};
+use media::Codec;
 use relay_stage::RelayStage;
 use stage::Stage;
 
@@ -55,6 +58,29 @@ fn forwarding_allocates_nothing_from_receive_to_send() {
         assert_eq!(forwarded, turns * burst * receivers, "everything was forwarded");
         assert_eq!(allocated, 0, "allocations in {forwarded} packets of {profile:?}");
     }
+}
+
+#[test]
+fn sound_and_its_levels_allocate_nothing_for_a_packet() {
+    let receivers = 20;
+    let mut stage = Stage::playing(Codec::Opus, SrtpProfile::AeadAes128Gcm, receivers);
+    let packets = stage.prepare_sound(1_000);
+    let (mut forwarded, mut allocated) = (0, 0);
+    for (place, datagram) in packets.iter().enumerate() {
+        let before = allocations();
+        let media = stage.forward(std::slice::from_ref(datagram), Duration::from_millis(20));
+        if place >= 500 {
+            forwarded += media;
+            allocated += allocations() - before;
+        }
+        // Levels leave between packets, once for all who speak.
+        stage.keep_alive();
+    }
+    assert_eq!(forwarded, 500 * receivers, "everything was forwarded");
+    assert_eq!(allocated, 0, "allocations in {forwarded} packets");
+    let told = std::iter::from_fn(|| stage.engine.poll_event());
+    let levels = told.filter(|event| matches!(event, Event::AudioLevels(_))).count();
+    assert!((90..=110).contains(&levels), "five times a second: {levels}");
 }
 
 #[test]

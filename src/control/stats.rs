@@ -132,6 +132,10 @@ pub struct Traffic {
     pub rtx_bytes_sent: u64,
     /// bits/s.
     pub rtx_send_bitrate: u64,
+    /// Bytes sent to see whether more would pass.
+    pub probation_bytes_sent: u64,
+    /// bits/s.
+    pub probation_send_bitrate: u64,
 }
 
 /// A consumer, as its shard counts it.

@@ -29,7 +29,7 @@ use crate::limits::{
     REPORT_INTERVAL, TRANSPORTS_PER_SHARD_MAX,
 };
 use crate::ortc::scalability::Scalability;
-use crate::ortc::types::{MediaKind, RtpEncodingParameters};
+use crate::ortc::types::{MediaKind, RtpCodecParameters, RtpEncodingParameters};
 
 impl Engine {
     /// Carries out one command.
@@ -227,7 +227,7 @@ impl Engine {
                     encoding,
                     codecs: &codecs,
                     kind: command.kind,
-                    dtx: parameters.dtx.unwrap_or(false),
+                    dtx: parameters.dtx.unwrap_or(false) || uses_dtx(command),
                     key_frame_request_delay: command.key_frame_request_delay,
                     paused,
                 }))
@@ -404,6 +404,12 @@ impl Engine {
         self.cancel_unwanted_key_frames(consumer.producer);
         self.note_demand(consumer.producer);
     }
+}
+
+/// An Opus sender says in its codec's parameters that it may fall silent (RFC 7587 §6.1).
+fn uses_dtx(command: &CreateProducer) -> bool {
+    let asks = |codec: &RtpCodecParameters| codec.parameters.get("usedtx").is_some_and(|v| v == 1);
+    command.rtp.codecs.iter().any(asks)
 }
 
 /// The layers of each of a producer's encodings.

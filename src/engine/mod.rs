@@ -372,6 +372,8 @@ impl Machine for Engine {
             mirrors: self.relaying.mirrors,
             streams: self.streams.values().filter(|s| s.source.transport().is_some()).count(),
             consumers: self.consumers.len(),
+            consumers_stopped: self.transports.values().map(|t| t.tally.stopped).sum(),
+            estimate_bps: self.transports.values().filter_map(Transport::estimate_bps).sum(),
             tuples: self.demux.path_count(),
             ring_bytes: self.streams.values().map(|stream| stream.ring.bytes()).sum(),
         };

@@ -50,6 +50,8 @@ pub struct Outgoing {
     next_share: Option<Instant>,
     /// What a probe still wants to be sent.
     probe: Option<Probe>,
+    /// Bytes of all probes.
+    probed_bytes: u64,
     /// The estimator was asked a moment ago, and had nothing to send: it is not asked before this.
     rests_until: Option<Instant>,
     /// The estimate that the control thread knows, and since when.
@@ -81,6 +83,7 @@ impl Outgoing {
             granted_bps: 0,
             next_share: Some(now),
             probe: None,
+            probed_bytes: 0,
             rests_until: None,
             news: None,
         };
@@ -119,6 +122,12 @@ impl Outgoing {
     #[must_use]
     pub fn estimate_bps(&self) -> Option<u64> {
         (self.telling != Telling::Nothing).then(|| self.estimator.estimate_bps())
+    }
+
+    /// Bytes of all probes so far.
+    #[must_use]
+    pub fn probed_bytes(&self) -> u64 {
+        self.probed_bytes
     }
 
     /// A packet left under the transport-wide number `seq`.
@@ -232,6 +241,7 @@ impl Outgoing {
 
     /// So much of it was sent; none says that there is nothing to send it with.
     pub fn note_probe(&mut self, bytes: usize) {
+        self.probed_bytes += bytes as u64;
         if let Some(probe) = &mut self.probe {
             probe.bytes = if bytes == 0 { 0 } else { probe.bytes.saturating_sub(bytes) };
         }

@@ -251,6 +251,10 @@ pub struct Gauges {
     pub streams: usize,
     /// Consumers.
     pub consumers: usize,
+    /// Consumers that are sent nothing for want of bandwidth, as of their last reports.
+    pub consumers_stopped: usize,
+    /// What all clients together can be sent, bits/s, as estimated.
+    pub estimate_bps: u64,
     /// Validated addresses.
     pub tuples: usize,
     /// Bytes of packet rings.

@@ -19,12 +19,14 @@ impl Engine {
     /// Notes that a stream brought a packet; its consumers are served when the batch is through.
     pub(super) fn note_arrival(&mut self, now: Instant, arrived: Arrived) {
         let Some(stream) = self.streams.get_mut(arrived.stream) else { return };
-        let producer = stream.producer;
+        let (producer, is_sound) = (stream.producer, stream.voice.is_some());
         if !stream.dirty {
             stream.dirty = true;
             self.dirty.push(arrived.stream);
         }
-        self.note_voice(now, arrived.stream);
+        if is_sound {
+            self.note_voice(now, arrived.stream);
+        }
         if arrived.awoke {
             self.handle_stream_awake(now, producer, arrived);
         }

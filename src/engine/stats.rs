@@ -16,7 +16,7 @@ use crate::engine::producer::Producer;
 use crate::engine::score::Totals;
 use crate::engine::select::{LayerRates, LayerTarget};
 use crate::engine::stream::Stream;
-use crate::engine::tally::{Reported, TransportTally};
+use crate::engine::tally::{Reported, SentBytes, TransportTally};
 use crate::engine::transport::Transport;
 use crate::engine::{ConsumerKey, Engine, ProducerKey, StreamKey, TransportKey};
 use crate::limits::REPORT_INTERVAL;
@@ -34,14 +34,18 @@ impl Engine {
             let Some(producer) = producer else { break };
             self.tally_producer(now, producer, &mut received);
         }
-        let mut sent = (0, 0);
+        let mut sent = SentBytes::default();
+        let mut stopped = 0;
         for index in 0.. {
             let consumer = self.transports.get(key).and_then(|t| t.consumers.get(index).copied());
             let Some(consumer) = consumer else { break };
-            self.tally_consumer(span, consumer, &mut sent);
+            stopped += usize::from(self.tally_consumer(span, consumer, &mut sent));
         }
         if let Some(transport) = self.transports.get_mut(key) {
+            let probed_bytes = transport.outgoing.as_ref().map_or(0, |o| o.probed_bytes());
+            sent.probes = probed_bytes.saturating_sub(transport.tally.probes.bytes);
             transport.tally.advance(received, sent, span);
+            transport.tally.stopped = stopped;
         }
     }
 
@@ -58,14 +62,18 @@ impl Engine {
         self.tell_scores(key);
     }
 
-    fn tally_consumer(&mut self, span: Duration, key: ConsumerKey, sent: &mut (u64, u64)) {
-        let Some(consumer) = self.consumers.get_mut(key) else { return };
+    /// True when it is sent nothing for want of bandwidth.
+    fn tally_consumer(&mut self, span: Duration, key: ConsumerKey, sent: &mut SentBytes) -> bool {
+        let Some(consumer) = self.consumers.get_mut(key) else { return false };
         let (media, rtx) = consumer.tally.tick(consumer.packets, consumer.octets, span);
-        *sent = (sent.0 + media, sent.1 + rtx);
+        sent.media += media;
+        sent.rtx += rtx;
+        let stopped = consumer.share.stopped.is_some();
         if let Some(score) = consumer.tally.new_score() {
             let consumer = consumer.id;
             self.tell(Event::ConsumerScore { consumer, score });
         }
+        stopped
     }
 
     /// A stream arrives that did not.
@@ -250,13 +258,15 @@ impl Transport {
     /// What was counted.
     fn numbers(&self) -> TransportNumbers {
         let selected = self.connection.selected();
+        let estimate_bps = Some(self.remb_bps).filter(|bps| *bps > 0);
+        let told_bps = [estimate_bps, self.limits.max_incoming_bps].into_iter().flatten().min();
         TransportNumbers {
             ice: self.connection.ice_state(),
             dtls: self.connection.dtls_state(),
             selected: selected.map(|p| (p.local, p.remote, p.protocol == Protocol::Tcp)),
             traffic: self.tally.traffic(),
-            available_outgoing_bps: self.outgoing.as_ref().and_then(|o| o.estimate_bps()),
-            available_incoming_bps: Some(self.remb_bps).filter(|bps| *bps > 0),
+            available_outgoing_bps: self.estimate_bps(),
+            available_incoming_bps: told_bps,
             limits: self.limits,
         }
     }
@@ -264,12 +274,12 @@ impl Transport {
 
 impl TransportTally {
     fn traffic(&self) -> Traffic {
-        let Self { rtp_in, rtx_in, rtcp_in, rtp_out, rtx_out, rtcp_out, .. } = self;
+        let Self { rtp_in, rtx_in, rtcp_in, rtp_out, rtx_out, rtcp_out, probes, .. } = self;
         Traffic {
             bytes_received: rtp_in.bytes + rtx_in.bytes + rtcp_in.bytes,
             recv_bitrate: rtp_in.bps + rtx_in.bps + rtcp_in.bps,
-            bytes_sent: rtp_out.bytes + rtx_out.bytes + rtcp_out.bytes,
-            send_bitrate: rtp_out.bps + rtx_out.bps + rtcp_out.bps,
+            bytes_sent: rtp_out.bytes + rtx_out.bytes + rtcp_out.bytes + probes.bytes,
+            send_bitrate: rtp_out.bps + rtx_out.bps + rtcp_out.bps + probes.bps,
             rtp_bytes_received: rtp_in.bytes,
             rtp_recv_bitrate: rtp_in.bps,
             rtp_bytes_sent: rtp_out.bytes,
@@ -278,6 +288,8 @@ impl TransportTally {
             rtx_recv_bitrate: rtx_in.bps,
             rtx_bytes_sent: rtx_out.bytes,
             rtx_send_bitrate: rtx_out.bps,
+            probation_bytes_sent: probes.bytes,
+            probation_send_bitrate: probes.bps,
         }
     }
 }

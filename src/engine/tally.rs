@@ -215,10 +215,25 @@ pub struct TransportTally {
     pub rtx_out: Flow,
     /// RTCP sent.
     pub rtcp_out: Flow,
+    /// Probes sent.
+    pub probes: Flow,
     /// Bytes of RTCP received and sent since the last look.
     pub rtcp: (u64, u64),
+    /// Consumers that were sent nothing for want of bandwidth, at the last look.
+    pub stopped: usize,
     /// When it was last looked at.
     looked: Option<Instant>,
+}
+
+/// Bytes that a transport sent between two looks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SentBytes {
+    /// Media.
+    pub media: u64,
+    /// Retransmissions.
+    pub rtx: u64,
+    /// Probes.
+    pub probes: u64,
 }
 
 impl TransportTally {
@@ -228,15 +243,16 @@ impl TransportTally {
         before.map_or(otherwise, |before| now.saturating_duration_since(before))
     }
 
-    /// Takes what was received and what was sent during `span`: media, retransmissions.
-    pub fn advance(&mut self, received: (u64, u64), sent: (u64, u64), span: Duration) {
+    /// Takes what was received (media, retransmissions) and what was sent during `span`.
+    pub fn advance(&mut self, received: (u64, u64), sent: SentBytes, span: Duration) {
         let (rtcp_in, rtcp_out) = std::mem::take(&mut self.rtcp);
         for (flow, bytes) in [
             (&mut self.rtp_in, received.0),
             (&mut self.rtx_in, received.1),
             (&mut self.rtcp_in, rtcp_in),
-            (&mut self.rtp_out, sent.0),
-            (&mut self.rtx_out, sent.1),
+            (&mut self.rtp_out, sent.media),
+            (&mut self.rtx_out, sent.rtx),
+            (&mut self.probes, sent.probes),
             (&mut self.rtcp_out, rtcp_out),
         ] {
             flow.advance(bytes, span);
@@ -287,11 +303,13 @@ mod tests {
         assert_eq!(tally.look(start, SECOND), SECOND);
         let span = tally.look(start + SECOND / 2, SECOND);
         tally.rtcp = (50, 60);
-        tally.advance((1000, 100), (10, 1), span);
+        let sent = SentBytes { media: 10, rtx: 1, probes: 25 };
+        tally.advance((1000, 100), sent, span);
         assert_eq!(tally.rtp_in, Flow { bytes: 1000, bps: 16_000 });
         assert_eq!(tally.rtx_in, Flow { bytes: 100, bps: 1600 });
         assert_eq!((tally.rtcp_in.bytes, tally.rtcp_out.bytes), (50, 60));
-        tally.advance((0, 0), (0, 0), Duration::ZERO);
+        assert_eq!(tally.probes, Flow { bytes: 25, bps: 400 });
+        tally.advance((0, 0), SentBytes::default(), Duration::ZERO);
         assert_eq!(tally.rtp_in, Flow { bytes: 1000, bps: 0 });
     }
 }

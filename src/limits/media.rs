@@ -239,6 +239,11 @@ pub const LAYER_PICTURES_MISSED_MAX: u32 = 8;
 /// for: more than the longest period of temporal layers in use.
 pub const LAYER_SWITCH_PICTURES_MAX: u8 = 5;
 
+/// Pictures for which a switching point up to the next temporal layer is waited for before a key
+/// frame is asked for: some encoders mark none. Five seconds at 30 fps; libwebrtc's come every
+/// eighth picture at the latest.
+pub const LAYER_SYNC_PICTURES_MAX: u8 = 150;
+
 /// Pictures of which a consumer of a layered stream remembers what became of them: half a second
 /// at 30 fps, within which a lost packet is repaired.
 pub const PICTURES_REMEMBERED: usize = 16;

@@ -64,6 +64,9 @@ fn shards(out: &mut Text, shards: &[ShardView]) {
         counters.map(|(name, help, value)| (format!("shard_{name}_total"), help, value)).collect()
     });
     out.table(&known, "gauge", gauges);
+    let help = "What all clients together can be sent, in bits/s, as estimated.";
+    out.family("shard_estimate_bps", "gauge", help);
+    out.family_lines("shard_estimate_bps", &known, |report| report.gauges.estimate_bps);
     trains(out, &known);
     let help = "Datagrams and packets that were let go, by reason.";
     out.family("shard_discards_total", "counter", help);
@@ -123,6 +126,11 @@ fn gauges(report: &Report) -> Vec<(String, &'static str, u64)> {
         ("mirrors", "Mirrors of other shards' producers.", gauges.mirrors),
         ("streams", "Incoming RTP streams, without mirrors'.", gauges.streams),
         ("consumers", "Consumers.", gauges.consumers),
+        (
+            "consumers_stopped",
+            "Consumers that are sent nothing for want of bandwidth.",
+            gauges.consumers_stopped,
+        ),
         ("tuples", "Addresses of clients that ICE has validated.", gauges.tuples),
         ("ring_bytes", "Memory of the packets kept for repair.", gauges.ring_bytes),
     ]

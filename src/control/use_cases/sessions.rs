@@ -130,7 +130,7 @@ impl Control {
             let [audio, video] = &mut counts;
             let count = if kind == ortc::types::MediaKind::Audio { audio } else { video };
             *count += 1;
-            let base = request.source.as_deref().unwrap_or(kind.label());
+            let base = request.source.as_deref().unwrap_or_else(|| kind.label());
             let source = if *count == 1 { base.to_owned() } else { format!("{base}-{count}") };
             let producer = ProducerRequest {
                 room: request.room.clone(),

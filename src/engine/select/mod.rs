@@ -40,7 +40,7 @@ use crate::engine::codec::{
     PayloadInfo, PictureNumbers, SPATIAL_LAYERS_MAX, TEMPORAL_LAYERS_MAX, Targets,
 };
 use crate::engine::packet::PacketMeta;
-use crate::limits::{LAYER_SWITCH_PICTURES_MAX, PICTURES_REMEMBERED};
+use crate::limits::{LAYER_SWITCH_PICTURES_MAX, LAYER_SYNC_PICTURES_MAX, PICTURES_REMEMBERED};
 
 /// A pair of highest layers.
 ///
@@ -304,6 +304,7 @@ impl Selector {
         if info.key_frame || (info.intra && info.spatial == 0) {
             self.current = wanted;
             self.intact = u8::MAX;
+            self.waited = 0;
             self.wish = Wish::None;
             return;
         }
@@ -311,6 +312,8 @@ impl Selector {
         let up = info.temporal_sync && info.temporal == temporal.saturating_add(1);
         let up = up && info.temporal <= wanted.temporal;
         self.current.temporal = if up { info.temporal } else { temporal };
+        let lacks = self.current.temporal < wanted.temporal.min(layers.top_temporal());
+        self.waited = if lacks { self.waited.saturating_add(1) } else { 0 };
         let top = layers.top_spatial();
         let within = wanted.spatial.min(top);
         let is_intact = |spatial: &u8| self.intact >> *spatial & 1 == 1;
@@ -323,7 +326,7 @@ impl Selector {
         } else {
             best.unwrap_or(within)
         };
-        self.note_reached(reached);
+        self.note_reached(reached && self.waited < LAYER_SYNC_PICTURES_MAX);
     }
 
     fn note_reached(&mut self, reached: bool) {
@@ -529,6 +532,25 @@ mod tests {
         let late = vp8(7, 0, true);
         let edit = ask(&mut selector, &mut layers, &late, at(0, 2)).expect("sent");
         assert_eq!(edit.numbers(&late.info).map(|numbers| numbers.id), Some(105));
+    }
+
+    #[test]
+    fn where_no_switching_point_comes_a_key_frame_is_wished_for_once() {
+        let (mut selector, mut layers) = (Selector::default(), StreamLayers::default());
+        selector.start(stream(), &vp8(0, 0, true));
+        let mut wishes = Vec::new();
+        for picture in 0..200 {
+            let (temporal, wanted) = (picture % 2, u8::from(picture > 9));
+            let meta = vp8(picture, u8::try_from(temporal).unwrap(), temporal == 0);
+            let edit = ask(&mut selector, &mut layers, &meta, at(0, wanted));
+            assert_eq!(edit.is_some(), temporal == 0);
+            wishes.extend(selector.take_key_frame_wish().then_some(picture));
+        }
+        assert_eq!(wishes, [9 + u16::from(LAYER_SYNC_PICTURES_MAX)]);
+        let mut key = vp8(200, 0, true);
+        (key.info.key_frame, key.info.intra) = (true, true);
+        assert!(ask(&mut selector, &mut layers, &key, at(0, 1)).is_some());
+        assert!(ask(&mut selector, &mut layers, &vp8(201, 1, false), at(0, 1)).is_some());
     }
 
     #[test]

@@ -258,6 +258,12 @@ impl Transport {
         self.srtp.is_some() && self.connection.selected().is_some()
     }
 
+    /// What its client can be sent, bits/s; `None` where nothing is estimated.
+    #[must_use]
+    pub fn estimate_bps(&self) -> Option<u64> {
+        self.outgoing.as_ref()?.estimate_bps()
+    }
+
     /// When it next wants to be called.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {

@@ -151,6 +151,26 @@ class Scenario {
     return { status: answer.status, ...(await answer.json()) };
   }
 
+  /** Follows a room's events from now on: all that came so far is in the list that this gives. */
+  async events(room) {
+    const leaving = new AbortController();
+    this.proxies.push({ close: () => leaving.abort() });
+    const route = `${this.server.api}/media/room/${encodeURIComponent(room)}/events`;
+    const { body } = await fetch(route, { signal: leaving.signal });
+    const told = [];
+    const read = async () => {
+      let text = '';
+      for await (const chunk of body.pipeThrough(new TextDecoderStream())) {
+        const blocks = (text + chunk).split('\n\n');
+        text = blocks.pop();
+        const data = blocks.map((block) => block.split('\n').find((line) => line.startsWith('data:')));
+        told.push(...data.filter(Boolean).map((line) => JSON.parse(line.slice('data:'.length))));
+      }
+    };
+    read().catch(() => undefined);
+    return told;
+  }
+
   /** What each shard says of itself, in order of their ids; told anew every second. */
   async shards() {
     return (await this.request('GET', '/admin/status')).data.shards;
@@ -185,6 +205,10 @@ class Peer {
   async publish(picture = {}) {
     this.video = await this.ask('publishVideo', { source: this.source, ...picture });
     this.audio = await this.ask('publishAudio', { source: this.source });
+  }
+
+  async publishAudio(sound = {}) {
+    this.audio = await this.ask('publishAudio', { source: this.source, ...sound });
   }
 
   async publishVideo(picture = {}) {

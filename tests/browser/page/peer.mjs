@@ -18,9 +18,12 @@ const SIMULCAST = [
 
 export class Peer {
   /** `path`: `{tcpOnly, udpPort}` changes which candidates the browser is told; `library`: `newest` or `3.16`. */
-  static async join({ api, room, name, library = 'newest', path = {} }) {
+  static async join({ api, room, name, library = 'newest', path = {}, knowsRed = true }) {
     const peer = new Peer({ api, room, name, path });
     const { routerRtpCapabilities } = await peer.post('/media/room', { roomId: room, initiatorId: name });
+    if (!knowsRed) {
+      routerRtpCapabilities.codecs = routerRtpCapabilities.codecs.filter(({ mimeType }) => mimeType !== 'audio/red');
+    }
     peer.device = new LIBRARIES[library].Device();
     await peer.device.load({ routerRtpCapabilities });
     return peer;
@@ -66,6 +69,7 @@ export class Peer {
       this.post(`/media/transport/${transport.id}/connect`, { dtlsParameters }).then(done, failed);
     });
     transport.on('produce', ({ kind, rtpParameters, appData }, done, failed) => {
+      if (kind === 'audio' && this.redundant) addRed(rtpParameters);
       const { roomId, peerId, source } = { roomId: this.room, peerId: this.name, source: appData.source };
       this.post('/media/producer', { roomId, peerId, transportId: transport.id, kind, rtpParameters, source })
         .then(({ producerId }) => done({ id: producerId }), failed);
@@ -106,10 +110,12 @@ export class Peer {
     return producer.id;
   }
 
-  /** Publishes a tone. */
-  async publishAudio({ source }) {
+  /** Publishes a tone, with copies of what came before in each packet (RED) if that is wished. */
+  async publishAudio({ source, redundant = false }) {
+    if (redundant) negotiateRed();
     const transport = await this.transport('send');
     const microphone = await Microphone.open({ source });
+    this.redundant = redundant;
     const producer = await transport.produce({ track: microphone.track, appData: { source: 'microphone' } });
     this.produced.set(producer.id, { producer, from: microphone });
     return producer.id;
@@ -177,6 +183,28 @@ export class Peer {
     for (const { from } of this.produced.values()) await from.stop();
     for (const { into } of this.consumed.values()) await into.close();
   }
+}
+
+/** The payload type of RED in Chromium's offers, and of the Opus inside. */
+const [RED, OPUS] = [63, 111];
+
+/** mediasoup-client answers with one codec for each track; RED needs the Opus that it carries beside it. */
+function negotiateRed() {
+  const answer = RTCPeerConnection.prototype.setRemoteDescription;
+  RTCPeerConnection.prototype.setRemoteDescription = function setRemoteDescription({ type, sdp }) {
+    const red = `a=rtpmap:${RED} red/48000/2\r\na=fmtp:${RED} ${OPUS}/${OPUS}\r\n`;
+    const preferred = new RegExp(`^(m=audio \\S+ \\S+) ${OPUS}(.*\\r\\n)`, 'm');
+    const changed = type === 'answer'
+      ? sdp.replace(preferred, `$1 ${RED} ${OPUS}$2`).replace(`a=rtpmap:${OPUS} `, `${red}a=rtpmap:${OPUS} `)
+      : sdp;
+    return answer.call(this, { type, sdp: changed });
+  };
+}
+
+/** What the server is told of it. */
+function addRed({ codecs }) {
+  const [opus] = codecs;
+  codecs.push({ ...opus, mimeType: 'audio/red', payloadType: RED, parameters: { '': `${opus.payloadType}/${opus.payloadType}` } });
 }
 
 function encodings(layers, maxBitrate) {

@@ -281,7 +281,7 @@ impl Node {
             io: IoCounters::default(),
             trains,
             discards: DiscardCounts::default(),
-            gauges: Gauges { streams: 3, ..Gauges::default() },
+            gauges: Gauges { streams: 3, estimate_bps: 600_000, ..Gauges::default() },
             latency: recorder.take(),
             busy,
             on_glommio: true,

@@ -3,11 +3,17 @@
 use std::collections::BTreeSet;
 
 use ringcast::engine::codec::{self, PayloadInfo};
+use ringcast::engine::srtp::SrtpProfile;
 use ringcast::ortc::codec::Codec as Mime;
+use ringcast::ortc::types::RtpHeaderExtensionParameters;
+use ringcast::ortc::uri::DEPENDENCY_DESCRIPTOR;
+use serde_json::json;
 
 use super::clients::Heard;
 use super::media::{Codec, Packet, picture_of};
 use super::network::Link;
+use super::params::browser_payload_type;
+use super::raw::RawPacket;
 use super::room::{Camera, Feed, Room, View, ms, secs};
 
 fn info(codec: Codec, payload: &[u8]) -> PayloadInfo {
@@ -127,5 +133,93 @@ fn losses_are_repaired_with_the_numbers_that_were_lost() {
             let came = played.contains(&picture_of(&packet.payload));
             assert!(came, "{seed}: packet {number} of those wanted never came");
         }
+    }
+}
+
+/// Bits, highest first, as bytes.
+fn packed(fields: &[(u32, usize)]) -> Vec<u8> {
+    let bits: Vec<bool> = fields
+        .iter()
+        .flat_map(|(value, count)| (0..*count).rev().map(move |bit| value >> bit & 1 == 1))
+        .collect();
+    let byte = |bits: &[bool]| {
+        let places = bits.iter().zip((0..8).rev());
+        places.fold(0, |byte, (bit, place)| byte | u8::from(*bit) << place)
+    };
+    bits.chunks(8).map(byte).collect()
+}
+
+/// The dependency descriptor of one frame in one packet, in L1T3; a key frame brings the structure.
+fn descriptor(frame: u32, template: u32, key: bool) -> Vec<u8> {
+    let mandatory = [(0b11, 2), (template, 6), (frame, 16)];
+    if !key {
+        return packed(&mandatory);
+    }
+    let structure = [
+        // The structure is attached; its first template has id 0; three decode targets.
+        (0b10000, 5),
+        (0, 6),
+        (2, 5),
+        // Layers: T0, T0 again, T1, T2.
+        (0, 2),
+        (1, 2),
+        (1, 2),
+        (3, 2),
+        // Indications: "SSS", "SSS", "-DS", "--D".
+        (0b10_10_10, 6),
+        (0b10_10_10, 6),
+        (0b00_01_10, 6),
+        (0b00_00_01, 6),
+        // No differences, no chains, no resolutions.
+        (0, 4),
+        (0, 2),
+        (0, 1),
+    ];
+    packed(&[&mandatory[..], &structure[..]].concat())
+}
+
+/// H.264 tells nothing of layers by itself.
+#[test]
+fn a_dependency_descriptor_tells_which_pictures_may_be_left_out() {
+    const DESCRIPTOR: u8 = 12;
+    for (seed, wanted, expected) in [(631, 0, 50), (632, 1, 100), (633, 2, 200)] {
+        let mut room = Room::new(seed);
+        let alice = room.raw_peer(SrtpProfile::AeadAes128Gcm);
+        let bob = room.subscriber();
+        let mut camera = room.prepare(alice, &Camera::new(Codec::H264));
+        let extension = json!({"uri": DEPENDENCY_DESCRIPTOR, "id": DESCRIPTOR});
+        let extension: RtpHeaderExtensionParameters = serde_json::from_value(extension).unwrap();
+        camera.produced.rtp.header_extensions.push(extension);
+        room.announce(&camera);
+        room.preferred_layers = Some((0, Some(wanted)));
+        let picture = room.consume(bob, &camera);
+        let ssrc = room.source(&camera, 0).setup.ssrc;
+        for frame in 0..200_u8 {
+            let (key, template) = (frame == 0, [1, 3, 2, 3][usize::from(frame % 4)]);
+            let template = if key { 0 } else { template };
+            let slice = if key { 0x67 } else { 0x41 };
+            let packet = RawPacket {
+                ssrc,
+                payload_type: browser_payload_type(Codec::H264).0,
+                marker: true,
+                index: 1 + u64::from(frame),
+                timestamp: 3_000 * u32::from(frame),
+                mid: None,
+                transport_seq: None,
+                payload: &[slice, 0x9a, frame],
+                padding: 0,
+            };
+            let raw = room.seat(alice).raw_mut();
+            let described = descriptor(frame.into(), template, key);
+            let sealed = raw.seal_with(&packet, DESCRIPTOR, &described);
+            raw.send(sealed);
+            room.run_for(ms(33));
+        }
+        room.run_for(ms(200));
+        let heard = room.heard(&picture);
+        room.assert_numbers(&heard, &picture);
+        let step = 200 / expected;
+        let frames: Vec<u8> = heard.iter().map(|heard| heard.payload[2]).collect();
+        assert!(frames.iter().copied().eq((0..200).step_by(step)), "{wanted}: {frames:?}");
     }
 }

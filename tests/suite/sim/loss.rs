@@ -114,11 +114,14 @@ fn losses_both_ways_at_once_are_repaired() {
 
 #[test]
 fn without_rtx_a_packet_is_repeated_byte_for_byte() {
-    for seed in SEEDS {
+    let whole = (u8::MAX, None);
+    let shows = [(Codec::Vp8, whole), (Codec::Vp8T3, (0, Some(1))), (Codec::Vp9L3T3, (1, Some(1)))];
+    for (seed, (codec, wanted)) in SEEDS.into_iter().zip(shows) {
         let mut room = Room::new(seed);
         let alice = room.publisher();
         let carol = room.raw_peer(SrtpProfile::AeadAes128Gcm);
-        let camera = room.produce(alice, &Camera::new(Codec::Vp8));
+        let camera = room.produce(alice, &Camera::new(codec));
+        room.preferred_layers = Some(wanted);
         let mut capabilities = room.capabilities.clone();
         capabilities.codecs.retain(|codec| !codec.codec().is_rtx());
         let picture = room.consume_as(carol, &camera, &capabilities, false);

@@ -1,7 +1,7 @@
 //! RTP parameters as a browser states them and as the control plane derives the others from them.
 
-use ringcast::ortc;
 use ringcast::ortc::types::{ProducerType, RtpCapabilities, RtpMapping, RtpParameters};
+use ringcast::ortc::{self, Menu};
 use serde_json::{Value, json};
 
 use super::media::Codec;
@@ -57,6 +57,9 @@ pub(crate) fn browser_extensions() -> Vec<(String, u8)> {
     table.map(|(uri, id)| (uri.to_owned(), id)).to_vec()
 }
 
+/// What a browser's microphones have besides that.
+pub(crate) const LEVEL: (&str, u8) = (ortc::uri::AUDIO_LEVEL, 1);
+
 pub(crate) fn browser_payload_type(codec: Codec) -> (u8, Option<u8>) {
     let codec = match codec {
         Codec::Vp8T3 => Codec::Vp8,
@@ -107,6 +110,7 @@ impl Offer {
         let extensions: Vec<Value> = browser_extensions()
             .into_iter()
             .filter(|(uri, _)| self.transport_cc || uri != ortc::uri::TRANSPORT_CC)
+            .chain((self.codec == Codec::Opus).then(|| (LEVEL.0.to_owned(), LEVEL.1)))
             .map(|(uri, id)| json!({"uri": uri, "id": id}))
             .collect();
         json!({"mid": self.mid, "codecs": codecs, "headerExtensions": extensions,
@@ -138,7 +142,7 @@ impl Offer {
         let kind = self.codec.kind();
         let rtp = ortc::parse_rtp_parameters(self.json()).unwrap();
         let rtp = ortc::normalise_producer(kind, rtp).unwrap();
-        let producer_type = ortc::producer_type(&rtp).unwrap();
+        let producer_type = Menu::EXTENDED.producer_type(&rtp).unwrap();
         let mapping = ortc::producer_mapping(&rtp, room, first_mapped_ssrc).unwrap();
         let consumable = ortc::consumable_parameters(kind, &rtp, room, &mapping);
         Produced { rtp, mapping, consumable, producer_type }

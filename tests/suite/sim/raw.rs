@@ -127,6 +127,25 @@ impl RawClient {
             out[12..20].copy_from_slice(&[0xbe, 0xde, 0, 1, id << 4 | 1, high, low, 0]);
             header = 20;
         }
+        self.seal_body(packet, header, out)
+    }
+
+    /// The same with one header extension of that id, in the two-byte form; not beside others.
+    pub(crate) fn seal_with(&self, packet: &RawPacket<'_>, id: u8, data: &[u8]) -> Vec<u8> {
+        let mut out = vec![0; 1600];
+        let [.., high, low] = packet.index.to_be_bytes();
+        let marker = u8::from(packet.marker) << 7;
+        out[..4].copy_from_slice(&[0x90, marker | packet.payload_type, high, low]);
+        out[4..8].copy_from_slice(&packet.timestamp.to_be_bytes());
+        out[8..12].copy_from_slice(&packet.ssrc.to_be_bytes());
+        let words = (2 + data.len()).div_ceil(4);
+        let len = u8::try_from(data.len()).unwrap();
+        out[12..18].copy_from_slice(&[0x10, 0, 0, u8::try_from(words).unwrap(), id, len]);
+        out[18..18 + data.len()].copy_from_slice(data);
+        self.seal_body(packet, 16 + 4 * words, out)
+    }
+
+    fn seal_body(&self, packet: &RawPacket<'_>, header: usize, mut out: Vec<u8>) -> Vec<u8> {
         let body =
             RtpBody { payload: packet.payload, padding: packet.padding, ..RtpBody::default() };
         let len = self.sealer.seal_rtp(packet.index, header, &body, &mut out).unwrap();

@@ -24,7 +24,7 @@ use ringcast::limits::{SEGMENTS_PER_TRAIN_MAX, TRAINS_PER_BATCH_MAX, TRANSMIT_BA
 use uuid::Uuid;
 
 use super::media::Codec;
-use super::params::{Offer, Produced, browser_payload_type, room_capabilities};
+use super::params::{LEVEL, Offer, Produced, browser_payload_type, room_capabilities};
 use super::raw::{RawClient, RawPacket};
 
 const SSRC: u32 = 1_000_000;
@@ -234,6 +234,28 @@ impl Stage {
             })
         });
         datagrams.collect()
+    }
+
+    /// Sealed datagrams of a microphone, one after the other, each with its level.
+    pub(crate) fn prepare_sound(&mut self, count: usize) -> Vec<Vec<u8>> {
+        let sealed = (0..count).map(|_| {
+            let index = self.next_index;
+            self.next_index += 1;
+            let [.., low] = index.to_be_bytes();
+            let packet = RawPacket {
+                ssrc: SSRC,
+                payload_type: browser_payload_type(self.codec).0,
+                marker: false,
+                index,
+                timestamp: u32::try_from(index * 960).unwrap(),
+                mid: None,
+                transport_seq: None,
+                payload: &[0x5a; 80],
+                padding: 0,
+            };
+            self.publisher.1.seal_extended(&packet, &[(LEVEL.1, &[low & 0x3f])])
+        });
+        sealed.collect()
     }
 
     /// One turn of a shard: a burst in, what is due out; `step` later the next. Returns how many

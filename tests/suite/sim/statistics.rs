@@ -305,6 +305,53 @@ fn layers_inside_a_stream_are_told_and_chosen_too() {
 }
 
 #[test]
+fn a_consumer_without_room_is_told_to_be_stopped_and_why_until_there_is_room() {
+    let mut room = Room::new(119);
+    let alice = room.publisher();
+    let bob = room.subscriber();
+    let camera = Camera { rids: vec!["q", "h", "f"], ..Camera::new(Codec::Vp8) };
+    let camera = room.produce(alice, &camera);
+    let picture = room.consume(bob, &camera);
+    room.start(&camera);
+    room.run_for(secs(8));
+    let why = room.stats_of_view(&picture).layers.why.expect("it has layers");
+    assert!(why.granted_bitrate > 300_000, "{why:?}");
+    let transport = room.stats_of_peer(bob);
+    assert!(transport.available_outgoing_bps.is_some_and(|bps| bps > 300_000), "{transport:?}");
+    let gauges = room.gauges();
+    assert_eq!(Some(gauges.estimate_bps), transport.available_outgoing_bps);
+    assert_eq!(gauges.consumers_stopped, 0);
+
+    // Each encoding takes more than that.
+    let id = room.seats[bob.0].transport;
+    let limit = |bps| BitrateChange { max_outgoing_bps: Some(bps), ..BitrateChange::default() };
+    room.command(Command::SetBitrates(id, limit(100_000)));
+    room.run_for(secs(4));
+    let told = room.stats_of_view(&picture);
+    let why = told.layers.why.expect("it has layers");
+    assert_eq!((why.reason, why.granted_bitrate), ("bandwidth", 0));
+    assert!(why.needed_bitrate > why.available_bitrate, "{why:?}");
+    assert_eq!((told.encoding, told.layers.current_layers), (None, None));
+    assert_eq!(room.gauges().consumers_stopped, 1);
+    let layers_told = |room: &Room| {
+        let mut told = room.events.iter().rev().filter_map(|(_, event)| match event {
+            Event::ConsumerLayers { consumer, layers } if *consumer == picture.id => Some(*layers),
+            _ => None,
+        });
+        told.next().expect("told")
+    };
+    assert_eq!(layers_told(&room), None);
+    room.command(Command::SetBitrates(id, limit(0)));
+    room.run_for(secs(15));
+    let told = room.stats_of_view(&picture).layers;
+    assert!(told.current_layers.is_some(), "{told:?}");
+    assert_eq!(layers_told(&room), told.current_layers);
+    assert_eq!(room.gauges().consumers_stopped, 0);
+    let probed_bytes = room.stats_of_peer(bob).traffic.probation_bytes_sent;
+    assert!(probed_bytes > 0 && probed_bytes <= room.counters().probe_bytes, "{probed_bytes}");
+}
+
+#[test]
 fn limits_are_kept_with_the_transport() {
     let mut room = Room::new(116);
     let bob = room.subscriber();

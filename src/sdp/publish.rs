@@ -10,6 +10,10 @@ use crate::ortc::types::{
 };
 use crate::ortc::{capability_of, uri};
 
+/// SDP does not tell temporal layers. Browsers send three in each encoding of a simulcast, as their
+/// ORTC clients declare; what declared fewer would be sent on without the upper ones.
+const SIMULCAST_MODE: &str = "L1T3";
+
 /// What becomes of an m-section that is offered for sending.
 #[derive(Debug, Clone)]
 pub enum Sending {
@@ -93,6 +97,7 @@ fn encodings(section: &Section, rids: &[String]) -> Vec<RtpEncodingParameters> {
     if rids.len() > 1 {
         let named = |rid: &String| RtpEncodingParameters {
             rid: Some(rid.clone()),
+            scalability_mode: Some(SIMULCAST_MODE.to_owned()),
             ..RtpEncodingParameters::default()
         };
         return rids.iter().map(named).collect();

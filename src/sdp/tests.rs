@@ -136,6 +136,8 @@ fn simulcast_takes_a_codec_that_can_and_goes_from_the_smallest_to_the_largest() 
         let feedback: Vec<_> =
             publication.rtp.codecs[0].rtcp_feedback.iter().map(|f| f.kind.clone()).collect();
         assert_eq!(feedback, ["transport-cc", "nack", "nack"], "one estimation, nothing strange");
+        let mut modes = publication.rtp.encodings.iter().map(|it| it.scalability_mode.as_deref());
+        assert!(modes.all(|mode| mode == Some("L1T3")), "three temporal layers at most");
         let rids = publication.rtp.encodings.into_iter().map(|encoding| encoding.rid.unwrap());
         rids.collect::<Vec<_>>()
     };

@@ -51,7 +51,8 @@
 //! [`PacketRing`](engine::ring::PacketRing) → `router`: every consumer of a stream that brought
 //! something becomes due, and its new packets are padded to
 //! [equal sizes](engine::equalise) → [`poll_transmit`](engine::machine::Machine::poll_transmit), receiver by
-//! receiver: [`Selector::verdict`](engine::select::Selector::verdict),
+//! receiver: [`Selector::verdict`](engine::select::Selector::verdict) (which layers, and with what
+//! numbers in the payload descriptor),
 //! [`SeqRewriter::forward`](engine::rewrite::SeqRewriter::forward),
 //! [`EgressHeader::write`](engine::rtp::EgressHeader::write) →
 //! [`SrtpSealer::seal_rtp`](engine::srtp::SrtpSealer::seal_rtp) from the ring into the
@@ -65,6 +66,20 @@
 //! [`handle_relay`](engine::machine::Machine::handle_relay) copies them into the mirror's ring, from
 //! where they go on as if they had just arrived, and the boxes go back. NACKs are answered from that
 //! ring; only demand and key-frame requests go the other way.
+//!
+//! ## What a receiver gets
+//!
+//! A transport whose client tells what arrives (transport-wide feedback, else REMB) has an
+//! [`Outgoing`](engine::outgoing::Outgoing): each numbered packet is noted in its
+//! [`Estimator`](engine::bwe::Estimator), feedback moves the estimate, and probes of repeats or
+//! padding prove room above what is sent. A few times a second, and at once when the estimate falls
+//! below it, the [`Allocator`](engine::allocation::Allocator) shares the estimate among the
+//! transport's videos by what their streams' layers really cost
+//! ([`StreamLayers`](engine::select::StreamLayers)), preferences and priorities; what it grants is the
+//! [`LayerTarget`](engine::select::LayerTarget) that `router` aims at, stream by stream with key
+//! frames, and the selector inside a stream. Why a consumer gets what it gets stays with it, for its
+//! statistics. Over all consumers and shards the wishes of one producer are its *demand*, told to
+//! its publisher's application as an event.
 //!
 //! ## The life of a command
 //!

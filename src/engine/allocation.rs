@@ -81,6 +81,14 @@ impl Ladder {
         }
     }
 
+    /// Brings all prices to `part` of `whole`.
+    pub fn scale(&mut self, part: u64, whole: u64) {
+        for rung in self.rungs.iter_mut().take(self.len) {
+            let bps = u128::from(rung.bps) * u128::from(part) / u128::from(whole.max(1));
+            rung.bps = u64::try_from(bps).unwrap_or(u64::MAX);
+        }
+    }
+
     /// All rungs, from the lowest.
     #[must_use]
     pub fn rungs(&self) -> &[Rung] {

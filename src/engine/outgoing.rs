@@ -13,11 +13,11 @@
 use std::time::{Duration, Instant};
 
 use crate::control::command::{BitrateLimits, Layers};
-use crate::engine::allocation::{Allocator, Budget, Claim, WhyLayer, demand_bps};
+use crate::engine::allocation::{Allocator, Budget, Claim, Ladder, Rung, WhyLayer, demand_bps};
 use crate::engine::bwe::{Estimator, Probe, ProbeCluster};
 use crate::engine::rtcp::TransportCc;
 use crate::limits::{
-    BANDWIDTH_NEWS_INTERVAL, BANDWIDTH_NEWS_PERCENT, ESTIMATOR_REST, REPORT_INTERVAL,
+    BANDWIDTH_NEWS_INTERVAL, BANDWIDTH_NEWS_PERCENT, ESTIMATOR_REST, PRICE_SPAN, REPORT_INTERVAL,
     SHARE_INTERVAL,
 };
 
@@ -67,6 +67,30 @@ pub struct Share {
     pub why: WhyLayer,
     /// The layers that the control thread knows it is sent.
     pub told: Option<Layers>,
+    /// What the highest rung of its ladder costs on average, and when that was worked out.
+    price: Option<(Rung, Instant)>,
+}
+
+impl Share {
+    /// Levels the prices of a ladder: a key frame, and the lull behind it, are no reason to go over
+    /// to other layers, which costs another key frame.
+    pub fn level(&mut self, now: Instant, ladder: &mut Ladder) {
+        let Some(top) = ladder.top().filter(|top| top.bps > 0) else {
+            self.price = None;
+            return;
+        };
+        let mut level = top;
+        if let Some((before, at)) = self.price
+            && before.layers == top.layers
+        {
+            let whole = PRICE_SPAN.as_millis();
+            let part = now.saturating_duration_since(at).as_millis().min(whole);
+            let sum = u128::from(before.bps) * (whole - part) + u128::from(top.bps) * part;
+            level.bps = u64::try_from(sum / whole).unwrap_or(top.bps);
+        }
+        self.price = Some((level, now));
+        ladder.scale(level.bps, top.bps);
+    }
 }
 
 impl Outgoing {
@@ -246,5 +270,57 @@ impl Outgoing {
             probe.bytes = if bytes == 0 { 0 } else { probe.bytes.saturating_sub(bytes) };
         }
         self.probe = self.probe.filter(|probe| probe.bytes > 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::select::LayerTarget;
+    use crate::engine::test_instant;
+
+    fn ladder(bps: &[u64]) -> Ladder {
+        let mut ladder = Ladder::default();
+        ladder.add(0, bps, LayerTarget::HIGHEST);
+        ladder
+    }
+
+    fn prices(ladder: &Ladder) -> Vec<u64> {
+        ladder.rungs().iter().map(|rung| rung.bps).collect()
+    }
+
+    #[test]
+    fn a_key_frame_raises_prices_little_and_other_layers_have_their_own() {
+        let start = test_instant();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut share = Share::default();
+        let mut price = |ms, bps: &[u64]| {
+            let mut ladder = ladder(bps);
+            share.level(at(ms), &mut ladder);
+            prices(&ladder)
+        };
+        assert_eq!(price(0, &[100_000, 200_000]), [100_000, 200_000]);
+        // Half as much again for a fifteenth of the span.
+        assert_eq!(price(200, &[150_000, 300_000]), [103_333, 206_666]);
+        assert_eq!(price(10_000, &[150_000, 300_000]), [150_000, 300_000]);
+        assert_eq!(price(10_200, &[50_000]), [50_000], "another highest layer");
+        assert_eq!(price(10_400, &[]), [0_u64; 0]);
+        assert_eq!(price(10_600, &[80_000]), [80_000]);
+    }
+
+    #[test]
+    fn without_anybody_who_tells_only_a_limit_bounds_what_is_sent() {
+        let now = test_instant();
+        let limits = BitrateLimits { max_outgoing_bps: Some(500_000), ..BitrateLimits::default() };
+        let mut outgoing = Outgoing::new(now, &limits);
+        assert_eq!((outgoing.estimate_bps(), outgoing.poll_news(now)), (None, None));
+        assert_eq!(outgoing.budget(100_000).available_bps, 400_000);
+        outgoing.limit(now, &BitrateLimits::default());
+        assert_eq!(outgoing.budget(100_000), Budget::UNLIMITED);
+        outgoing.open(now, Telling::TransportCc);
+        outgoing.open(now, Telling::Nothing);
+        assert_eq!(outgoing.telling(), Telling::TransportCc);
+        assert_eq!(outgoing.poll_news(now), Some(600_000));
+        assert_eq!(outgoing.poll_news(now + Duration::from_secs(5)), None, "the same");
     }
 }

@@ -164,6 +164,11 @@ impl Engine {
         let mut claims = std::mem::take(&mut self.claims);
         claims.clear();
         let wants = self.collect_claims(now, key, &mut claims);
+        for claim in &mut claims {
+            if let Some(consumer) = self.consumers.get_mut(claim.consumer) {
+                consumer.share.level(now, &mut claim.ladder);
+            }
+        }
         if let Some(transport) = self.transports.get_mut(key)
             && let Some(outgoing) = &mut transport.outgoing
         {

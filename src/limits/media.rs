@@ -294,6 +294,9 @@ pub const SHARE_INTERVAL: Duration = Duration::from_millis(200);
 /// this: it may be waiting for a path to calm down.
 pub const ESTIMATOR_REST: Duration = Duration::from_millis(20);
 
+/// Over this the prices of layers are averaged: some key frames' worth of a second's measure.
+pub const PRICE_SPAN: Duration = Duration::from_secs(3);
+
 /// What a video's packets take beyond their payload: 64 bytes of 1,100.
 pub const VIDEO_OVERHEAD_PERCENT: u64 = 6;
 

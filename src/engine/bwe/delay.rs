@@ -88,16 +88,20 @@ impl Delay {
         }
     }
 
-    /// A packet arrived; in order of departure, others are left out.
-    pub(super) fn handle_packet(&mut self, sent_us: u64, arrival_us: i64) {
+    /// A packet arrived; in order of departure, others are left out. Returns whether the receiver's
+    /// clock jumped: what was known before is forgotten.
+    pub(super) fn handle_packet(&mut self, sent_us: u64, arrival_us: i64) -> bool {
         let delay_us = arrival_us - i64::try_from(sent_us).unwrap_or(i64::MAX);
         let jumped = self.base.value().is_some_and(|base| (delay_us - base).abs() > CLOCK_JUMP_US);
         if jumped {
             *self = Self::new();
         }
-        let Some(group) = &mut self.group else { return self.open(sent_us, arrival_us, delay_us) };
+        let Some(group) = &mut self.group else {
+            self.open(sent_us, arrival_us, delay_us);
+            return jumped;
+        };
         if sent_us < group.first_sent_us {
-            return;
+            return false;
         }
         let apart = sent_us - group.first_sent_us;
         let close = apart <= BURST_US;
@@ -110,11 +114,12 @@ impl Delay {
             group.last_sent_us = group.last_sent_us.max(sent_us);
             group.last_arrival_us = group.last_arrival_us.max(arrival_us);
             group.least_us = group.least_us.min(delay_us);
-            return;
+            return false;
         }
         let done = *group;
         self.open(sent_us, arrival_us, delay_us);
         self.close(done);
+        false
     }
 
     /// Whether the queue grows.

@@ -15,7 +15,7 @@
 //!            rate ◄┴───────────┴───────────┘ ──► estimate_bps
 //! ```
 //!
-//! Invariants: the estimate is within the limits that were set; it does not grow beyond 1.5 times
+//! Invariants: the estimate is within the limits that were set; it does not grow beyond 1.2 times
 //! what arrives unless a probe arrived faster; it does not fall while no queue stands and no more
 //! than tolerated is lost. A transport that never numbers a packet has nothing but this value of
 //! fixed size; one that does allocates when the first leaves and as its history grows, and not

@@ -229,7 +229,9 @@ impl Model {
     }
 
     fn handle_received(&mut self, packet: SentPacket, arrival_us: i64) {
-        self.delay.handle_packet(packet.at_us, arrival_us);
+        if self.delay.handle_packet(packet.at_us, arrival_us) {
+            self.received = Throughput::new();
+        }
         self.received.add(arrival_us, packet.bytes);
         self.sent.add(signed(packet.at_us), packet.bytes);
         self.count_loss(packet, false);

@@ -7,11 +7,11 @@
 
 use super::Usage;
 
-/// Part of what was delivered that is sent on overuse (draft §5.5), and when that did not help
-/// and much is queued.
+/// Part of what was delivered that is sent on overuse (draft §5.5); less when much is queued, so
+/// that it is gone within this time, and at least that part.
 const DECREASE: f64 = 0.85;
-const DECREASE_DEEP: f64 = 0.7;
-const DEEP_US: i64 = 200_000;
+const DRAIN_US: f64 = 2_000_000.0;
+const DECREASE_LEAST: f64 = 0.4;
 
 /// Part of the capacity measured on overuse that is taken when its queue is gone.
 const RESUME: f64 = 0.93;
@@ -25,7 +25,7 @@ const STEP_BITS: f64 = 9_600.0;
 const STEP_BPS_MIN: f64 = 4_000.0;
 
 /// Beyond so many times what is delivered (and a little) the rate does not grow unproven
-/// (draft §5.5).
+/// (draft §5.5 has 1.5: with whole layers that is a layer too many; probes prove more).
 const PROVED: f64 = 1.2;
 const PROVED_EXTRA_BPS: f64 = 10_000.0;
 
@@ -150,8 +150,8 @@ impl Rate {
             self.capacity = None;
         }
         self.capacity = Some(Capacity::follow(self.capacity, now_us, measured));
-        let again = self.draining_bps.is_some() && seen.standing_us > DEEP_US;
-        let part = if again { DECREASE_DEEP } else { DECREASE };
+        let drains = 1.0 - seen.standing_us as f64 / DRAIN_US;
+        let part = drains.clamp(DECREASE_LEAST, DECREASE);
         let bps = part * measured;
         self.decreased_us = Some(now_us);
         self.draining_bps = Some(measured);
@@ -241,9 +241,9 @@ mod tests {
         assert!((0.93e6..1e6).contains(&back[0]) && back[9] < 1.02e6, "{back:?}");
         let deep = Seen { usage: Usage::Over, standing_us: 500_000, ..SEEN };
         assert!(rate.handle(1_500_000, &deep));
-        assert_eq!(rate.bps(), 0.85e6);
-        assert!(rate.handle(1_900_000, &deep));
-        assert_eq!(rate.bps(), 0.7e6);
+        assert_eq!(rate.bps(), 0.75e6);
+        assert!(rate.handle(1_900_000, &Seen { standing_us: 5_000_000, ..deep }));
+        assert_eq!(rate.bps(), 0.4e6);
         rate.set(1_600_000, 5e6);
         assert_eq!(rate.bps(), 5e6);
         rate.clamp(3e4, 4e6);

@@ -30,6 +30,35 @@ const OUTLIER_MS: f64 = 15.0;
 /// How long the trend has to stay beyond the threshold (draft: 10 ms).
 const OVERUSE_MS: f64 = 10.0;
 
+const _: () = assert!(WINDOW.is_multiple_of(4));
+
+/// What a line through points is made of.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    x: f64,
+    y: f64,
+    xx: f64,
+    xy: f64,
+}
+
+impl Sums {
+    fn add(&mut self, x: f64, y: f64) {
+        self.x += x;
+        self.y += y;
+        self.xx += x * x;
+        self.xy += x * y;
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self {
+            x: self.x + other.x,
+            y: self.y + other.y,
+            xx: self.xx + other.xx,
+            xy: self.xy + other.xy,
+        }
+    }
+}
+
 /// A trendline and its detector.
 #[derive(Debug)]
 pub(super) struct Trendline {
@@ -96,17 +125,22 @@ impl Trendline {
         self.slope
     }
 
-    /// Least squares; `None` when all points have one time.
+    /// Least squares; `None` when all points have one time. In four lanes, because it is done for
+    /// every group and a sum waits for the sum before it.
     fn fit(&self) -> Option<f64> {
+        let (x_first, y_first) = self.points.first().copied()?;
+        let mut lanes = [Sums::default(); 4];
+        for points in self.points.chunks_exact(4) {
+            for (lane, (x, y)) in lanes.iter_mut().zip(points) {
+                lane.add(x - x_first, y - y_first);
+            }
+        }
+        let [a, b, c, d] = lanes;
+        let sums = a.with(b).with(c.with(d));
         let n = WINDOW as f64;
-        let (x_sum, y_sum) =
-            self.points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
-        let (x_mean, y_mean) = (x_sum / n, y_sum / n);
-        let (over, under) = self.points.iter().fold((0.0, 0.0), |(over, under), (x, y)| {
-            let dx = x - x_mean;
-            (over + dx * (y - y_mean), under + dx * dx)
-        });
-        (under > 0.0).then(|| over / under)
+        let over = sums.xy - sums.x * sums.y / n;
+        let under = sums.xx - sums.x * sums.x / n;
+        (under > 1e-6).then(|| over / under)
     }
 
     fn detect(&mut self, at_ms: f64, slope_before: f64) {

@@ -14,7 +14,8 @@
 //! * **Spatial layers inside a stream**: VP9 goes down with the next picture if the lower layer was
 //!   sent all the time (full SVC), otherwise (`_KEY`, and always up) with a key frame, for which the
 //!   selector wishes; a layer whose first frame refers to the layer below only is taken at once. AV1
-//!   goes where the descriptor indicates a switch from what is being sent.
+//!   goes where the descriptor indicates a switch from what is being sent. While the way down is
+//!   waited for, only the lowest temporal layer goes out.
 //! * **Without either** (AV1 and H.264 without a descriptor) a stream is one layer.
 //!
 //! What is decided holds for all packets of a frame, those that come late too: the last
@@ -326,6 +327,10 @@ impl Selector {
         } else {
             best.unwrap_or(within)
         };
+        if self.current.spatial > within && !reached {
+            // Bits are to be saved before the key frame of the lower layer is there.
+            self.current.temporal = 0;
+        }
         self.note_reached(reached && self.waited < LAYER_SYNC_PICTURES_MAX);
     }
 
@@ -394,13 +399,15 @@ impl Selector {
         let Targets { present, switch, active } = info.targets;
         if newest {
             let best = best_target(active, wanted, layers);
-            let lower = LayerTarget { temporal: best.temporal, ..self.current };
+            // Bits are to be saved before there is a way down.
+            let temporal = if best.spatial < self.current.spatial { 0 } else { best.temporal };
+            let lower = LayerTarget { temporal, ..self.current };
             if self.current.spatial == u8::MAX {
                 // Everything went out so far.
                 self.current = best;
             } else if present & self.current.bit() != 0 && switch & best.bit() != 0 {
                 self.current = best;
-            } else if best.temporal < self.current.temporal && active & lower.bit() != 0 {
+            } else if lower.temporal < self.current.temporal && active & lower.bit() != 0 {
                 self.current = lower;
             }
             (picture.temporal, picture.top) = (self.current.temporal, self.current.spatial);
@@ -617,21 +624,23 @@ mod tests {
     }
 
     #[test]
-    fn where_only_key_pictures_link_layers_nothing_but_one_layer_goes_out_between_them() {
+    fn where_only_key_pictures_link_layers_one_layer_goes_out_between_them() {
         let (mut selector, mut layers) = (Selector::default(), StreamLayers::default());
         selector.start(stream(), &vp9(0, 0, true, true));
-        // Wanted, key picture, the frames that go out.
-        let story: [(u8, bool, &[u8]); 5] = [
-            (9, true, &[0, 1, 2]),
-            (9, false, &[2]),
-            (0, false, &[2]),
-            (0, true, &[0]),
-            (0, false, &[0]),
+        // Wanted, temporal layer, key picture, the frames that go out.
+        let story: [(u8, u8, bool, &[u8]); 6] = [
+            (9, 0, true, &[0, 1, 2]),
+            (9, 1, false, &[2]),
+            (0, 1, false, &[]),
+            (0, 0, false, &[2]),
+            (0, 0, true, &[0]),
+            (0, 1, false, &[0]),
         ];
-        for (picture, (wanted, key, frames)) in (0..).zip(story) {
+        for (picture, (wanted, temporal, key, frames)) in (0..).zip(story) {
             let sent = (0..3_u8).filter(|spatial| {
-                let meta = vp9(picture, *spatial, key, key);
-                ask(&mut selector, &mut layers, &meta, at(wanted, 0)).is_some()
+                let mut meta = vp9(picture, *spatial, key, key);
+                meta.info.temporal = temporal;
+                ask(&mut selector, &mut layers, &meta, at(wanted, 1)).is_some()
             });
             assert_eq!(sent.collect::<Vec<_>>(), frames, "{picture}");
             assert_eq!(selector.take_key_frame_wish(), picture == 2);

@@ -10,17 +10,23 @@ use super::network::{Flight, Goal};
 use super::overload::Capacity;
 use super::room::Room;
 
+/// Turns at one moment: more than any test has work for.
+const TURNS_AT_ONCE_MAX: u32 = 20_000;
+
 impl Room {
     /// Lets time pass.
     pub(crate) fn run_for(&mut self, span: Duration) {
         let end = self.now + span;
         self.flush();
+        let mut turns = 0;
         loop {
             let timeouts = self.seats.iter().filter_map(Seat::poll_timeout);
             let again = self.capacity.as_ref().and_then(Capacity::next);
             let next = timeouts.chain(self.network.next()).chain(self.shards.next());
             let next = next.chain(again).min();
             let Some(next) = next.filter(|next| *next <= end) else { break };
+            turns = if next > self.now { 0 } else { turns + 1 };
+            assert!(turns < TURNS_AT_ONCE_MAX, "time stands still: a deadline is never served");
             self.now = self.now.max(next);
             self.turn();
         }

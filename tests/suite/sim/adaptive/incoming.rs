@@ -63,6 +63,12 @@ impl Incoming {
         self.heard.push((now, bytes));
     }
 
+    /// Bytes of datagrams that came since.
+    pub(crate) fn bytes_since(&self, from: Instant) -> u64 {
+        let since = self.heard.iter().rev().take_while(|(at, _)| *at >= from);
+        since.map(|(_, bytes)| *bytes as u64).sum()
+    }
+
     /// A packet of that extended number came; false when it came before.
     pub(crate) fn arrive(&mut self, now: Instant, number: u64, repaired: bool) -> bool {
         self.came += u64::from(!repaired);

@@ -207,7 +207,8 @@ impl Outcome {
             ("layer", self.layers.iter().all(|it| *it >= least && *it <= most)),
             ("changes", self.changes as f64 <= (steady / 30.0).ceil()),
             ("freeze", least.is_none() || self.longest_gap <= FREEZE_MAX),
-            ("queue", self.queue_p95 <= QUEUE_MAX),
+            // Of the plan so far: for a moment a link that became narrower holds too much.
+            ("queue", queue_p95(scene, scene.began, phase.to) <= QUEUE_MAX),
             ("sound", self.audio_lost <= lost_anyway * 1.5 + 0.5),
         ];
         self.faults = tests.iter().filter(|(_, holds)| !holds).map(|(name, _)| *name).collect();

@@ -14,4 +14,5 @@ pub(crate) mod viewer;
 
 mod links;
 mod proofs;
+mod sharing;
 mod table;

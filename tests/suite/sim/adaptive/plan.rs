@@ -67,7 +67,12 @@ impl Show {
             for temporal in least..encoding.temporal {
                 let within = if is_simulcast { 0 } else { spatial };
                 // Headers, extensions and the tag are some 40 bytes of 1,200, more of small packets.
-                let bps = encoding.rate_up_to(within, temporal) * 104 / 100;
+                let mut bps = encoding.rate_up_to(within, temporal);
+                if encoding.format == (Format::Vp9 { key_only: true }) && within > 0 {
+                    // Between key pictures nothing refers to the layers below.
+                    bps -= encoding.rate_up_to(within - 1, temporal);
+                }
+                let bps = bps * 104 / 100;
                 needs.push(((u8::try_from(spatial).unwrap(), temporal), bps));
             }
         }

@@ -102,7 +102,8 @@ fn a_screen_shows_what_is_whole_and_refers_to_what_was_shown() {
     assert_eq!(play(1, 0, &[1], 4), (1, 0));
     assert_eq!(play(2, 1, &[1, 0], 6), (2, 0), "in any order");
     assert_eq!(play(4, 1, &[0, 1], 6), (2, 0), "what it refers to may still come");
-    assert_eq!(play(3, 1, &[0, 1], 10), (4, 0), "and then both are shown");
+    assert_eq!(play(3, 1, &[0], 7), (2, 0), "half of that");
+    assert_eq!(play(3, 1, &[1], 10), (4, 0), "and then both are shown");
     assert_eq!(play(6, 1, &[0, 1], 14), (4, 1), "what it refers to will never come");
     assert_eq!(play(7, 3, &[0, 1], 16), (5, 1), "another reference is there");
     assert_eq!(play(5, 1, &[0, 1], 16), (5, 1), "too late");

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use ringcast::control::command::{Command, Reply};
 use ringcast::engine::srtp::SrtpProfile;
 use ringcast::id::TransportId;
 use ringcast::ortc::types::RtpCapabilities;
@@ -90,7 +91,7 @@ impl Scene {
             let now = self.room.now;
             for (peer, series) in self.viewers.iter().zip(&mut self.estimates) {
                 let transport = self.room.seats[peer.0].transport;
-                series.extend(estimate(&self.room, transport).map(|bps| (now, bps)));
+                series.extend(estimate(&mut self.room, transport).map(|bps| (now, bps)));
             }
         }
     }
@@ -126,8 +127,11 @@ fn capabilities(room: &Room, answer: Answer) -> RtpCapabilities {
 }
 
 /// What the server believes a transport to carry, in bits/s.
-fn estimate(_room: &Room, _transport: TransportId) -> Option<u64> {
-    None
+fn estimate(room: &mut Room, transport: TransportId) -> Option<u64> {
+    match room.command(Command::TransportStats(transport)) {
+        Reply::TransportStats(numbers) => numbers.available_outgoing_bps,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A camera and, if the plan has sound, a microphone; both are on.

@@ -20,11 +20,23 @@ pub(crate) struct Shown {
 /// A picture whose packets are arriving: all packets of one timestamp.
 #[derive(Debug, Default)]
 struct Partial {
-    first: Option<u64>,
+    /// The lowest number at which a frame begins, and whether nothing of the picture can precede it.
+    first: Option<(u64, bool)>,
     last: Option<u64>,
     packets: u64,
     /// One of each frame: its first packet's.
     frames: Vec<Mark>,
+}
+
+impl Partial {
+    /// All of it came. Lower spatial layers may have been left out (`_KEY`): that one frame is the
+    /// first is certain when all packets before it are known.
+    fn is_whole(&self, missing: u64) -> bool {
+        let (Some((first, is_certain)), Some(last)) = (self.first, self.last) else {
+            return false;
+        };
+        (is_certain || first <= missing) && last + 1 == first + self.packets
+    }
 }
 
 /// Where a frame is in what the publisher made: encoding, picture, spatial layer.
@@ -60,20 +72,20 @@ impl Screen {
         partial.packets += 1;
         if mark.index == 0 {
             partial.frames.push(mark);
-            if mark.spatial == 0 {
-                partial.first = Some(number);
+            if partial.first.is_none_or(|(first, _)| number < first) {
+                partial.first = Some((number, mark.spatial == 0));
             }
         }
         if marker {
             partial.last = Some(number);
         }
-        if let (Some(first), Some(last)) = (partial.first, partial.last)
-            && last + 1 == first + partial.packets
-        {
-            let partial = self.partial.remove(&timestamp).unwrap_or_default();
-            self.whole.insert(first, (last, partial.frames));
-            self.decode(now, missing);
+        let whole = self.partial.extract_if(.., |_, partial| partial.is_whole(missing));
+        for (_, partial) in whole {
+            if let (Some((first, _)), Some(last)) = (partial.first, partial.last) {
+                self.whole.insert(first, (last, partial.frames));
+            }
         }
+        self.decode(now, missing);
     }
 
     /// Shows what can be shown.

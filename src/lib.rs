@@ -8,7 +8,7 @@
 //! ## Threads and lanes
 //!
 //! ```text
-//!       REST · SSE · WebSocket · metrics · OpenAPI      Kafka, webhook (own threads)
+//!   REST · WHIP · SSE · WebSocket · pages · metrics        Kafka, webhook (own threads)
 //!                              │
 //!              control thread (tokio): api, control, events
 //!                   │ Command                ▲ answers, Event, Report
@@ -89,6 +89,8 @@
 //! [`Dispatcher::call`](control::dispatcher::Dispatcher::call) → lane → the shard's turn →
 //! [`handle_command`](engine::machine::Machine::handle_command) →
 //! [`Reply`](control::command::Reply) or [`Refusal`](control::command::Refusal) → status and body.
+//! WHIP and WHEP speak [`sdp`] instead of JSON, and then take the same steps
+//! ([`Control::publish`](control::Control::publish), [`Control::play`](control::Control::play)).
 //! What a shard tells by itself, an [`Event`](control::command::Event), changes the registry and goes
 //! into the room's log ([`events`]): readers follow it over Server-Sent Events and WebSockets, and
 //! [`outlet`](events::outlet)s carry it to Kafka and a webhook.
@@ -126,5 +128,6 @@ pub mod log;
 pub mod metrics;
 pub mod node;
 pub mod ortc;
+pub mod sdp;
 pub mod server;
 pub mod shard;

@@ -1,6 +1,6 @@
 //! Request bodies: bounded, declared as JSON, an object, and then a domain value.
 
-use axum::body;
+use axum::body::{self, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use serde_json::Value;
@@ -27,20 +27,25 @@ impl<T: FromFields, S: Send + Sync> FromRequest<S> for Body<T> {
             let message = "Content-Type must be application/json";
             return Err(ApiError::new(Code::NotJson, message));
         }
-        if declared_length(request.headers()).is_some_and(|length| length > BODY_BYTES_MAX) {
-            return Err(too_large());
-        }
-        let bytes = body::to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|error| {
-            // Either the limit, or the connection broke and nobody reads the answer.
-            tracing::debug!(%error, "body not read");
-            too_large()
-        })?;
+        let bytes = bytes_of(request).await?;
         match serde_json::from_slice(&bytes) {
             Ok(Value::Object(map)) => T::from_fields(&mut Fields::new(map)).map(Self),
             Ok(_) => Err(ApiError::invalid("body", "must be a JSON object")),
             Err(error) => Err(ApiError::new(Code::MalformedJson, error.to_string())),
         }
     }
+}
+
+/// The body, unless it is too large.
+pub(super) async fn bytes_of(request: Request) -> Result<Bytes, ApiError> {
+    if declared_length(request.headers()).is_some_and(|length| length > BODY_BYTES_MAX) {
+        return Err(too_large());
+    }
+    body::to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|error| {
+        // Either the limit, or the connection broke and nobody reads the answer.
+        tracing::debug!(%error, "body not read");
+        too_large()
+    })
 }
 
 fn too_large() -> ApiError {
@@ -51,15 +56,16 @@ fn declared_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// What the body is declared as, without parameters and in lower case.
+pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next()?.trim().to_ascii_lowercase())
+}
+
 /// `application/json`, or a type with the suffix `+json`; parameters do not matter.
 fn is_json(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .map(|essence| essence.trim().to_ascii_lowercase())
-        .is_some_and(|essence| {
-            essence == "application/json"
-                || (essence.starts_with("application/") && essence.ends_with("+json"))
-        })
+    media_type(headers).is_some_and(|essence| {
+        essence == "application/json"
+            || (essence.starts_with("application/") && essence.ends_with("+json"))
+    })
 }

@@ -105,6 +105,7 @@ pub(super) async fn create(
         paused: body.paused,
         preferred_layers: body.preferred_layers,
         enable_rtx: body.enable_rtx,
+        numbers: None,
         ignore_dtx: body.ignore_dtx,
     };
     created(control.create_consumer(request).await?)

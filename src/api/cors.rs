@@ -2,11 +2,15 @@
 
 use std::io;
 
-use axum::http::HeaderValue;
+use axum::http::header::{ETAG, LINK, LOCATION, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
+/// What may be sent to PATCH (RFC 5789 §3.1).
+pub(super) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+
 /// Credentials are allowed; the origin is reflected when it is one of `origins`, or when none is
-/// configured (as the replaced service does).
+/// configured (as the replaced service does). Scripts may read the headers that WHIP answers with.
 ///
 /// # Errors
 /// When an origin cannot stand in a header.
@@ -24,5 +28,6 @@ pub fn layer(origins: &[String]) -> io::Result<CorsLayer> {
         .allow_origin(allowed)
         .allow_methods(AllowMethods::mirror_request())
         .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers([LOCATION, ETAG, LINK, ACCEPT_PATCH, RETRY_AFTER])
         .allow_credentials(true))
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::error::{ApiError, Code};
 use crate::control::DtlsRequest;
 use crate::limits::FINGERPRINTS_MAX;
+use crate::sdp::fingerprint_bytes;
 
 /// Reads `dtlsParameters`: of its fingerprints the first SHA-256 one.
 pub(super) fn read(parameters: &Value) -> Result<DtlsRequest, ApiError> {
@@ -37,7 +38,7 @@ pub(super) fn read(parameters: &Value) -> Result<DtlsRequest, ApiError> {
         let value = text(object, &at, "value")?;
         if chosen.is_none() && algorithm.eq_ignore_ascii_case("sha-256") {
             let must = "must be 32 hexadecimal pairs with colons between them";
-            let bytes = bytes_of_pairs(value)
+            let bytes = fingerprint_bytes(value)
                 .ok_or_else(|| ApiError::invalid(&format!("{at}.value"), must))?;
             chosen = Some(bytes);
         }
@@ -54,20 +55,6 @@ fn text<'a>(object: &'a Map<String, Value>, at: &str, name: &str) -> Result<&'a 
         Some(Value::String(text)) => Ok(text),
         Some(_) => Err(ApiError::invalid(&format!("{at}.{name}"), "must be a string")),
     }
-}
-
-fn bytes_of_pairs(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    let mut pairs = text.split(':');
-    for byte in &mut bytes {
-        let pair = pairs.next()?;
-        // `from_str_radix` would take a sign.
-        if pair.len() != 2 || !pair.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return None;
-        }
-        *byte = u8::from_str_radix(pair, 16).ok()?;
-    }
-    pairs.next().is_none().then_some(bytes)
 }
 
 #[cfg(test)]
@@ -132,7 +119,7 @@ mod tests {
     proptest! {
         #[test]
         fn fingerprints_survive_any_text(text in ".{0,120}") {
-            let _ = bytes_of_pairs(&text);
+            let _ = fingerprint_bytes(&text);
         }
     }
 }

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 
 use crate::control::ControlError;
 use crate::ortc::OrtcError;
+use crate::sdp::SdpError;
 
 /// Seconds after which a refusal for overload is worth another try.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -57,16 +58,30 @@ codes! {
     ProducerNotFound = "producer_not_found", NOT_FOUND;
     /// No such consumer.
     ConsumerNotFound = "consumer_not_found", NOT_FOUND;
+    /// No such WHIP or WHEP session.
+    SessionNotFound = "session_not_found", NOT_FOUND;
     /// The route exists, but not with this method.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
     /// `connect` was called before.
     AlreadyConnected = "already_connected", CONFLICT;
     /// A name, SSRC, MID or RID is in use.
     AlreadyExists = "already_exists", CONFLICT;
+    /// Nothing is sent yet that could be played; try again after `Retry-After` seconds.
+    NothingToPlay = "nothing_to_play", CONFLICT;
+    /// The answer is SDP, and `Accept` does not allow that.
+    NotAcceptable = "not_acceptable", NOT_ACCEPTABLE;
+    /// `If-Match` names another ICE session than the present one.
+    PreconditionFailed = "precondition_failed", PRECONDITION_FAILED;
+    /// `If-Match` is missing: `*` restarts ICE, the session's entity tag goes with candidates.
+    PreconditionRequired = "precondition_required", PRECONDITION_REQUIRED;
     /// The body is larger than 256 KiB.
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE;
     /// The body is not declared as JSON.
     NotJson = "not_json", UNSUPPORTED_MEDIA_TYPE;
+    /// The body is not declared as SDP, or as a fragment of it.
+    NotSdp = "not_sdp", UNSUPPORTED_MEDIA_TYPE;
+    /// The body is no SDP; the sentence says where.
+    MalformedSdp = "malformed_sdp", BAD_REQUEST;
     /// A codec or capability that this server does not carry.
     NotSupported = "not_supported", UNPROCESSABLE_ENTITY;
     /// A limit of this server is reached; the sentence names it.
@@ -119,7 +134,7 @@ impl IntoResponse for ApiError {
         let status = self.code.status();
         let body = Failure { success: false, data: self.message, code: self.code };
         let mut response = (status, Json(body)).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if status == StatusCode::SERVICE_UNAVAILABLE || self.code == Code::NothingToPlay {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         response
@@ -134,6 +149,10 @@ impl From<ControlError> for ApiError {
             ControlError::TransportNotFound => Code::TransportNotFound,
             ControlError::ProducerNotFound => Code::ProducerNotFound,
             ControlError::ConsumerNotFound => Code::ConsumerNotFound,
+            ControlError::SessionNotFound => Code::SessionNotFound,
+            ControlError::NothingToPlay => Code::NothingToPlay,
+            ControlError::PreconditionRequired => Code::PreconditionRequired,
+            ControlError::PreconditionFailed => Code::PreconditionFailed,
             ControlError::AlreadyConnected => Code::AlreadyConnected,
             ControlError::AlreadyExists(_) => Code::AlreadyExists,
             ControlError::Invalid(_) => Code::InvalidParameter,
@@ -142,6 +161,15 @@ impl From<ControlError> for ApiError {
             ControlError::Overloaded => Code::Overloaded,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+impl From<SdpError> for ApiError {
+    fn from(error: SdpError) -> Self {
+        match error {
+            SdpError::Malformed(what) => Self::new(Code::MalformedSdp, what),
+            SdpError::Unsupported(what) => Self::new(Code::NotSupported, what),
+        }
     }
 }
 

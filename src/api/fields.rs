@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::error::ApiError;
 use crate::id::{PeerId, RoomId};
+use crate::limits::SOURCE_CHARS_MAX;
 
 /// A JSON object of a client. Fields that nobody asks for are ignored; `null` is absent.
 #[derive(Debug, Default)]
@@ -80,4 +81,14 @@ pub(super) fn room_id(field: &str, text: &str) -> Result<RoomId, ApiError> {
 /// A peer's name, given in `field`.
 pub(super) fn peer_id(field: &str, text: &str) -> Result<PeerId, ApiError> {
     PeerId::try_from(text).map_err(|error| ApiError::invalid(field, &error.to_string()))
+}
+
+/// What a producer is called besides its kind.
+pub(super) fn source(text: String) -> Result<String, ApiError> {
+    let printable = !text.chars().any(char::is_control);
+    if text.is_empty() || !printable || text.chars().nth(SOURCE_CHARS_MAX).is_some() {
+        let must = format!("must be 1 to {SOURCE_CHARS_MAX} printable characters");
+        return Err(ApiError::invalid("source", &must));
+    }
+    Ok(text)
 }

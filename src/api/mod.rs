@@ -15,12 +15,15 @@ mod fields;
 mod health;
 mod observe;
 pub mod openapi;
+mod pages;
 mod path;
 mod patience;
 mod producers;
 mod reply;
 mod rooms;
 pub mod router;
+mod sdp_body;
+mod sessions;
 mod transports;
 
 use std::future::Future;

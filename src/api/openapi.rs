@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use super::{consumers, error, events, health, producers, rooms, transports};
+use super::{consumers, error, events, health, pages, producers, rooms, sessions, transports};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -41,6 +41,13 @@ use super::{consumers, error, events, health, producers, rooms, transports};
         rooms::delete,
         events::follow,
         events::follow_over_web_socket,
+        sessions::publish,
+        sessions::patch_published,
+        sessions::end_published,
+        sessions::play,
+        sessions::patch_played,
+        sessions::end_played,
+        pages::call,
         health::healthy,
         health::ready,
         health::metrics,

@@ -38,6 +38,17 @@ server_named! {
     ConsumerId, ConsumerNotFound, "consumer not found";
 }
 
+/// The session in the path.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SessionId(pub(super) TransportId);
+
+impl Segment for SessionId {
+    fn read(text: &str) -> Result<Self, ApiError> {
+        let id = text.parse().map(Self);
+        id.map_err(|_| ApiError::new(Code::SessionNotFound, "session not found"))
+    }
+}
+
 /// The id in the path.
 #[derive(Debug)]
 pub(super) struct Of<T>(pub(super) T);

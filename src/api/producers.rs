@@ -9,13 +9,13 @@ use utoipa::ToSchema;
 
 use super::body::{Body, FromFields};
 use super::error::{ApiError, Failure};
-use super::fields::Fields;
+use super::fields::{self, Fields};
 use super::path::{Of, Segment};
 use super::reply::{Answer, Done, Success, created, ok};
 use crate::control::stats::ProducerStats;
 use crate::control::{Control, ProducerRequest};
 use crate::id::{PeerId, ProducerId, RoomId, TransportId};
-use crate::limits::{APP_DATA_BYTES_MAX, KEY_FRAME_REQUEST_DELAY_MAX, SOURCE_CHARS_MAX};
+use crate::limits::{APP_DATA_BYTES_MAX, KEY_FRAME_REQUEST_DELAY_MAX};
 use crate::ortc;
 use crate::ortc::types::{MediaKind, RtpParameters};
 
@@ -89,12 +89,7 @@ fn source(fields: &mut Fields, kind: MediaKind) -> Result<String, ApiError> {
     let Some(source) = fields.optional_string("source")? else {
         return Ok(kind.label().to_owned());
     };
-    let printable = !source.chars().any(char::is_control);
-    if source.is_empty() || !printable || source.chars().nth(SOURCE_CHARS_MAX).is_some() {
-        let must = format!("must be 1 to {SOURCE_CHARS_MAX} printable characters");
-        return Err(ApiError::invalid("source", &must));
-    }
-    Ok(source)
+    fields::source(source)
 }
 
 fn app_data(fields: &mut Fields) -> Result<Value, ApiError> {

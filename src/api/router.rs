@@ -4,13 +4,16 @@ use std::io;
 
 use axum::extract::FromRef;
 use axum::http::Uri;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{delete, get, patch, post, put};
 use axum::{Json, Router, middleware};
 use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use super::error::{ApiError, Code};
 use super::observe::{Observed, observe};
-use super::{ApiOptions, consumers, cors, events, health, openapi, producers, rooms, transports};
+use super::{
+    ApiOptions, consumers, cors, events, health, openapi, pages, producers, rooms, sessions,
+    transports,
+};
 use crate::config;
 use crate::control::Control;
 
@@ -72,6 +75,16 @@ pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
         .route("/media/consumer/{id}/layers", put(consumers::choose_layers))
         .route("/media/consumer/{id}/priority", put(consumers::set_priority))
         .route("/media/consumer/{id}/stats", get(consumers::stats))
+        .route("/whip/{id}", post(sessions::publish))
+        .route(
+            "/whip/session/{id}",
+            patch(sessions::patch_published).delete(sessions::end_published),
+        )
+        .route("/whep/{id}", post(sessions::play))
+        .route("/whep/session/{id}", patch(sessions::patch_played).delete(sessions::end_played))
+        .route("/", get(pages::call))
+        .route("/pages/call.css", get(pages::call_style))
+        .route("/pages/call.js", get(pages::call_script))
         .route("/healthz", get(health::healthy))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
@@ -82,6 +95,8 @@ pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
         .merge(docs)
         .layer(middleware::from_fn_with_state(app.clone(), observe))
         .layer(cors::layer(&options.cors_origins)?)
+        // Outside of CORS, which answers every OPTIONS.
+        .layer(middleware::from_fn(sessions::tell_what_is_accepted))
         .with_state(app))
 }
 

@@ -11,8 +11,8 @@ use super::{LogFormat, Runtime, Steer};
 use crate::limits::{COALESCE_MAX, SHARDS_MAX};
 
 /// First segments of paths that the API itself answers.
-const TAKEN_PATHS: [&str; 8] =
-    ["admin", "docs-json", "healthz", "media", "metrics", "readyz", "whep", "whip"];
+const TAKEN_PATHS: [&str; 9] =
+    ["admin", "docs-json", "healthz", "media", "metrics", "pages", "readyz", "whep", "whip"];
 
 /// Where the API also shows its document, as the replaced service did; beside it there is room.
 const TAKEN_PATH: &str = "api/swagger.json";

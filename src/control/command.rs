@@ -16,7 +16,7 @@ use super::stats::{ConsumerNumbers, StreamNumbers, TransportNumbers};
 use crate::engine::report::Report;
 use crate::engine::voice::LevelWindow;
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
-use crate::ortc::types::{MediaKind, ProducerType, RtpMapping, RtpParameters};
+use crate::ortc::types::{CodecMapping, MediaKind, ProducerType, RtpMapping, RtpParameters};
 
 /// What the control thread may ask of a shard.
 #[derive(Debug)]
@@ -126,6 +126,9 @@ pub struct CreateConsumer {
     pub mirror: Option<Mirror>,
     /// The consumer's negotiated parameters: one encoding with `ssrc` (+ `rtx.ssrc`), a `mid`.
     pub rtp: RtpParameters,
+    /// From the room's payload types of media to those in `rtp`, where a client that speaks SDP
+    /// chose its own. What is not named here is sent under the room's.
+    pub renumbered: Vec<CodecMapping>,
     /// Starts paused.
     pub paused: bool,
     /// Highest spatial and temporal layer wanted; `None` is the highest there is.

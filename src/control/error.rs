@@ -20,6 +20,18 @@ pub enum ControlError {
     /// No such consumer.
     #[error("consumer not found")]
     ConsumerNotFound,
+    /// No such WHIP or WHEP session.
+    #[error("session not found")]
+    SessionNotFound,
+    /// Nothing is sent that could be played on what was offered.
+    #[error("nothing to play yet")]
+    NothingToPlay,
+    /// A change of an ICE session must say which one it means.
+    #[error("If-Match is missing")]
+    PreconditionRequired,
+    /// The ICE session that was meant is not the present one.
+    #[error("If-Match names another ICE session")]
+    PreconditionFailed,
     /// The transport has its client's DTLS parameters already.
     #[error("connect() already called")]
     AlreadyConnected,

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashSet};
 use std::hash::Hash;
 
+use super::command::{CloseReason, DtlsState, Event, FromShard, IceState, Inventory};
 use super::command::{Command, Refusal, Reply};
-use super::command::{DtlsState, Event, FromShard, IceState, Inventory};
 use super::registry::{Close, Effects, Transport};
 use super::service::{Control, State, now};
 use crate::engine::voice::LevelWindow;
@@ -41,8 +41,7 @@ impl Control {
                     dtls_state(state, transport, dtls, cipher)
                 }
                 Event::TransportClosed { transport, reason } => {
-                    let closed = state.registry.close_transport(transport, reason.label(), now());
-                    let mut effects = closed.unwrap_or_default();
+                    let mut effects = transport_closed(state, transport, reason);
                     // The shard knows; those that mirror its producers do not.
                     effects.closes.retain(|(told, _)| *told != shard);
                     effects
@@ -196,6 +195,19 @@ fn ice_state(
     let event =
         RoomEvent::TransportIceState { transport: id, peer: transport.peer.clone(), state: ice };
     Effects::event(&transport.room, transport.shard, event)
+}
+
+/// A WHIP or WHEP client that hangs up without a DELETE has ended its session all the same.
+fn transport_closed(state: &mut State, id: TransportId, reason: CloseReason) -> Effects {
+    let hangs_up = reason == CloseReason::DtlsClosed;
+    let found = state.registry.any_transport(id).filter(|it| hangs_up && it.session.is_some());
+    let member = found.map(|transport| (transport.room.clone(), transport.peer.clone()));
+    let closed = state.registry.close_transport(id, reason.label(), now());
+    let mut effects = closed.unwrap_or_default();
+    if let Some((room, peer)) = member {
+        effects.append(state.registry.leave_if_idle(&room, &peer));
+    }
+    effects
 }
 
 fn bandwidth(state: &State, id: TransportId, estimate_bps: u64) -> Effects {

@@ -32,7 +32,7 @@ use crate::id::ConsumerId;
 use crate::limits::REPAIRS_QUEUED_MAX;
 use crate::ortc::codec::Codec;
 use crate::ortc::scalability::Scalability;
-use crate::ortc::types::{MediaKind, RtpParameters};
+use crate::ortc::types::{CodecMapping, MediaKind, RtpParameters};
 
 /// What a consumer counts unless its client says otherwise (mediasoup's).
 pub const PRIORITY_DEFAULT: u8 = 1;
@@ -68,12 +68,14 @@ pub struct RtxStream {
     pub next: u64,
 }
 
-/// A payload type that may be sent, in the room's terms.
+/// A payload type that may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SendCodec {
-    /// The media's payload type.
+    /// The media's payload type, as the room knows it.
     pub payload_type: u8,
-    /// The payload type of its retransmissions, if negotiated.
+    /// The media's payload type, as the receiver knows it.
+    pub sent_as: u8,
+    /// The payload type of its retransmissions, as the receiver knows it, if negotiated.
     pub rtx_payload_type: Option<u8>,
     /// The receiver may ask for lost packets.
     pub nack: bool,
@@ -189,7 +191,7 @@ impl Consumer {
         let first = rtp.codecs.first().ok_or_else(|| unsupported("no codec"))?;
         let ids = ExtensionIds::new(&rtp.header_extensions);
         let mid = rtp.mid.as_deref().and_then(|mid| Token::new(mid.as_bytes()));
-        let codecs = send_codecs(rtp);
+        let codecs = send_codecs(rtp, &command.renumbered);
         let repairable = codecs.iter().any(|codec| codec.nack);
         let repairs_possible = codecs.iter().any(|codec| codec.rtx_payload_type.is_some());
         let rtx = encoding.rtx.filter(|_| repairs_possible).map(|rtx| RtxStream {
@@ -336,7 +338,11 @@ fn highest_layers(mode: Option<&str>) -> Layers {
     Layers { spatial: spatial.saturating_sub(1), temporal: temporal.saturating_sub(1) }
 }
 
-fn send_codecs(rtp: &RtpParameters) -> Vec<SendCodec> {
+fn send_codecs(rtp: &RtpParameters, renumbered: &[CodecMapping]) -> Vec<SendCodec> {
+    let of_room = |sent_as: u8| {
+        let known = renumbered.iter().find(|mapping| mapping.mapped_payload_type == sent_as);
+        known.map_or(sent_as, |mapping| mapping.payload_type)
+    };
     let is_rtx = |mime: &str| Codec::of(mime) == Codec::Rtx;
     let repeats = |payload_type: u8| {
         rtp.codecs.iter().find(|codec| {
@@ -348,7 +354,8 @@ fn send_codecs(rtp: &RtpParameters) -> Vec<SendCodec> {
         .iter()
         .filter(|codec| !is_rtx(&codec.mime_type))
         .map(|codec| SendCodec {
-            payload_type: codec.payload_type,
+            payload_type: of_room(codec.payload_type),
+            sent_as: codec.payload_type,
             rtx_payload_type: repeats(codec.payload_type).map(|rtx| rtx.payload_type),
             nack: codec.rtcp_feedback.iter().any(|f| f.kind == "nack" && f.parameter.is_empty()),
         })

@@ -304,7 +304,7 @@ impl Consumer {
         let readable = self.readable(meta, payload);
         let octets = readable.map_or(0, |(_, payload)| payload.unpadded().len());
         let readable = readable.filter(|_| octets > 0);
-        let Some((edit, (payload_type, payload))) = verdict.zip(readable) else {
+        let Some((edit, (codec, payload))) = verdict.zip(readable) else {
             if let Some(seq) = self.seq.drop(meta.seq) {
                 self.send_fill(seq, meta, way);
             }
@@ -314,7 +314,7 @@ impl Consumer {
         let Some(seq) = self.seq.forward(meta.seq) else { return false };
         self.fresh = false;
         let timestamp = self.time.rewrite(way.now, meta.timestamp);
-        let mut fields = way.fields(meta, payload_type, seq, timestamp);
+        let mut fields = way.fields(meta, codec.sent_as, seq, timestamp);
         fields.marker = edit.marker(meta);
         let (abs_send_time, transport_seq) = (fields.abs_send_time, fields.transport_cc);
         let sealed = way.seal(&self.header, seq, &fields, &body);
@@ -344,7 +344,7 @@ impl Consumer {
         let Some(codec) = self.codecs.first() else { return };
         let timestamp = self.time.rewrite(way.now, meta.timestamp);
         let body = RtpBody { padding: FILL_PADDING, ..RtpBody::default() };
-        let mut fields = way.fields(meta, codec.payload_type, seq, timestamp);
+        let mut fields = way.fields(meta, codec.sent_as, seq, timestamp);
         fields.marker = false;
         if way.seal(&self.header, seq, &fields, &body) {
             way.count_number(self.numbered);

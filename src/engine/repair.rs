@@ -80,8 +80,7 @@ impl Consumer {
         payload: Padded<'_>,
         way: &mut Way<'_>,
     ) -> bool {
-        let Some((payload_type, payload)) = self.readable(meta, payload) else { return false };
-        let Some(codec) = self.codec(payload_type).copied() else { return false };
+        let Some((codec, payload)) = self.readable(meta, payload) else { return false };
         let timestamp = meta.timestamp.wrapping_add(sent.timestamp_offset);
         match (&mut self.rtx, codec.rtx_payload_type) {
             (Some(rtx), Some(rtx_payload_type)) => {
@@ -101,7 +100,7 @@ impl Consumer {
             _ => {
                 let Some(looked) = self.sent.verbatim(sent.seq) else { return false };
                 let body = payload.body(looked.padded);
-                let mut fields = way.fields(meta, payload_type, sent.seq, timestamp);
+                let mut fields = way.fields(meta, codec.sent_as, sent.seq, timestamp);
                 fields.marker = sent.edit.marker(meta);
                 fields.abs_send_time = looked.abs_send_time;
                 fields.transport_cc = looked.transport_seq;

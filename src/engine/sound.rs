@@ -5,31 +5,31 @@
 //! answer for one packet is always the same, so that a repeat has the bytes that were sent.
 
 use crate::engine::codec::red;
-use crate::engine::consumer::Consumer;
+use crate::engine::consumer::{Consumer, SendCodec};
 use crate::engine::packet::PacketMeta;
 use crate::engine::ring::Padded;
 
 impl Consumer {
-    /// The payload type and payload that this receiver gets of a packet; `None` when it negotiated
+    /// The codec and payload that this receiver gets of a packet; `None` when it negotiated
     /// nothing that could carry it, or does not want it.
     pub(super) fn readable<'p>(
         &self,
         meta: &PacketMeta,
         payload: Padded<'p>,
-    ) -> Option<(u8, Padded<'p>)> {
+    ) -> Option<(SendCodec, Padded<'p>)> {
         if self.ignore_dtx {
             let newest = payload.unpadded();
             if red::is_opus_dtx(meta.primary.map_or(newest, |primary| primary.of(newest))) {
                 return None;
             }
         }
-        if self.codec(meta.payload_type).is_some() {
-            return Some((meta.payload_type, payload));
+        if let Some(codec) = self.codec(meta.payload_type) {
+            return Some((*codec, payload));
         }
         let primary = meta.primary?;
-        self.codec(primary.payload_type)?;
+        let codec = *self.codec(primary.payload_type)?;
         let bytes = payload.bytes.get(usize::from(primary.start)..)?;
-        Some((primary.payload_type, Padded { bytes, ..payload }))
+        Some((codec, Padded { bytes, ..payload }))
     }
 }
 
@@ -42,11 +42,22 @@ mod tests {
     use crate::engine::{ProducerKey, TransportKey};
     use crate::id::{ConsumerId, ProducerId, TransportId};
     use crate::ortc::parse_rtp_parameters;
+    use crate::ortc::types::CodecMapping;
     use serde_json::json;
     use uuid::Uuid;
 
     /// A consumer that negotiated these payload types of Opus (100) and RED (109).
     fn consumer(payload_types: &[u8], ignore_dtx: bool) -> Consumer {
+        Consumer::new(
+            &command(payload_types, ignore_dtx),
+            ProducerKey::default(),
+            TransportKey::default(),
+            (0, 0),
+        )
+        .unwrap()
+    }
+
+    fn command(payload_types: &[u8], ignore_dtx: bool) -> CreateConsumer {
         let codecs: Vec<_> = payload_types
             .iter()
             .map(|payload_type| {
@@ -56,18 +67,32 @@ mod tests {
             })
             .collect();
         let rtp = json!({"mid": "0", "codecs": codecs, "encodings": [{"ssrc": 1}]});
-        let command = CreateConsumer {
+        CreateConsumer {
             transport: TransportId(Uuid::nil()),
             consumer: ConsumerId(Uuid::nil()),
             producer: ProducerId(Uuid::nil()),
             mirror: None,
             rtp: parse_rtp_parameters(rtp).unwrap(),
+            renumbered: Vec::new(),
             paused: false,
             preferred_layers: None,
             ignore_dtx,
+        }
+    }
+
+    #[test]
+    fn a_receiver_that_numbers_itself_is_sent_its_own_payload_type() {
+        let mut command = command(&[111], false);
+        command.renumbered = vec![CodecMapping { payload_type: 100, mapped_payload_type: 111 }];
+        let keys = (ProducerKey::default(), TransportKey::default());
+        let consumer = Consumer::new(&command, keys.0, keys.1, (0, 0)).unwrap();
+        let sent_as = |payload_type| {
+            let meta = PacketMeta { payload_type, ..PacketMeta::default() };
+            let payload = Padded { bytes: &[1], padding: 0, arrival: test_instant() };
+            consumer.readable(&meta, payload).map(|(codec, _)| codec.sent_as)
         };
-        let (producer, transport) = (ProducerKey::default(), TransportKey::default());
-        Consumer::new(&command, producer, transport, (0, 0)).unwrap()
+        assert_eq!(sent_as(100), Some(111));
+        assert_eq!(sent_as(111), None, "that is another codec of the room");
     }
 
     #[test]
@@ -98,7 +123,7 @@ mod tests {
                 let padded = [bytes, &vec![0; usize::from(padding)]].concat();
                 let payload = Padded { bytes: &padded, padding, arrival: test_instant() };
                 let found = consumer.readable(meta, payload);
-                let found = found.map(|(payload_type, got)| (payload_type, got.unpadded()));
+                let found = found.map(|(codec, got)| (codec.sent_as, got.unpadded()));
                 assert_eq!(found, expected, "{knows:?} {ignore_dtx} {bytes:?} {padding}");
             }
         }

@@ -12,8 +12,9 @@ pub const APP_DATA_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of a request body: the largest honest one (capabilities of every codec) is under 32 KiB.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// Transports of one peer: a send and a receive one, doubled for a reloaded page, doubled again.
-pub const TRANSPORTS_PER_PEER_MAX: usize = 8;
+/// Transports of one peer: a send and a receive one are usual; one that speaks WHEP has one for each
+/// peer that it watches, and twice as many for the moment in which it changes over.
+pub const TRANSPORTS_PER_PEER_MAX: usize = 64;
 
 /// Producers of one transport: cameras, screens and microphones of one device.
 pub const PRODUCERS_PER_TRANSPORT_MAX: usize = 64;
@@ -58,6 +59,18 @@ pub const MSID_CHARS_MAX: usize = 129;
 
 /// Characters of a scalability mode; the longest known one, `L3T3_KEY_SHIFT`, has 14.
 pub const SCALABILITY_MODE_CHARS_MAX: usize = 32;
+
+/// M-sections of an SDP offer: as many as one transport may have producers.
+pub const SDP_MEDIA_MAX: usize = PRODUCERS_PER_TRANSPORT_MAX;
+
+/// Formats, codecs and lists of parameters of one m-section: payload types have seven bits.
+pub const SDP_FORMATS_MAX: usize = 128;
+
+/// SSRCs of one m-section: browsers name two, six with the oldest kind of simulcast.
+pub const SDP_SSRCS_MAX: usize = 32;
+
+/// Characters of an ICE user name fragment (RFC 8839 §5.4).
+pub const ICE_CHARS_MAX: usize = 256;
 
 /// Peers of one room.
 pub const PEERS_PER_ROOM_MAX: usize = 10_000;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::codec::Codec;
 use super::h264;
-use super::types::{RtpCodecCapability, RtpCodecParameters};
+use super::types::{RtpCapabilities, RtpCodecCapability, RtpCodecParameters};
 
 /// What matching looks at, whichever list the codec stands in.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +74,15 @@ pub(super) fn same_codec_and_profile<'a, 'b>(
             }),
             _ => true,
         }
+}
+
+/// What of `caps` a codec in use is, profile included.
+#[must_use]
+pub fn capability_of<'a>(
+    caps: &'a RtpCapabilities,
+    codec: &RtpCodecParameters,
+) -> Option<&'a RtpCodecCapability> {
+    caps.codecs.iter().find(|known| same_codec_and_profile(*known, codec))
 }
 
 /// What H265 compares, and what an absent parameter means (RFC 7798 §7.1): Main profile, Main tier,

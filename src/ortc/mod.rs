@@ -29,6 +29,7 @@ mod menu;
 mod parse;
 mod pipe;
 mod producer;
+mod renumber;
 mod router_caps;
 
 #[cfg(test)]
@@ -36,6 +37,7 @@ mod golden_tests;
 #[cfg(test)]
 mod property_tests;
 
+pub use codec_match::capability_of;
 pub use consumable::consumable_parameters;
 pub use consumer::{ConsumerRequest, can_consume, consumer_parameters};
 pub use error::OrtcError;
@@ -43,4 +45,5 @@ pub use menu::{Menu, default_media_codecs};
 pub use parse::{parse_rtp_capabilities, parse_rtp_parameters};
 pub use pipe::{PipeRequest, pipe_consumer_parameters};
 pub use producer::{normalise_producer, producer_mapping, producer_type};
+pub use renumber::{ClientNumbers, renumber};
 pub use router_caps::router_capabilities;

@@ -10,6 +10,8 @@ import './calls/layers.mjs';
 import './calls/adaptive.mjs';
 import './calls/network.mjs';
 import './calls/quality.mjs';
+import './calls/sdp.mjs';
+import './calls/page.mjs';
 import './calls/sound.mjs';
 import './calls/life.mjs';
 import './calls/shards.mjs';

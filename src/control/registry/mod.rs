@@ -25,7 +25,7 @@ pub use consumer::{Consumer, NewConsumer};
 pub use peer::Peer;
 pub use producer::{NewProducer, Producer};
 pub use room::Room;
-pub use transport::{Direction, NewTransport, Transport};
+pub use transport::{Direction, NewTransport, SdpProtocol, SdpSession, Transport};
 
 /// Something that happened in a room.
 #[derive(Debug, Clone, PartialEq)]

@@ -57,4 +57,13 @@ impl Registry {
         effects.append(self.close_room_if_empty(room_id));
         Ok(effects)
     }
+
+    /// Takes a peer out of its room when it has no transport left.
+    pub fn leave_if_idle(&mut self, room_id: &RoomId, peer_id: &PeerId) -> Effects {
+        let peer = self.rooms.get(room_id).and_then(|room| room.peers.get(peer_id));
+        if peer.is_some_and(|peer| peer.transports.is_empty()) {
+            return self.leave(room_id, peer_id, "left").unwrap_or_default();
+        }
+        Effects::default()
+    }
 }

@@ -13,6 +13,7 @@ use crate::control::command::{DtlsState, IceState};
 use crate::events::RoomEvent;
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
 use crate::limits::{PEERS_PER_ROOM_MAX, TRANSPORTS_PER_PEER_MAX};
+use crate::sdp::Session;
 
 /// What the client means to do with a transport; information only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -22,6 +23,26 @@ pub enum Direction {
     Send,
     /// The client receives.
     Recv,
+}
+
+/// Which way the media of an SDP session flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SdpProtocol {
+    /// The client publishes (RFC 9725).
+    Whip,
+    /// The client plays (draft-ietf-wish-whep).
+    Whep,
+}
+
+/// A WHIP or WHEP session, which is one transport.
+#[derive(Debug, Clone)]
+pub struct SdpSession {
+    /// By which of them it was made.
+    pub protocol: SdpProtocol,
+    /// What names its present ICE session, for `If-Match`: our user name fragment.
+    pub tag: String,
+    /// What its fragments are made of.
+    pub sdp: Session,
 }
 
 /// A transport to reserve.
@@ -59,6 +80,8 @@ pub struct Transport {
     pub remote: Option<(SocketAddr, bool)>,
     /// The CNAME of all its producers: the first one given, or made.
     pub cname: Option<String>,
+    /// What it was made by, where that was an SDP offer.
+    pub session: Option<SdpSession>,
     pub(super) next_mid: u32,
     pub(super) ssrcs: HashSet<u32>,
     pub(super) producers: BTreeSet<ProducerId>,
@@ -128,6 +151,7 @@ impl Registry {
             dtls: DtlsState::New,
             remote: None,
             cname: None,
+            session: None,
             next_mid: 0,
             ssrcs: HashSet::new(),
             producers: BTreeSet::new(),

@@ -8,12 +8,12 @@ use crate::control::command::{Command, CreateConsumer, Layers, Refusal, Reply};
 use crate::control::dispatcher::Pending;
 use crate::control::error::ControlError;
 use crate::control::negotiation;
-use crate::control::registry::{Close, NewConsumer};
+use crate::control::registry::{Close, NewConsumer, Transport};
 use crate::control::service::{Control, State, whole};
 use crate::control::stats::Score;
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
-use crate::ortc;
 use crate::ortc::types::{MediaKind, ProducerType, RtpCapabilities, RtpParameters};
+use crate::ortc::{self, ClientNumbers};
 
 /// A consumer to make.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct ConsumerRequest {
     pub preferred_layers: Option<(u8, Option<u8>)>,
     /// Retransmissions; by default for video only.
     pub enable_rtx: Option<bool>,
+    /// The client has numbered everything itself, in an SDP offer; otherwise the room numbers.
+    pub numbers: Option<ClientNumbers>,
     /// Packets of Opus that only say that there is silence (DTX) are left out.
     pub ignore_dtx: bool,
 }
@@ -177,9 +179,12 @@ impl Control {
             highest: negotiation::highest_layers(source.producer_type, &rtp),
         };
         state.registry.reserve_consumer(id, new)?;
-        rtp.mid =
-            state.registry.transport_mut(*on).map(super::super::registry::Transport::take_mid);
-        reply.rtp_parameters.mid.clone_from(&rtp.mid);
+        let mut renumbered = Vec::new();
+        match &request.numbers {
+            Some(numbers) => renumbered = ortc::renumber(&mut rtp, capabilities, numbers),
+            None => rtp.mid = state.registry.transport_mut(*on).map(Transport::take_mid),
+        }
+        reply.rtp_parameters = rtp.clone();
         let mirror = state.registry.producer_mut(*producer).and_then(|made| made.mirror_on(shard));
         let command = CreateConsumer {
             transport: *on,
@@ -187,6 +192,7 @@ impl Control {
             producer: *producer,
             mirror,
             rtp,
+            renumbered,
             paused: request.paused,
             preferred_layers: layers.map(|layers| (layers.spatial, Some(layers.temporal))),
             ignore_dtx: request.ignore_dtx,

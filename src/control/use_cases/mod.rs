@@ -8,12 +8,14 @@ mod consumers;
 mod events;
 mod producers;
 mod rooms;
+mod sessions;
 mod stats;
 mod transports;
 
 pub use consumers::{ConsumerReply, ConsumerRequest, LayersReply};
 pub use producers::ProducerRequest;
 pub use rooms::RoomReply;
+pub use sessions::{Patched, PlayRequest, Played, Precondition, PublishRequest};
 pub use stats::{NoCursor, StatsCursor};
 pub use transports::{
     DtlsFingerprint, DtlsParameters, DtlsRequest, IceParameters, IceReply, TransportReply,

@@ -185,6 +185,64 @@ class ChromiumPage {
     await this.#send('Runtime.evaluate', { expression, awaitPromise: true });
   }
 
+  /** The value of an expression in the page; promises are awaited. */
+  async evaluate(expression) {
+    const options = { expression, awaitPromise: true, returnByValue: true, userGesture: true };
+    const { result, exceptionDetails: thrown } = await this.#send('Runtime.evaluate', options);
+    if (thrown) throw new Error(`${expression}: ${thrown.exception?.description ?? thrown.text}`);
+    return result.value;
+  }
+
+  /** Clicks in the middle of an element, as a hand does. */
+  async click(selector) {
+    const [x, y] = await this.evaluate(`(() => {
+      const found = document.querySelector(${JSON.stringify(selector)});
+      found.scrollIntoView({ block: 'nearest' });
+      const { x, y, width, height } = found.getBoundingClientRect();
+      return [x + width / 2, y + height / 2];
+    })()`);
+    for (const type of ['mousePressed', 'mouseReleased']) {
+      await this.#send('Input.dispatchMouseEvent', { type, x, y, button: 'left', clickCount: 1 });
+    }
+  }
+
+  async type(text) {
+    await this.#send('Input.insertText', { text });
+  }
+
+  async press(key, code = `Key${key.toUpperCase()}`) {
+    const text = key.length === 1 ? { text: key } : {};
+    const windowsVirtualKeyCode = { Tab: 9, Enter: 13 }[key] ?? key.toUpperCase().charCodeAt(0);
+    const enter = key === 'Enter' ? { text: '\r' } : {};
+    const event = { key, code, windowsVirtualKeyCode, ...text, ...enter };
+    await this.#send('Input.dispatchKeyEvent', { type: 'keyDown', ...event });
+    await this.#send('Input.dispatchKeyEvent', { type: 'keyUp', key, code, windowsVirtualKeyCode });
+  }
+
+  /** As on a device of that size, in light or dark. */
+  async look({ width, height, mobile = false, dark = false }) {
+    await this.#send('Emulation.setDeviceMetricsOverride', { width, height, mobile, deviceScaleFactor: 1 });
+    const features = [
+      { name: 'prefers-color-scheme', value: dark ? 'dark' : 'light' },
+      // A picture is taken of what is there, not of the way to it.
+      { name: 'prefers-reduced-motion', value: 'reduce' },
+    ];
+    await this.#send('Emulation.setEmulatedMedia', { features });
+  }
+
+  /** What it looks like, as PNG. */
+  async screenshot() {
+    const { data } = await this.#send('Page.captureScreenshot', { format: 'png' });
+    return Buffer.from(data, 'base64');
+  }
+
+  /** Role and name of everything that assistive technology is told of. */
+  async accessible() {
+    const { nodes } = await this.#send('Accessibility.getFullAXTree', {});
+    const told = nodes.filter(({ ignored }) => !ignored);
+    return told.map(({ role, name }) => ({ role: role?.value, name: name?.value ?? '' }));
+  }
+
   async close() {
     await this.wire.send('Target.closeTarget', { targetId: this.targetId });
     await this.wire.send('Target.disposeBrowserContext', { browserContextId: this.contextId });
@@ -214,15 +272,22 @@ export class Chromium {
 
   /** A page in a window of its own, which shares nothing with others and counts as visible. */
   async open(url) {
+    const page = await this.visit(url);
+    await page.ready();
+    return page;
+  }
+
+  /** The same for any page, whether or not it is made for tests; `before` runs in it first. */
+  async visit(url, { before = '' } = {}) {
     const { browserContextId } = await this.wire.send('Target.createBrowserContext');
     const window = { url: 'about:blank', browserContextId, newWindow: true, width: 640, height: 480 };
     const { targetId } = await this.wire.send('Target.createTarget', window);
     const { sessionId } = await this.wire.send('Target.attachToTarget', { targetId, flatten: true });
+    await this.wire.send('Page.enable', {}, { sessionId });
+    await this.wire.send('Page.addScriptToEvaluateOnNewDocument', { source: before }, { sessionId });
     await this.wire.send('Page.navigate', { url }, { sessionId });
     await this.#loaded(sessionId, url);
-    const page = new ChromiumPage(this.wire, targetId, browserContextId, sessionId);
-    await page.ready();
-    return page;
+    return new ChromiumPage(this.wire, targetId, browserContextId, sessionId);
   }
 
   async #loaded(sessionId, url) {

@@ -121,6 +121,16 @@ class Scenario {
     return peer;
   }
 
+  /** A peer without any library, on a page of its own. */
+  async bare(name, { room, on = 'chromium' }) {
+    const page = await (await browser(on)).open((await site()).url);
+    this.sources += 1;
+    const peer = new Peer({ page, name, room, source: this.sources });
+    this.peers.push(peer);
+    await page.call('joinBare', name, { api: this.server.api, room, name });
+    return peer;
+  }
+
   /** A faulty path to the media port; give its `port` to a peer as `path: {udpPort}`. */
   async proxy(faults) {
     const proxy = await Proxy.start({ to: this.server.mediaPort, ...faults });

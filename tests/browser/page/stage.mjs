@@ -1,6 +1,7 @@
 // What the tests may ask of a page: every function here is called by name, with JSON in and JSON out. A page may hold
 // several peers, each under its key.
 
+import { Bare } from './bare.mjs';
 import { loopback, sendableCodecs } from './loopback.mjs';
 import { Peer } from './peer.mjs';
 
@@ -30,6 +31,12 @@ window.stage = {
   async join(key, options) {
     peers.set(key, await Peer.join(options));
   },
+  async joinBare(key, options) {
+    peers.set(key, await Bare.join(options));
+  },
+  publish: (key, options) => peer(key).publish(options),
+  play: (key, options) => peer(key).play(options),
+  end: (key, direction) => peer(key).end(direction),
   async open(key, direction) {
     await peer(key).transport(direction);
   },

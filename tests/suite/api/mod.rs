@@ -7,4 +7,5 @@ mod harness;
 mod operators;
 mod races;
 mod room_events;
+mod sdp;
 mod shards;

@@ -144,6 +144,7 @@ impl RelayStage {
                 producer: source.producer,
                 mirror: Some(Mirror { origin: ORIGIN, source, paused: false }),
                 rtp: produced.consume(Codec::Vp8, &room, ssrc, "0"),
+                renumbered: Vec::new(),
                 paused: false,
                 preferred_layers: None,
                 ignore_dtx: false,

@@ -401,6 +401,7 @@ impl Room {
             producer: feed.id,
             mirror: None,
             rtp,
+            renumbered: Vec::new(),
             paused,
             preferred_layers: self.preferred_layers,
             ignore_dtx: false,

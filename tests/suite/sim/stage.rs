@@ -183,6 +183,7 @@ impl Stage {
             producer: PRODUCER,
             mirror: None,
             rtp: self.produced.consume(self.codec, &room_capabilities(), ssrc, "0"),
+            renumbered: Vec::new(),
             paused: false,
             preferred_layers: self.adaptive.as_ref().and_then(|it| it.preferred),
             ignore_dtx: false,

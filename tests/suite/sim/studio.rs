@@ -131,6 +131,7 @@ impl Studio {
             producer: self.producer,
             mirror: None,
             rtp,
+            renumbered: Vec::new(),
             paused: false,
             preferred_layers: None,
             ignore_dtx: false,

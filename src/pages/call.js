@@ -1,0 +1,532 @@
+// A whole client in one file. It publishes by WHIP, plays each other peer by WHEP, and learns from
+// the room's event stream who is there. No library, and nothing that the API documents do not say.
+
+const $ = (id) => document.getElementById(id);
+const token = new URLSearchParams(location.hash.slice(1)).get('token');
+const base = new URL('.', location.href);
+const RESTART_AFTER_MS = 3000;
+const SIMULCAST = [
+  { rid: 'q', scaleResolutionDownBy: 4, maxBitrate: 150_000 },
+  { rid: 'h', scaleResolutionDownBy: 2, maxBitrate: 500_000 },
+  { rid: 'f', maxBitrate: 1_500_000 },
+];
+
+/** One request; a refusal is thrown as the server's own sentence. */
+async function ask(method, path, { body, type, headers = {}, keepalive } = {}) {
+  if (token) headers.authorization = `Bearer ${token}`;
+  if (type) headers['content-type'] = type;
+  const answer = await fetch(new URL(path, base), { method, body, headers, keepalive });
+  if (answer.ok) return answer;
+  const { data, code } = await answer.json().catch(() => ({ data: answer.statusText }));
+  throw Object.assign(new Error(data), { code, status: answer.status });
+}
+const post = (path, value, more) =>
+  ask('POST', path, { body: JSON.stringify(value), type: 'application/json', ...more });
+
+/** A WHIP or WHEP session: an offer is posted, the answer applied, and the Location is its handle. */
+class Session {
+  static async open(path, pc) {
+    const session = new Session(pc);
+    try {
+      await pc.setLocalDescription();
+      const { sdp } = pc.localDescription;
+      const answer = await ask('POST', path, { body: sdp, type: 'application/sdp' });
+      session.url = new URL(answer.headers.get('location'), answer.url);
+      session.answer = await answer.text();
+      await pc.setRemoteDescription({ type: 'answer', sdp: session.answer });
+      return session;
+    } catch (error) {
+      session.close();
+      throw error;
+    }
+  }
+
+  constructor(pc) {
+    this.pc = pc;
+    pc.addEventListener('connectionstatechange', () => this.#watch());
+  }
+
+  /** After a change of networks the browser finds a new way with a new ICE session. */
+  #watch() {
+    clearTimeout(this.late);
+    const { connectionState } = this.pc;
+    if (connectionState === 'failed') this.restart();
+    if (connectionState === 'disconnected') this.late = setTimeout(() => this.restart(), RESTART_AFTER_MS);
+  }
+
+  async restart() {
+    const { pc } = this;
+    if (!this.url || pc.signalingState !== 'stable') return;
+    pc.restartIce();
+    await pc.setLocalDescription();
+    const [ufrag, pwd] = credentials(pc.localDescription.sdp);
+    const mid = /^a=mid:(\S+)/m.exec(pc.localDescription.sdp)[1];
+    const body = `a=ice-ufrag:${ufrag}\r\na=ice-pwd:${pwd}\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:${mid}\r\n`;
+    try {
+      const answer = await ask('PATCH', this.url, {
+        body, type: 'application/trickle-ice-sdpfrag', headers: { 'if-match': '*' },
+      });
+      const [theirUfrag, theirPwd] = credentials(await answer.text());
+      this.answer = this.answer
+        .replace(/^a=ice-ufrag:.*$/gm, `a=ice-ufrag:${theirUfrag}`)
+        .replace(/^a=ice-pwd:.*$/gm, `a=ice-pwd:${theirPwd}`);
+      await pc.setRemoteDescription({ type: 'answer', sdp: this.answer });
+    } catch (error) {
+      if (pc.signalingState !== 'closed') await pc.setLocalDescription({ type: 'rollback' });
+      if (error.status === 404) this.onlost?.();
+      else this.late = setTimeout(() => this.restart(), RESTART_AFTER_MS);
+    }
+  }
+
+  /** The producer that each m-line carries, by its mid: an answer names it as the track. */
+  producers() {
+    const sections = this.answer.split(/^m=/m).slice(1);
+    const pairs = sections.map((text) => [/^a=mid:(\S+)/m.exec(text)?.[1], /^a=msid:\S+ (\S+)/m.exec(text)?.[1]]);
+    return new Map(pairs);
+  }
+
+  close() {
+    clearTimeout(this.late);
+    // A connection that is closed before ends the session as well.
+    if (this.url) ask('DELETE', this.url, { keepalive: true }).catch(() => {});
+    this.pc.close();
+  }
+}
+
+const credentials = (sdp) => ['ice-ufrag', 'ice-pwd'].map((name) => new RegExp(`^a=${name}:(\\S+)`, 'm').exec(sdp)[1]);
+
+/** What is shown of one source of one peer. */
+class Tile {
+  constructor(peerId, { screen = false, own = false } = {}) {
+    this.figure = $('tile').content.cloneNode(true).firstElementChild;
+    this.video = this.figure.querySelector('video');
+    this.video.muted = own;
+    this.figure.classList.toggle('screen', screen);
+    this.figure.classList.toggle('mirrored', own && !screen);
+    const name = shown(peerId) + (own ? ' (you)' : '') + (screen ? ': screen' : '');
+    this.figure.querySelector('.who').textContent = name;
+    this.figure.querySelector('.initial').textContent = [...shown(peerId)][0].toUpperCase();
+    this.video.setAttribute('aria-label', name);
+    this.video.addEventListener('resize', () => this.refresh());
+    $('tiles').append(this.figure);
+  }
+
+  /** Shows these tracks; a picture that is switched off is shown as the name's first letter. */
+  show(tracks, { dark = false, silent = false } = {}) {
+    const now = this.video.srcObject?.getTracks() ?? [];
+    if (now.length !== tracks.length || tracks.some((track) => !now.includes(track))) {
+      this.video.srcObject = tracks.length ? new MediaStream(tracks) : null;
+      if (speaker && this.video.setSinkId) this.video.setSinkId(speaker).catch(() => {});
+      this.video.play().catch(() => {});
+    }
+    this.dark = dark || !tracks.some(({ kind }) => kind === 'video');
+    this.figure.querySelector('.muted').hidden = !silent;
+    this.refresh();
+  }
+
+  refresh() {
+    this.figure.classList.toggle('seen', !this.dark && this.video.videoWidth > 0);
+  }
+
+  grade(grade) {
+    const sign = this.figure.querySelector('.quality');
+    sign.dataset.grade = grade;
+    sign.setAttribute('aria-label', ['Connecting', 'Poor connection', 'Fair connection', 'Good connection'][grade]);
+  }
+
+  remove() {
+    this.video.srcObject = null;
+    this.figure.remove();
+  }
+}
+
+/** Somebody else: one WHEP session for all that they send, renewed when that changes. */
+class Other {
+  constructor(peerId) {
+    this.peerId = peerId;
+    this.producers = new Map();
+    this.tracks = new Map();
+    this.tiles = new Map();
+  }
+
+  /** Producers of one publisher come one after the other: one session for all of them is enough. */
+  change() {
+    clearTimeout(this.due);
+    this.due = setTimeout(() => {
+      this.turn = (this.turn ?? Promise.resolve()).then(() => this.#renew()).catch((error) => this.#failed(error));
+    }, 100);
+  }
+
+  async #renew() {
+    const wanted = [...this.producers.keys()];
+    if (this.gone || wanted.every((id) => this.tracks.has(id))) return this.draw();
+    const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
+    for (const { kind } of this.producers.values()) pc.addTransceiver(kind, { direction: 'recvonly' });
+    const query = new URLSearchParams({ peerId: this.peerId, viewerId: me.peerId });
+    const session = await Session.open(`whep/${me.path}?${query}`, pc);
+    if (this.gone) return session.close();
+    session.onlost = () => {
+      this.tracks.clear();
+      this.change();
+    };
+    this.wait = undefined;
+    this.session?.close();
+    this.session = session;
+    const carried = session.producers();
+    this.tracks.clear();
+    for (const { mid, receiver } of pc.getTransceivers()) {
+      if (carried.get(mid)) this.tracks.set(carried.get(mid), receiver.track);
+    }
+    // What closed or came while the session was made is seen to by another one.
+    if ([...this.producers.keys()].some((id) => !wanted.includes(id))) this.change();
+    return this.draw();
+  }
+
+  #failed({ status, message }) {
+    if (this.gone) return;
+    // It closed just now, or has not begun, or the server is busy: not for long, or for good.
+    this.wait = Math.min((this.wait ?? 500) * 2, 30_000);
+    if ([404, 409, 429, 503].includes(status)) setTimeout(() => this.change(), this.wait);
+    else notice(`${shown(this.peerId)} cannot be shown: ${message}`);
+  }
+
+  draw() {
+    const sides = { false: [], true: [] };
+    for (const [id, producer] of this.producers) sides[producer.source.startsWith('screen')].push({ id, ...producer });
+    for (const [screen, list] of Object.entries(sides)) {
+      const wanted = screen === 'false' || list.length > 0;
+      if (!wanted) {
+        this.tiles.get(screen)?.remove();
+        this.tiles.delete(screen);
+        continue;
+      }
+      if (!this.tiles.has(screen)) this.tiles.set(screen, new Tile(this.peerId, { screen: screen === 'true' }));
+      const tracks = list.map(({ id }) => this.tracks.get(id)).filter(Boolean);
+      const off = (kind) => list.filter((producer) => producer.kind === kind).every(({ paused }) => paused);
+      this.tiles.get(screen).show(tracks, { dark: off('video'), silent: screen === 'false' && off('audio') });
+    }
+  }
+
+  close() {
+    this.gone = true;
+    clearTimeout(this.due);
+    this.session?.close();
+    this.tiles.forEach((tile) => tile.remove());
+  }
+}
+
+const others = new Map();
+let me;
+let speaker = '';
+const shown = (peerId) => peerId.replace(/#[0-9a-f]{4}$/, '');
+
+function notice(text) {
+  $('notice').textContent = text;
+  clearTimeout(notice.end);
+  notice.end = setTimeout(() => { $('notice').textContent = ''; }, 6000);
+}
+
+/** The microphone and the camera, or what of them there is; nothing is no reason not to join. */
+async function capture() {
+  const media = navigator.mediaDevices;
+  if (!media) {
+    notice('Camera and microphone need https or localhost: you can watch only.');
+    return [];
+  }
+  const video = { width: { ideal: 1280 }, height: { ideal: 720 } };
+  const audio = { echoCancellation: true, noiseSuppression: true };
+  for (const wish of [{ audio, video }, { audio }, { video }]) {
+    try {
+      return (await media.getUserMedia(wish)).getTracks();
+    } catch (error) {
+      if (wish.video && !wish.audio) notice(`No camera and no microphone: ${error.message}`);
+    }
+  }
+  return [];
+}
+
+async function join(room, name) {
+  const suffix = crypto.getRandomValues(new Uint16Array(1))[0].toString(16).padStart(4, '0');
+  me = { room, peerId: `${name}#${suffix}`, path: encodeURIComponent(room), own: new Map() };
+  await post('media/room', { roomId: room, initiatorId: me.peerId });
+  const tracks = await capture();
+  $('door').hidden = true;
+  $('call').hidden = false;
+  document.body.dataset.state = 'inside';
+  $('title').textContent = room;
+  document.title = `${room}: call`;
+  history.replaceState(null, '', `?${new URLSearchParams({ room })}${location.hash}`);
+  me.tile = new Tile(me.peerId, { own: true });
+  await publish(tracks);
+  follow();
+  me.timer = setInterval(measure, 2000);
+  $('microphone').focus();
+}
+
+/** One session for microphone and camera; each has its m-line, so that it can be switched on later. */
+async function publish(tracks) {
+  const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
+  const stream = new MediaStream(tracks);
+  const line = (kind, more) => {
+    const track = tracks.find((one) => one.kind === kind);
+    return pc.addTransceiver(track ?? kind, { direction: 'sendonly', streams: [stream], ...more }).sender;
+  };
+  me.audio = line('audio');
+  me.video = line('video', { sendEncodings: SIMULCAST });
+  const query = new URLSearchParams({ peerId: me.peerId });
+  me.session = await Session.open(`whip/${me.path}?${query}`, pc);
+  me.session.onlost = () => {
+    pc.close();
+    publish([me.audio.track, me.video.track].filter(Boolean)).catch(({ message }) => notice(message));
+  };
+  refreshOwn();
+}
+
+/** What the buttons say, what one's own tile shows, and what the server is told to pause. */
+function refreshOwn() {
+  const [audible, visible] = [me.audio, me.video].map(({ track }) => Boolean(track?.enabled));
+  $('microphone').setAttribute('aria-pressed', audible);
+  $('camera').setAttribute('aria-pressed', visible);
+  $('screen').setAttribute('aria-pressed', Boolean(me.sharing));
+  me.tile.show(me.video.track ? [me.video.track] : [], { dark: !visible, silent: !audible });
+  for (const [id, { kind, source, paused }] of me.own) {
+    if (source.startsWith('screen')) continue;
+    const wanted = kind === 'audio' ? !audible : !visible;
+    if (wanted !== paused) {
+      me.own.get(id).paused = wanted;
+      post(`media/producer/${id}/${wanted ? 'pause' : 'resume'}`, {}).catch(() => {});
+    }
+  }
+}
+
+/** The room's log: first a snapshot, then what happens; the browser reconnects where it was. */
+function follow() {
+  const query = token ? `?${new URLSearchParams({ access_token: token })}` : '';
+  const events = new EventSource(new URL(`media/room/${me.path}/events${query}`, base));
+  me.events = events;
+  const on = (type, act) => events.addEventListener(type, ({ data }) => { act(JSON.parse(data).data); count(); });
+  const mine = (peerId) => peerId === me.peerId;
+  const add = ({ producerId, peerId, kind, source, paused }) => {
+    const producer = { kind, source, paused };
+    if (mine(peerId)) {
+      me.own.set(producerId, producer);
+      return refreshOwn();
+    }
+    if (!others.has(peerId)) others.set(peerId, new Other(peerId));
+    others.get(peerId).producers.set(producerId, producer);
+    return others.get(peerId).change();
+  };
+  const drop = (peerId) => {
+    others.get(peerId)?.close();
+    others.delete(peerId);
+  };
+  const pausing = (paused) => ({ producerId, peerId }) => {
+    const producer = (mine(peerId) ? me.own : others.get(peerId)?.producers)?.get(producerId);
+    if (producer) producer.paused = paused;
+    others.get(peerId)?.draw();
+  };
+  on('snapshot', ({ producers }) => {
+    me.own.clear();
+    const ids = new Set(producers.map(({ producerId }) => producerId));
+    for (const [peerId, other] of others) {
+      for (const id of other.producers.keys()) if (!ids.has(id)) other.producers.delete(id);
+      if (other.producers.size === 0) drop(peerId);
+    }
+    producers.forEach(add);
+  });
+  on('producer-added', add);
+  on('producer-closed', ({ producerId, peerId }) => {
+    me.own.delete(producerId);
+    const other = others.get(peerId);
+    if (!other) return;
+    other.producers.delete(producerId);
+    other.tracks.delete(producerId);
+    other.draw();
+  });
+  on('producer-paused', pausing(true));
+  on('producer-resumed', pausing(false));
+  on('peer-joined', ({ peerId }) => { if (!mine(peerId)) notice(`${shown(peerId)} joined`); });
+  on('peer-left', ({ peerId }) => {
+    if (others.has(peerId)) notice(`${shown(peerId)} left`);
+    drop(peerId);
+  });
+  events.addEventListener('error', () => {
+    if (events.readyState !== EventSource.CLOSED || me?.events !== events) return;
+    // The room is gone, or the server was away: it is made anew.
+    setTimeout(async () => {
+      if (me?.events !== events) return;
+      await post('media/room', { roomId: me.room, initiatorId: me.peerId }).catch(() => {});
+      follow();
+    }, 1000);
+  });
+}
+
+function count() {
+  const people = others.size + 1;
+  $('count').textContent = people === 1 ? 'Nobody else is here yet' : `${people} people`;
+}
+
+/** 3 good, 2 fair, 1 poor, 0 not connected: by loss since the last look, and by round-trip time. */
+async function grade(session) {
+  if (session.pc.connectionState !== 'connected') return 0;
+  let [lost, all, roundTrip] = [0, 0, 0];
+  for (const row of (await session.pc.getStats()).values()) {
+    if (row.type === 'inbound-rtp') {
+      lost += row.packetsLost ?? 0;
+      all += row.packetsReceived ?? 0;
+    }
+    if (row.type === 'outbound-rtp') all += row.packetsSent ?? 0;
+    if (row.type === 'remote-inbound-rtp') lost += row.packetsLost ?? 0;
+    if (row.type === 'candidate-pair' && row.nominated) roundTrip = row.currentRoundTripTime ?? 0;
+  }
+  const [lostNow, allNow] = [lost - (session.lost ?? 0), all - (session.all ?? 0)];
+  Object.assign(session, { lost, all });
+  const share = lostNow > 0 ? lostNow / Math.max(1, lostNow + allNow) : 0;
+  if (share > 0.08 || roundTrip > 0.6) return 1;
+  return share > 0.02 || roundTrip > 0.3 ? 2 : 3;
+}
+
+async function measure() {
+  const looked = [[me.session, [me.tile]], ...[...others.values()].map(({ session, tiles }) => [session, [...tiles.values()]])];
+  for (const [session, tiles] of looked) {
+    if (!session) continue;
+    const found = await grade(session).catch(() => 0);
+    tiles.forEach((tile) => tile.grade(found));
+  }
+}
+
+/** Switches one's microphone or camera; a camera that is off is let go, so that its light goes out. */
+async function toggle(kind) {
+  const sender = me[kind];
+  try {
+    if (sender.track && kind === 'audio') sender.track.enabled = !sender.track.enabled;
+    else if (sender.track) await put(kind, null);
+    else await choose(kind, $(`${kind}input`).value);
+  } catch (error) {
+    notice(error.message);
+  }
+  refreshOwn();
+}
+
+async function put(kind, track) {
+  me[kind].track?.stop();
+  await me[kind].replaceTrack(track);
+}
+
+async function choose(kind, deviceId) {
+  const size = kind === 'video' ? { width: { ideal: 1280 }, height: { ideal: 720 } } : {};
+  const wish = { ...size, ...(deviceId && { deviceId: { exact: deviceId } }) };
+  const stream = await navigator.mediaDevices.getUserMedia({ [kind]: wish });
+  await put(kind, stream.getTracks()[0]);
+}
+
+/** A screen is a session of its own, with `source=screen`. */
+async function toggleScreen() {
+  if (me.sharing) return stopSharing();
+  const stream = await navigator.mediaDevices.getDisplayMedia({ video: true, audio: true }).catch(() => undefined);
+  if (!stream) return undefined;
+  const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
+  for (const track of stream.getTracks()) pc.addTransceiver(track, { direction: 'sendonly', streams: [stream] });
+  stream.getVideoTracks()[0].addEventListener('ended', stopSharing);
+  const query = new URLSearchParams({ peerId: me.peerId, source: 'screen' });
+  me.sharing = { stream };
+  try {
+    me.sharing.session = await Session.open(`whip/${me.path}?${query}`, pc);
+  } catch (error) {
+    notice(error.message);
+    return stopSharing();
+  }
+  me.sharing.tile = new Tile(me.peerId, { own: true, screen: true });
+  me.sharing.tile.show(stream.getVideoTracks());
+  return refreshOwn();
+}
+
+function stopSharing() {
+  if (!me?.sharing) return;
+  const { stream, session, tile } = me.sharing;
+  stream.getTracks().forEach((track) => track.stop());
+  session?.close();
+  tile?.remove();
+  delete me.sharing;
+  refreshOwn();
+}
+
+async function openDevices() {
+  const devices = await navigator.mediaDevices?.enumerateDevices() ?? [];
+  const current = {
+    audioinput: me.audio.track?.getSettings().deviceId,
+    videoinput: me.video.track?.getSettings().deviceId,
+    audiooutput: speaker,
+  };
+  for (const [kind, chosen] of Object.entries(current)) {
+    const options = devices.filter((device) => device.kind === kind && device.deviceId)
+      .map(({ deviceId, label }, index) => new Option(label || `Device ${index + 1}`, deviceId, false, deviceId === chosen));
+    $(kind).replaceChildren(...(options.length ? options : [new Option('As the system decides', '')]));
+    $(kind).disabled = options.length === 0;
+  }
+  $('chooser').showModal();
+}
+
+function leave() {
+  if (!me) return;
+  const { path, peerId, events, session, timer } = me;
+  clearInterval(timer);
+  events?.close();
+  stopSharing();
+  others.forEach((other) => other.close());
+  others.clear();
+  [me.audio, me.video].forEach((sender) => sender?.track?.stop());
+  session?.close();
+  me.tile?.remove();
+  me = undefined;
+  post(`media/room/${path}/leave`, { peerId }, { keepalive: true }).catch(() => {});
+  $('call').hidden = true;
+  $('door').hidden = false;
+  document.body.dataset.state = 'outside';
+  $('room').focus();
+}
+
+$('join').addEventListener('submit', async (event) => {
+  event.preventDefault();
+  const [room, name] = [$('room').value.trim(), $('name').value.trim()];
+  if (!room || !name || me) return;
+  try {
+    await join(room, name);
+  } catch (error) {
+    leave();
+    notice(error.message);
+  }
+});
+$('microphone').addEventListener('click', () => toggle('audio'));
+$('camera').addEventListener('click', () => toggle('video'));
+$('screen').addEventListener('click', toggleScreen);
+$('devices').addEventListener('click', openDevices);
+$('leave').addEventListener('click', leave);
+$('invite').addEventListener('click', async () => {
+  const link = new URL(`?${new URLSearchParams({ room: me.room })}`, base);
+  await navigator.clipboard.writeText(link).then(() => notice('Link copied'), () => notice(String(link)));
+});
+for (const kind of ['audio', 'video']) {
+  $(`${kind}input`).addEventListener('change', async ({ target }) => {
+    const enabled = me[kind].track?.enabled ?? true;
+    await choose(kind, target.value).catch(({ message }) => notice(message));
+    if (me[kind].track) me[kind].track.enabled = enabled;
+    refreshOwn();
+  });
+}
+$('audiooutput').addEventListener('change', ({ target }) => {
+  speaker = target.value;
+  document.querySelectorAll('#tiles video').forEach((video) => video.setSinkId?.(speaker).catch(() => {}));
+});
+document.addEventListener('keydown', ({ key, target, ctrlKey, metaKey, altKey }) => {
+  const typing = target.closest('input, select, dialog');
+  if (!me || typing || ctrlKey || metaKey || altKey) return;
+  const button = { m: 'microphone', v: 'camera', s: 'screen' }[key.toLowerCase()];
+  if (button) $(button).click();
+});
+addEventListener('pagehide', leave);
+
+const asked = new URLSearchParams(location.search);
+$('room').value = asked.get('room') ?? '';
+$('name').value = asked.get('name') ?? '';
+($('room').value ? $('name') : $('room')).focus();

@@ -1,0 +1,188 @@
+// The page at `/`, by hand: typed into, clicked, looked at and listened to. Screenshots go to RINGCAST_SCREENSHOTS where
+// that names a folder.
+
+import assert from 'node:assert/strict';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { after } from 'node:test';
+import { Chromium } from '../harness/browser.mjs';
+import { scenario, until } from '../harness/stage.mjs';
+
+const DESKTOP = { width: 1280, height: 800 };
+const PHONE = { width: 390, height: 844, mobile: true };
+const SEEN_MS = 15_000;
+const folder = process.env.RINGCAST_SCREENSHOTS;
+/** A camera and a microphone that Chromium makes up, and nobody who asks whether they may be used. */
+const FAKE = ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'];
+
+let starting;
+const browser = () => (starting ??= Chromium.start(FAKE));
+after(async () => (await starting)?.close());
+
+async function picture(page, name, look) {
+  await page.look(look);
+  const png = await page.screenshot();
+  assert.ok(png.length > 1_000, `${name} is a picture`);
+  if (!folder) return;
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(path.join(folder, `${name}.png`), png);
+}
+
+/** Opens the page of a freshly started server, types a room and a name, and joins by Enter. */
+async function caller(call, name, room) {
+  const page = await (await browser()).visit(`${call.server.api}/`, { before: LISTEN });
+  call.peers.push({ close: () => page.close() });
+  await page.look(DESKTOP);
+  await until('the page is there', SEEN_MS, () => page.evaluate("document.activeElement?.id === 'room'"));
+  await page.type(room);
+  await page.press('Tab', 'Tab');
+  await page.type(name);
+  return page;
+}
+
+const enter = (page) => page.press('Enter', 'Enter');
+
+/** Name, whether its picture moves and has sound, and what is said of it, for each tile. */
+const tiles = (page) => page.evaluate(`Promise.all([...document.querySelectorAll('#tiles figure')].map(async (figure) => {
+  const video = figure.querySelector('video');
+  const before = video.currentTime;
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  return {
+    who: figure.querySelector('.who').textContent,
+    seen: figure.classList.contains('seen'),
+    moves: video.currentTime > before && video.videoWidth > 0,
+    tracks: (video.srcObject?.getTracks() ?? []).filter(({ muted }) => !muted).map(({ kind }) => kind).sort().join(),
+    silent: !figure.querySelector('.muted').hidden,
+    quality: figure.querySelector('.quality').getAttribute('aria-label'),
+  };
+}))`);
+
+const tileOf = async (page, who) => (await tiles(page)).find((tile) => tile.who === who);
+const shows = (page, who, what) => until(`${who} is shown`, SEEN_MS, async () => {
+  const tile = await tileOf(page, who);
+  return tile && what(tile) && tile;
+});
+const isSeenAndHeard = ({ seen, moves, tracks }) => seen && moves && tracks === 'audio,video';
+
+/** What the page did that its own policy forbids, and what it failed at. */
+const LISTEN = `window.complaints = [];
+addEventListener('securitypolicyviolation', ({ blockedURI, violatedDirective }) => complaints.push(violatedDirective + ' ' + blockedURI));
+addEventListener('error', ({ message }) => complaints.push(message));
+addEventListener('unhandledrejection', ({ reason }) => complaints.push(String(reason)));`;
+const complaints = (page) => page.evaluate('window.complaints');
+
+scenario('two people call each other from the page by typing and clicking', async (call) => {
+  const room = call.room();
+  const alice = await caller(call, 'Alice', room);
+  await picture(alice, 'door-desktop-light', DESKTOP);
+  await picture(alice, 'door-phone-dark', { ...PHONE, dark: true });
+  await alice.look(DESKTOP);
+  await enter(alice);
+  await shows(alice, 'Alice (you)', ({ seen, moves }) => seen && moves);
+  const bob = await caller(call, 'Bob', room);
+  await bob.click('#join .primary');
+  await Promise.all([shows(alice, 'Bob', isSeenAndHeard), shows(bob, 'Alice', isSeenAndHeard)]);
+  await shows(alice, 'Bob', ({ quality }) => quality === 'Good connection' || quality === 'Fair connection');
+  assert.equal(await alice.evaluate("document.querySelector('#count').textContent"), '2 people');
+  await picture(alice, 'call-desktop-light', DESKTOP);
+  await picture(alice, 'call-desktop-dark', { ...DESKTOP, dark: true });
+  await picture(bob, 'call-phone-light', PHONE);
+  await picture(bob, 'call-phone-dark', { ...PHONE, dark: true });
+  assert.deepEqual(await complaints(alice), []);
+
+  await bob.click('#microphone');
+  await shows(alice, 'Bob', ({ silent }) => silent);
+  await bob.press('m');
+  await shows(alice, 'Bob', ({ silent }) => !silent);
+  await bob.click('#camera');
+  await shows(alice, 'Bob', ({ seen }) => !seen);
+  await picture(alice, 'call-camera-off-desktop-dark', { ...DESKTOP, dark: true });
+  await bob.click('#camera');
+  await shows(alice, 'Bob', isSeenAndHeard);
+
+  await bob.click('#leave');
+  await until('Bob is gone', SEEN_MS, async () => !(await tileOf(alice, 'Bob')));
+  await alice.click('#leave');
+  const gone = await fetch(`${call.server.api}/media/room/${encodeURIComponent(room)}`);
+  await until('the room has ended', SEEN_MS, async () => gone.status === 404
+    || (await fetch(`${call.server.api}/media/room/${encodeURIComponent(room)}`)).status === 404);
+});
+
+scenario('the page shows and hears a peer of mediasoup-client, and is seen by it', async (call) => {
+  const room = call.room();
+  const bob = await call.peer('bob', { room });
+  await bob.publish({ codec: 'VP8' });
+  await bob.follow();
+  const alice = await caller(call, 'Alice', room);
+  await enter(alice);
+  await shows(alice, 'bob', isSeenAndHeard);
+  const peers = async () => (await call.request('GET', `/media/room/${encodeURIComponent(room)}`)).data.peers;
+  const name = (await peers()).map(({ peerId }) => peerId).find((peerId) => peerId.startsWith('Alice#'));
+  await until('bob receives pictures of alice', SEEN_MS, async () => {
+    const rows = await bob.consumerStats({ name }, 'inbound-rtp');
+    return rows.some(({ framesDecoded }) => framesDecoded > 10);
+  });
+  await bob.leave();
+  await until('bob is gone', SEEN_MS, async () => !(await tileOf(alice, 'bob')));
+});
+
+scenario('a screen is shared beside the camera, and devices can be chosen', async (call) => {
+  const room = call.room();
+  const [alice, bob] = [await caller(call, 'Alice', room), await caller(call, 'Bob', room)];
+  await enter(alice);
+  await enter(bob);
+  await shows(alice, 'Bob', isSeenAndHeard);
+  // A headless browser has no screen: the page is given a canvas in its place.
+  await bob.evaluate(`navigator.mediaDevices.getDisplayMedia = async () => {
+    const canvas = Object.assign(document.createElement('canvas'), { width: 640, height: 360 });
+    const context = canvas.getContext('2d');
+    setInterval(() => {
+      context.fillStyle = 'hsl(' + (Date.now() / 20) % 360 + ' 80% 50%)';
+      context.fillRect(0, 0, 640, 360);
+    }, 50);
+    return canvas.captureStream(20);
+  }`);
+  await bob.click('#screen');
+  await shows(alice, 'Bob: screen', ({ seen, moves }) => seen && moves);
+  await shows(alice, 'Bob', isSeenAndHeard);
+  await picture(alice, 'call-screen-desktop-light', DESKTOP);
+  await picture(alice, 'call-screen-phone-dark', { ...PHONE, dark: true });
+  await alice.look(DESKTOP);
+  await bob.click('#screen');
+  await until('the screen is gone', SEEN_MS, async () => !(await tileOf(alice, 'Bob: screen')));
+
+  await alice.click('#devices');
+  await until('devices are listed', SEEN_MS, () => alice.evaluate("document.querySelector('#videoinput').options.length > 0"));
+  await picture(alice, 'call-devices-desktop-light', DESKTOP);
+  const cameras = await alice.evaluate("document.querySelector('#videoinput').options.length");
+  await alice.evaluate(`(() => {
+    const list = document.querySelector('#videoinput');
+    list.selectedIndex = list.options.length - 1;
+    list.dispatchEvent(new Event('change'));
+  })()`);
+  call.note(`${cameras} cameras`);
+  await alice.click('#chooser .primary');
+  await shows(bob, 'Alice', isSeenAndHeard);
+});
+
+scenario('every control has a name that a screen reader says, and the tab key reaches it', async (call) => {
+  const room = call.room();
+  const alice = await caller(call, 'Alice', room);
+  await enter(alice);
+  await shows(alice, 'Alice (you)', ({ seen }) => seen);
+  const told = await alice.accessible();
+  const buttons = told.filter(({ role }) => role === 'button').map(({ name }) => name);
+  assert.deepEqual(buttons, ['Copy link', 'Microphone', 'Camera', 'Screen', 'Devices', 'Leave']);
+  assert.ok(told.some(({ role, name }) => role === 'region' && name === 'People in the call'));
+  const reached = [];
+  for (let press = 0; press < 8; press += 1) {
+    reached.push(await alice.evaluate('document.activeElement.id'));
+    await alice.press('Tab', 'Tab');
+  }
+  for (const id of ['microphone', 'camera', 'screen', 'devices', 'leave']) assert.ok(reached.includes(id), `${id}: ${reached}`);
+  const overflow = async (look) => {
+    await alice.look(look);
+    return alice.evaluate('document.documentElement.scrollWidth > innerWidth');
+  };
+  for (const look of [PHONE, { width: 320, height: 568, mobile: true }, DESKTOP]) assert.equal(await overflow(look), false);
+});

@@ -34,6 +34,9 @@ const SETTLE_US: u64 = 1_500_000;
 /// Decreases that left the standing queue as it was, before it counts as a longer path.
 const STUCK_MAX: u8 = 3;
 
+/// Where nothing is sent, nothing tells that a queue emptied: after this it has.
+const QUEUE_FORGOTTEN_US: u64 = 2_000_000;
+
 /// A rate that a probe raised and that falls again within this was not what the path carries.
 const PROOF_US: u64 = 4_000_000;
 const PROOF_PART: f64 = 0.8;
@@ -188,9 +191,11 @@ impl Model {
     pub(super) fn plan(&mut self, now_us: u64, bounds: &Bounds) {
         let rested =
             self.rate.decreased_us().is_none_or(|at| now_us.saturating_sub(at) >= SETTLE_US);
-        let quiet = self.delay.usage() != Usage::Over
-            && self.delay.standing_us() <= 2 * STANDING_MIN_US
-            && !self.loss.is_held(now_us);
+        let forgotten = self.unanswered_us.is_none()
+            && now_us.saturating_sub(self.rate.updated_us()) >= QUEUE_FORGOTTEN_US;
+        let empty = self.delay.usage() != Usage::Over
+            && self.delay.standing_us() <= 2 * STANDING_MIN_US;
+        let quiet = (forgotten || empty) && !self.loss.is_held(now_us);
         let wish = Wish {
             estimate_bps: self.rate.bps(),
             demand_bps: bounds.demand_bps,

@@ -84,7 +84,7 @@ pub(super) struct Model {
     /// The newest reference time, unwrapped, and as it was on the wire.
     reference: Option<(i64, u32)>,
     pub(super) round_trip_us: Option<u64>,
-    /// The first packet that left since the last feedback.
+    /// The first packet that left since the last feedback, or since the rate last fell for silence.
     unanswered_us: Option<u64>,
     answered: bool,
     raise: Option<Raise>,
@@ -172,7 +172,8 @@ impl Model {
             self.rate.set(now_us, self.rate.bps() * SILENCE_PART);
             self.rate.clamp(bounds.min_bps, bounds.max_bps);
             self.probing.handle_drop(now_us, false);
-            self.unanswered_us = Some(now_us);
+            // From the next packet on: of a path that carries nothing silence says nothing.
+            self.unanswered_us = None;
         }
         self.plan(now_us, bounds);
     }

@@ -18,7 +18,7 @@ use crate::engine::bwe::{Estimator, Probe, ProbeCluster};
 use crate::engine::rtcp::TransportCc;
 use crate::limits::{
     BANDWIDTH_NEWS_INTERVAL, BANDWIDTH_NEWS_PERCENT, ESTIMATOR_REST, REPORT_INTERVAL,
-    SHARE_INTERVAL,
+    SHARE_INTERVAL, SHARE_REST,
 };
 
 /// How a receiver tells what it can take; the later one counts where there are several.
@@ -46,6 +46,8 @@ pub struct Outgoing {
     fixed_bps: u64,
     /// What the layered videos were granted in the last sharing.
     granted_bps: u64,
+    /// When it was last shared.
+    shared: Option<Instant>,
     /// When it is shared next; `None` while nothing is sent.
     next_share: Option<Instant>,
     /// What a probe still wants to be sent.
@@ -81,6 +83,7 @@ impl Outgoing {
             budget: Budget::UNLIMITED,
             fixed_bps: 0,
             granted_bps: 0,
+            shared: None,
             next_share: Some(now),
             probe: None,
             probed_bytes: 0,
@@ -157,12 +160,16 @@ impl Outgoing {
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
         self.estimator.handle_timeout(now);
         self.rests_until = Some(now + ESTIMATOR_REST);
-        self.next_share.is_some_and(|at| at <= now) || self.is_outrun()
+        self.next_share.is_some_and(|at| at <= now) || self.is_outrun(now)
     }
 
-    /// True when the estimate has left what was shared.
+    /// True when the estimate has left what was shared, not just now: what a receiver tells, however
+    /// often, does not make us share more often than this.
     #[must_use]
-    pub fn is_outrun(&self) -> bool {
+    pub fn is_outrun(&self, now: Instant) -> bool {
+        if self.shared.is_some_and(|at| now.saturating_duration_since(at) < SHARE_REST) {
+            return false;
+        }
         let Some(estimate) = self.estimate_bps().filter(|_| self.next_share.is_some()) else {
             return false;
         };
@@ -183,6 +190,7 @@ impl Outgoing {
     /// Shares what there is among `claims`, beside `fixed_bps` that are sent anyway. The next sharing
     /// is in a while, unless nothing at all is sent.
     pub fn share(&mut self, now: Instant, fixed_bps: u64, is_active: bool, claims: &mut [Claim]) {
+        self.shared = Some(now);
         self.budget = self.budget(fixed_bps);
         self.fixed_bps = fixed_bps;
         self.allocator.share(now, self.budget, claims);

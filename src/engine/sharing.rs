@@ -134,7 +134,7 @@ impl Engine {
         let Some(transport) = self.transports.get_mut(key) else { return };
         let Some(outgoing) = &mut transport.outgoing else { return };
         tell(outgoing);
-        if outgoing.is_outrun() {
+        if outgoing.is_outrun(now) {
             self.share(now, key);
         }
         self.arm_outgoing(key);

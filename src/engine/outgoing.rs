@@ -13,7 +13,7 @@
 use std::time::{Duration, Instant};
 
 use crate::control::command::{BitrateLimits, Layers};
-use crate::engine::allocation::{Allocator, Budget, Claim, WhyLayer, demand_bps};
+use crate::engine::allocation::{Allocator, Budget, Claim, WhyLayer, demand_bps, granted_bps};
 use crate::engine::bwe::{Estimator, Probe, ProbeCluster};
 use crate::engine::rtcp::TransportCc;
 use crate::limits::{
@@ -194,7 +194,7 @@ impl Outgoing {
         self.budget = self.budget(fixed_bps);
         self.fixed_bps = fixed_bps;
         self.allocator.share(now, self.budget, claims);
-        self.granted_bps = claims.iter().filter_map(|claim| Some(claim.granted()?.bps)).sum();
+        self.granted_bps = granted_bps(claims);
         // What has no layers is not looked for: it is sent anyway.
         let demand = if claims.is_empty() { 0 } else { demand_bps(claims) + fixed_bps };
         self.estimator.set_demand(now, demand);
@@ -218,8 +218,8 @@ impl Outgoing {
 
     /// Why a claim of the last sharing got what it did.
     #[must_use]
-    pub fn why(&self, now: Instant, claims: &[Claim], claim: &Claim) -> WhyLayer {
-        self.allocator.why(now, self.budget, claims, claim)
+    pub fn why(&self, now: Instant, claim: &Claim) -> WhyLayer {
+        self.allocator.why(now, self.budget, self.granted_bps, claim)
     }
 
     /// The estimate, when it has changed by so much that the control thread should know.

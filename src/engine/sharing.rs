@@ -174,7 +174,7 @@ impl Engine {
             }
         }
         for claim in &claims {
-            let why = self.why_shared(now, key, &claims, claim);
+            let why = self.why_shared(now, key, claim);
             self.grant(now, claim, why);
             self.tell_layers(now, claim.consumer);
         }
@@ -289,16 +289,10 @@ impl Engine {
         self.choose_layer(now, producer_key, claim.consumer);
     }
 
-    fn why_shared(
-        &self,
-        now: Instant,
-        key: TransportKey,
-        claims: &[Claim],
-        claim: &Claim,
-    ) -> WhyLayer {
+    fn why_shared(&self, now: Instant, key: TransportKey, claim: &Claim) -> WhyLayer {
         let outgoing = self.transports.get(key).and_then(|t| t.outgoing.as_ref());
         let Some(outgoing) = outgoing else { return WhyLayer::default() };
-        let mut why = outgoing.why(now, claims, claim);
+        let mut why = outgoing.why(now, claim);
         if why.reason == Reason::Preferred
             && let Some(consumer) = self.consumers.get(claim.consumer)
             && let Some(producer) = self.producers.get(consumer.producer)

@@ -67,7 +67,8 @@ impl Engine {
     pub(super) fn change_share(&mut self, now: Instant, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         let (transport_key, producer_key) = (consumer.transport, consumer.producer);
-        if self.transports.get(transport_key).is_some_and(|t| t.outgoing.is_some()) {
+        let layered = self.producers.get(producer_key).is_some_and(Producer::is_layered);
+        if layered && self.transports.get(transport_key).is_some_and(|t| t.outgoing.is_some()) {
             self.share(now, transport_key);
             self.arm_outgoing(transport_key);
         } else {

@@ -227,7 +227,7 @@ impl Outgoing {
         let estimate = self.estimate_bps()?;
         if let Some((at, known)) = self.news {
             let rested = now.saturating_duration_since(at) >= BANDWIDTH_NEWS_INTERVAL;
-            let changed = estimate.abs_diff(known) > known * BANDWIDTH_NEWS_PERCENT / 100;
+            let changed = estimate.abs_diff(known) > known / 100 * BANDWIDTH_NEWS_PERCENT;
             if !(rested && changed) {
                 return None;
             }

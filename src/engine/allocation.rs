@@ -571,7 +571,8 @@ mod tests {
         assert_eq!(table.one(60_000, 600_000), Some((1, 2)));
         assert_eq!(table.one(5_000, 2_000_000), Some((1, 2)));
         let budget = Budget { available_bps: 2_000_000, proven_bps: 0 };
-        let why = table.allocator.why(table.now, budget, granted_bps(&table.claims), &table.claims[0]);
+        let spent = granted_bps(&table.claims);
+        let why = table.allocator.why(table.now, budget, spent, &table.claims[0]);
         assert_eq!((why.reason, why.needed_bps, why.bps), (Reason::Settling, 900_000, 500_000));
         let due = table.allocator.next_deadline(table.now);
         assert_eq!(due, Some(table.now + Duration::from_secs(5)));

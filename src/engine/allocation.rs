@@ -281,7 +281,7 @@ impl Allocator {
         let (keep_bps, cut) = self.kept(now, held, budget.available_bps);
         let bounds = self.bounds(now, held, keep_bps, budget);
         serve(now, claims, &bounds);
-        let spent: u64 = claims.iter().map(|claim| claim.ladder.cost(claim.height)).sum();
+        let spent = granted_bps(claims);
         if cut && spent < held {
             self.note_fall(now, held, spent);
         } else if spent > held {
@@ -339,10 +339,10 @@ impl Allocator {
         self.brake = Some(Brake { until, ceiling_bps, failed_bps, failures });
     }
 
-    /// Why a claim got what it did. To be asked right after [`share`](Self::share).
+    /// Why a claim got what it did. To be asked right after [`share`](Self::share),
+    /// in which [`granted_bps`] were `spent`.
     #[must_use]
-    pub fn why(&self, now: Instant, budget: Budget, claims: &[Claim], claim: &Claim) -> WhyLayer {
-        let spent: u64 = claims.iter().map(|claim| claim.ladder.cost(claim.height)).sum();
+    pub fn why(&self, now: Instant, budget: Budget, spent: u64, claim: &Claim) -> WhyLayer {
         let granted = claim.granted();
         let needed_bps = claim.next_step().map_or(0, |step| spent + step);
         let with_reserve = percent(needed_bps, 100 + RAISE_RESERVE_PERCENT);
@@ -374,6 +374,12 @@ impl Allocator {
 #[must_use]
 pub fn demand_bps(claims: &[Claim]) -> u64 {
     claims.iter().filter_map(|claim| Some(claim.ladder.top()?.bps)).sum()
+}
+
+/// bits/s that the claims got.
+#[must_use]
+pub fn granted_bps(claims: &[Claim]) -> u64 {
+    claims.iter().map(|claim| claim.ladder.cost(claim.height)).sum()
 }
 
 fn percent(bps: u64, percent: u64) -> u64 {
@@ -573,7 +579,8 @@ mod tests {
         assert_eq!(table.one(60_000, 600_000), Some((1, 2)));
         assert_eq!(table.one(5_000, 2_000_000), Some((1, 2)));
         let budget = Budget { available_bps: 2_000_000, proven_bps: 0 };
-        let why = table.allocator.why(table.now, budget, &table.claims, &table.claims[0]);
+        let spent = granted_bps(&table.claims);
+        let why = table.allocator.why(table.now, budget, spent, &table.claims[0]);
         assert_eq!((why.reason, why.needed_bps, why.bps), (Reason::Settling, 900_000, 500_000));
         let due = table.allocator.next_deadline(table.now);
         assert_eq!(due, Some(table.now + Duration::from_secs(5)));
@@ -605,7 +612,7 @@ mod tests {
         table.share(0, 700_000);
         let budget = Budget { available_bps: 700_000, proven_bps: 0 };
         let why = |table: &Table, at| {
-            table.allocator.why(table.now, budget, &table.claims, &table.claims[at])
+            table.allocator.why(table.now, budget, granted_bps(&table.claims), &table.claims[at])
         };
         let first = why(&table, 0);
         assert_eq!((first.reason, first.layers), (Reason::Bandwidth, Some(layers(1, 1))));

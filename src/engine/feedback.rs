@@ -56,6 +56,7 @@ impl Engine {
                 for block in report.reports.clone() {
                     self.handle_report_block(now, key, &block);
                 }
+                self.handle_losses(now, key, report.reports.clone());
             }
             RtcpItem::ReceiverReport(report) => {
                 for block in report.reports.clone() {

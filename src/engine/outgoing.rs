@@ -13,12 +13,14 @@
 use std::time::{Duration, Instant};
 
 use crate::control::command::{BitrateLimits, Layers};
-use crate::engine::allocation::{Allocator, Budget, Claim, Ladder, Rung, WhyLayer, demand_bps};
+use crate::engine::allocation::{
+    Allocator, Budget, Claim, Ladder, Rung, WhyLayer, demand_bps, granted_bps,
+};
 use crate::engine::bwe::{Estimator, Probe, ProbeCluster};
 use crate::engine::rtcp::TransportCc;
 use crate::limits::{
     BANDWIDTH_NEWS_INTERVAL, BANDWIDTH_NEWS_PERCENT, ESTIMATOR_REST, PRICE_SPAN, REPORT_INTERVAL,
-    SHARE_INTERVAL,
+    SHARE_INTERVAL, SHARE_REST,
 };
 
 /// How a receiver tells what it can take; the later one counts where there are several.
@@ -46,6 +48,8 @@ pub struct Outgoing {
     fixed_bps: u64,
     /// What the layered videos were granted in the last sharing.
     granted_bps: u64,
+    /// When it was last shared.
+    shared: Option<Instant>,
     /// When it is shared next; `None` while nothing is sent.
     next_share: Option<Instant>,
     /// What a probe still wants to be sent.
@@ -105,6 +109,7 @@ impl Outgoing {
             budget: Budget::UNLIMITED,
             fixed_bps: 0,
             granted_bps: 0,
+            shared: None,
             next_share: Some(now),
             probe: None,
             probed_bytes: 0,
@@ -181,12 +186,16 @@ impl Outgoing {
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
         self.estimator.handle_timeout(now);
         self.rests_until = Some(now + ESTIMATOR_REST);
-        self.next_share.is_some_and(|at| at <= now) || self.is_outrun()
+        self.next_share.is_some_and(|at| at <= now) || self.is_outrun(now)
     }
 
-    /// True when the estimate has left what was shared.
+    /// True when the estimate has left what was shared, not just now: what a receiver tells, however
+    /// often, does not make us share more often than this.
     #[must_use]
-    pub fn is_outrun(&self) -> bool {
+    pub fn is_outrun(&self, now: Instant) -> bool {
+        if self.shared.is_some_and(|at| now.saturating_duration_since(at) < SHARE_REST) {
+            return false;
+        }
         let Some(estimate) = self.estimate_bps().filter(|_| self.next_share.is_some()) else {
             return false;
         };
@@ -207,10 +216,11 @@ impl Outgoing {
     /// Shares what there is among `claims`, beside `fixed_bps` that are sent anyway. The next sharing
     /// is in a while, unless nothing at all is sent.
     pub fn share(&mut self, now: Instant, fixed_bps: u64, is_active: bool, claims: &mut [Claim]) {
+        self.shared = Some(now);
         self.budget = self.budget(fixed_bps);
         self.fixed_bps = fixed_bps;
         self.allocator.share(now, self.budget, claims);
-        self.granted_bps = claims.iter().filter_map(|claim| Some(claim.granted()?.bps)).sum();
+        self.granted_bps = granted_bps(claims);
         // What has no layers is not looked for: it is sent anyway.
         let demand = if claims.is_empty() { 0 } else { demand_bps(claims) + fixed_bps };
         self.estimator.set_demand(now, demand);
@@ -234,8 +244,8 @@ impl Outgoing {
 
     /// Why a claim of the last sharing got what it did.
     #[must_use]
-    pub fn why(&self, now: Instant, claims: &[Claim], claim: &Claim) -> WhyLayer {
-        self.allocator.why(now, self.budget, claims, claim)
+    pub fn why(&self, now: Instant, claim: &Claim) -> WhyLayer {
+        self.allocator.why(now, self.budget, self.granted_bps, claim)
     }
 
     /// The estimate, when it has changed by so much that the control thread should know.
@@ -243,7 +253,7 @@ impl Outgoing {
         let estimate = self.estimate_bps()?;
         if let Some((at, known)) = self.news {
             let rested = now.saturating_duration_since(at) >= BANDWIDTH_NEWS_INTERVAL;
-            let changed = estimate.abs_diff(known) > known * BANDWIDTH_NEWS_PERCENT / 100;
+            let changed = estimate.abs_diff(known) > known / 100 * BANDWIDTH_NEWS_PERCENT;
             if !(rested && changed) {
                 return None;
             }

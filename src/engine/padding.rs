@@ -60,9 +60,12 @@ impl Way<'_> {
 }
 
 impl Consumer {
-    /// Its RTX stream may carry what nobody asked for: the receiver knows the stream already.
+    /// Its RTX stream may carry what nobody asked for: the receiver knows the stream already, or
+    /// nothing but a probe can find the bits that the video was stopped for want of.
     fn carries_padding(&self) -> bool {
-        self.numbered && self.packets > 0 && self.playing.is_some() && self.rtx.is_some()
+        let is_fed = self.packets > 0 && self.playing.is_some();
+        let is_stopped = self.share.stopped.is_some() && !self.paused;
+        self.numbered && self.rtx.is_some() && (is_fed || is_stopped)
     }
 
     /// Sends one packet of about `wanted` bytes or less over RTX; its bytes, 0 if there was none.

@@ -67,7 +67,8 @@ impl Engine {
     pub(super) fn change_share(&mut self, now: Instant, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         let (transport_key, producer_key) = (consumer.transport, consumer.producer);
-        if self.transports.get(transport_key).is_some_and(|t| t.outgoing.is_some()) {
+        let layered = self.producers.get(producer_key).is_some_and(Producer::is_layered);
+        if layered && self.transports.get(transport_key).is_some_and(|t| t.outgoing.is_some()) {
             self.share(now, transport_key);
             self.arm_outgoing(transport_key);
         } else {
@@ -134,7 +135,7 @@ impl Engine {
         let Some(transport) = self.transports.get_mut(key) else { return };
         let Some(outgoing) = &mut transport.outgoing else { return };
         tell(outgoing);
-        if outgoing.is_outrun() {
+        if outgoing.is_outrun(now) {
             self.share(now, key);
         }
         self.arm_outgoing(key);
@@ -179,7 +180,7 @@ impl Engine {
             }
         }
         for claim in &claims {
-            let why = self.why_shared(now, key, &claims, claim);
+            let why = self.why_shared(now, key, claim);
             self.grant(now, claim, why);
             self.tell_layers(now, claim.consumer);
         }
@@ -294,16 +295,10 @@ impl Engine {
         self.choose_layer(now, producer_key, claim.consumer);
     }
 
-    fn why_shared(
-        &self,
-        now: Instant,
-        key: TransportKey,
-        claims: &[Claim],
-        claim: &Claim,
-    ) -> WhyLayer {
+    fn why_shared(&self, now: Instant, key: TransportKey, claim: &Claim) -> WhyLayer {
         let outgoing = self.transports.get(key).and_then(|t| t.outgoing.as_ref());
         let Some(outgoing) = outgoing else { return WhyLayer::default() };
-        let mut why = outgoing.why(now, claims, claim);
+        let mut why = outgoing.why(now, claim);
         if why.reason == Reason::Preferred
             && let Some(consumer) = self.consumers.get(claim.consumer)
             && let Some(producer) = self.producers.get(consumer.producer)

@@ -290,6 +290,9 @@ pub const STOPPED_MIN: Duration = Duration::from_secs(2);
 /// A transport's estimate is shared at least this often: rates of layers are measured as often.
 pub const SHARE_INTERVAL: Duration = Duration::from_millis(200);
 
+/// Not more often than this for what a receiver tells: a datagram may hold fifty reports.
+pub const SHARE_REST: Duration = Duration::from_millis(20);
+
 /// An estimator that wanted to be called and then had nothing to send is not called again before
 /// this: it may be waiting for a path to calm down.
 pub const ESTIMATOR_REST: Duration = Duration::from_millis(20);

@@ -34,6 +34,9 @@ const SETTLE_US: u64 = 1_500_000;
 /// Decreases that left the standing queue as it was, before it counts as a longer path.
 const STUCK_MAX: u8 = 3;
 
+/// Where nothing is sent, nothing tells that a queue emptied: after this it has.
+const QUEUE_FORGOTTEN_US: u64 = 2_000_000;
+
 /// A rate that a probe raised and that falls again within this was not what the path carries.
 const PROOF_US: u64 = 4_000_000;
 const PROOF_PART: f64 = 0.8;
@@ -81,7 +84,7 @@ pub(super) struct Model {
     /// The newest reference time, unwrapped, and as it was on the wire.
     reference: Option<(i64, u32)>,
     pub(super) round_trip_us: Option<u64>,
-    /// The first packet that left since the last feedback.
+    /// The first packet that left since the last feedback, or since the rate last fell for silence.
     unanswered_us: Option<u64>,
     answered: bool,
     raise: Option<Raise>,
@@ -169,7 +172,8 @@ impl Model {
             self.rate.set(now_us, self.rate.bps() * SILENCE_PART);
             self.rate.clamp(bounds.min_bps, bounds.max_bps);
             self.probing.handle_drop(now_us, false);
-            self.unanswered_us = Some(now_us);
+            // From the next packet on: of a path that carries nothing silence says nothing.
+            self.unanswered_us = None;
         }
         self.plan(now_us, bounds);
     }
@@ -188,9 +192,11 @@ impl Model {
     pub(super) fn plan(&mut self, now_us: u64, bounds: &Bounds) {
         let rested =
             self.rate.decreased_us().is_none_or(|at| now_us.saturating_sub(at) >= SETTLE_US);
-        let quiet = self.delay.usage() != Usage::Over
-            && self.delay.standing_us() <= 2 * STANDING_MIN_US
-            && !self.loss.is_held(now_us);
+        let forgotten = self.unanswered_us.is_none()
+            && now_us.saturating_sub(self.rate.updated_us()) >= QUEUE_FORGOTTEN_US;
+        let empty = self.delay.usage() != Usage::Over
+            && self.delay.standing_us() <= 2 * STANDING_MIN_US;
+        let quiet = (forgotten || empty) && !self.loss.is_held(now_us);
         let wish = Wish {
             estimate_bps: self.rate.bps(),
             demand_bps: bounds.demand_bps,

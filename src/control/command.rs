@@ -60,7 +60,8 @@ pub enum Command {
     ConsumerStats(ConsumerId),
     /// Close a consumer. Answer: [`Reply::Done`], also when it is unknown.
     CloseConsumer(ConsumerId),
-    /// List what is alive, after events were lost. Answer: [`Reply::Inventory`].
+    /// List what is alive, after events were lost. Answer: [`Reply::Inventory`]; what was told of
+    /// demand is told again.
     Inventory,
     /// Panic inside one transport's `Rtc`, to prove that only that transport ends. Tests only: no
     /// route leads here. Answer: [`Reply::Done`].

@@ -71,7 +71,10 @@ impl Engine {
                 }
                 Ok(Reply::Done)
             }
-            Command::Inventory => Ok(Reply::Inventory(self.inventory())),
+            Command::Inventory => {
+                self.tell_demands_again();
+                Ok(Reply::Inventory(self.inventory()))
+            }
             Command::InjectPanic(id) => {
                 let key = self.transport_key(id)?;
                 if let Some(transport) = self.transports.get_mut(key) {

@@ -12,6 +12,9 @@
 //!
 //! A producer begins as wanted with all it has, and its application sends all of it; the first news
 //! of one without consumers comes after [`DEMAND_LINGER`].
+//!
+//! An application that was told less waits to be told more, so this news must not be lost: when the
+//! control thread missed events, every producer of which something was told is told again.
 
 use std::cmp::Ordering;
 use std::time::Instant;
@@ -19,7 +22,7 @@ use std::time::Instant;
 use crate::control::command::{Event, Layers};
 use crate::engine::producer::Producer;
 use crate::engine::{Engine, ProducerKey, TimerKey};
-use crate::limits::DEMAND_LINGER;
+use crate::limits::{DEMAND_LINGER, EVENTS_QUEUED_MAX};
 use crate::ortc::scalability::Scalability;
 
 impl Layers {
@@ -105,6 +108,10 @@ pub struct DemandNews {
     encodings: Vec<(Scalability, Told)>,
     /// Among the producers to be looked at in this turn.
     queued: bool,
+    /// Something was told already.
+    is_told: bool,
+    /// To be told again, news or not: it may have been lost.
+    again: bool,
 }
 
 impl DemandNews {
@@ -113,7 +120,7 @@ impl DemandNews {
     pub fn new(encodings: &[Scalability]) -> Self {
         let told = |of: &Scalability| Told { wanted: Some(Layers::all(*of)), less: None };
         let encodings = encodings.iter().map(|of| (*of, told(of))).collect();
-        Self { encodings, queued: false }
+        Self { encodings, queued: false, is_told: false, again: false }
     }
 
     /// Compares what is wanted now with what was told; true when there is news.
@@ -162,6 +169,17 @@ impl Engine {
         tapped.fold(self.demand_of(producer).unwrap_or(0), |all, bit| all | bit)
     }
 
+    /// Tells again what was told of demand, for events were lost.
+    pub(super) fn tell_demands_again(&mut self) {
+        for (key, producer) in &mut self.producers {
+            let Some(news) = producer.demand.as_mut().filter(|news| news.is_told) else { continue };
+            news.again = true;
+            if producer.queue_demand() {
+                self.demands.push(key);
+            }
+        }
+    }
+
     /// Looks at the demand of producers of which something changed in this turn.
     pub(super) fn settle_demands(&mut self, now: Instant) {
         while let Some(key) = self.demands.pop() {
@@ -181,10 +199,18 @@ impl Engine {
         let Some(news) = &mut producer.demand else { return };
         news.queued = false;
         let is_new = news.update(now, &current);
+        news.is_told |= is_new;
+        // What is repeated leaves room for what is new: else it would be lost and repeated for ever.
+        let is_crowded = self.events.len() >= EVENTS_QUEUED_MAX / 2;
+        let is_due = is_new || (news.again && !is_crowded);
+        news.again &= !is_due;
+        if news.again {
+            self.timers.arm(TimerKey::Demand(key), now + DEMAND_LINGER);
+        }
         if let Some(deadline) = news.next_deadline() {
             self.timers.arm(TimerKey::Demand(key), deadline);
         }
-        if is_new {
+        if is_due {
             let event = Event::ProducerDemand { producer: producer.id, encodings: news.told() };
             self.tell(event);
         }

@@ -44,9 +44,13 @@ impl Registry {
         effects
     }
 
-    /// Notes which layers of a producer are wanted.
+    /// Notes which layers of a producer are wanted; tells its room if they are others than before.
     pub fn note_demand(&mut self, id: ProducerId, encodings: Vec<Option<Layers>>) -> Effects {
         let Some(producer) = self.producers.get_mut(&id) else { return Effects::default() };
+        if producer.demand == encodings {
+            // Told again, for events were lost; this one was not.
+            return Effects::default();
+        }
         producer.demand.clone_from(&encodings);
         let event =
             RoomEvent::ProducerDemand { producer: id, peer: producer.peer.clone(), encodings };

@@ -126,8 +126,8 @@ pub const SHARD_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Objects in one page of a room's statistics: some 700 bytes each.
 pub const ROOM_STATS_PAGE_MAX: usize = 1000;
 
-/// Calls to shards under way for one request of a room's statistics: at most half of what a turn
-/// carries out, so that it never delays others' commands by a whole turn.
+/// Calls to shards under way for all requests of rooms' statistics together: at most half of what a
+/// turn carries out, so that they never delay others' commands by a whole turn.
 pub const ROOM_STATS_CALLS_MAX: usize = 32;
 
 /// How often the control thread looks for peers and rooms whose grace is over.

@@ -19,8 +19,8 @@ use crate::engine::allocation::{
 use crate::engine::bwe::{Estimator, Probe, ProbeCluster};
 use crate::engine::rtcp::TransportCc;
 use crate::limits::{
-    BANDWIDTH_NEWS_INTERVAL, BANDWIDTH_NEWS_PERCENT, ESTIMATOR_REST, PRICE_SPAN, REPORT_INTERVAL,
-    SHARE_INTERVAL, SHARE_REST,
+    BANDWIDTH_NEWS_INTERVAL, BANDWIDTH_NEWS_PERCENT, ESTIMATOR_REST, PRICE_SPAN, REPAIR_BURST,
+    REPAIR_BURST_BITS_MIN, REPAIR_PERCENT, REPORT_INTERVAL, SHARE_INTERVAL, SHARE_REST,
 };
 
 /// How a receiver tells what it can take; the later one counts where there are several.
@@ -60,6 +60,8 @@ pub struct Outgoing {
     rests_until: Option<Instant>,
     /// The estimate that the control thread knows, and since when.
     news: Option<(Instant, u64)>,
+    /// Bits that repairs may use; below zero after the last one used more. And as of when.
+    repairs: (i64, Instant),
 }
 
 /// What one consumer gets of its transport; apart from what every packet needs.
@@ -115,6 +117,7 @@ impl Outgoing {
             probed_bytes: 0,
             rests_until: None,
             news: None,
+            repairs: (i64::MAX, now),
         };
         outgoing.limit(now, limits);
         outgoing
@@ -151,6 +154,34 @@ impl Outgoing {
     #[must_use]
     pub fn estimate_bps(&self) -> Option<u64> {
         (self.telling != Telling::Nothing).then(|| self.estimator.estimate_bps())
+    }
+
+    /// True when a video packet may be sent again now: repairs use a part of the estimate.
+    pub fn may_repair(&mut self, now: Instant) -> bool {
+        let Some(estimate) = self.estimate_bps() else { return true };
+        let part_bps =
+            i64::try_from(estimate.saturating_mul(REPAIR_PERCENT) / 100).unwrap_or(i64::MAX);
+        let bits = |span: Duration| {
+            let us = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+            part_bps.saturating_mul(us) / 1_000_000
+        };
+        let (left, since) = self.repairs;
+        let earned = bits(now.saturating_duration_since(since));
+        let most = bits(REPAIR_BURST).max(REPAIR_BURST_BITS_MIN);
+        let left = left.saturating_add(earned).min(most);
+        self.repairs = (left, now);
+        left > 0
+    }
+
+    /// A video began anew, with a key frame: what of that is lost is repaired whatever went before.
+    pub fn renew_repairs(&mut self) {
+        self.repairs.0 = i64::MAX;
+    }
+
+    /// A video packet of so many bytes was sent again.
+    pub fn note_repair(&mut self, bytes: usize) {
+        let bits = i64::try_from(bytes).unwrap_or(i64::MAX).saturating_mul(8);
+        self.repairs.0 = self.repairs.0.saturating_sub(bits);
     }
 
     /// Bytes of all probes so far.
@@ -316,6 +347,28 @@ mod tests {
         assert_eq!(price(10_200, &[50_000]), [50_000], "another highest layer");
         assert_eq!(price(10_400, &[]), [0_u64; 0]);
         assert_eq!(price(10_600, &[80_000]), [80_000]);
+    }
+
+    #[test]
+    fn repairs_use_a_quarter_of_the_estimate_and_all_of_it_where_there_is_none() {
+        let start = test_instant();
+        let mut outgoing = Outgoing::new(start, &BitrateLimits::default());
+        let repaired = |outgoing: &mut Outgoing, ms: u64| {
+            let mut bytes = 0_usize;
+            while bytes < 1_000_000 && outgoing.may_repair(start + Duration::from_millis(ms)) {
+                outgoing.note_repair(1_250);
+                bytes += 1_250;
+            }
+            bytes
+        };
+        assert_eq!(repaired(&mut outgoing, 0), 1_000_000, "nobody tells");
+        outgoing.renew_repairs();
+        outgoing.open(start, Telling::TransportCc);
+        assert_eq!(repaired(&mut outgoing, 0), 18_750, "a second of 150 kbit/s");
+        assert_eq!(repaired(&mut outgoing, 0), 0);
+        assert_eq!(repaired(&mut outgoing, 200), 3_750, "a fifth of it");
+        outgoing.renew_repairs();
+        assert_eq!(repaired(&mut outgoing, 200), 18_750, "a key frame");
     }
 
     #[test]

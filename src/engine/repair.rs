@@ -31,6 +31,9 @@ impl Consumer {
             way.has_room()?;
             self.repairs.pop_front();
             let Some(sent) = self.sent.find(asked) else { continue };
+            if self.is_left(&sent) || !way.may_repair(self.kind) {
+                continue;
+            }
             let ring = streams.get(sent.stream).map(|stream| &stream.ring);
             let Some((arrival, slots)) =
                 ring.and_then(|r| Some((r.arrival(sent.index)?, r.slots())))
@@ -45,10 +48,19 @@ impl Consumer {
             let Some(repeat) = repeat else { continue };
             if let Some(octets) = self.repeat(&sent, streams, way) {
                 way.counters.retransmitted += 1;
+                way.note_repair(self.kind, octets);
                 self.tally.count_repair(octets, repeat);
             }
         }
         Ok(())
+    }
+
+    /// True for a packet of a stream that was left since: its receiver goes on from the key frame of
+    /// the other one, or from the next if it is sent nothing for want of bandwidth. Over a full link
+    /// the two would only be in each other's way.
+    fn is_left(&self, sent: &Sent) -> bool {
+        let is_elsewhere = self.playing.is_some_and(|it| it.stream != sent.stream);
+        self.kind == MediaKind::Video && (is_elsewhere || self.share.stopped.is_some())
     }
 
     /// Sends a packet once more; the bytes of its payload, `None` when it cannot be.
@@ -106,6 +118,20 @@ impl Consumer {
                 fields.transport_cc = looked.transport_seq;
                 way.seal(&self.header, sent.seq, &fields, &body)
             }
+        }
+    }
+}
+
+impl Way<'_> {
+    /// Sound is always repaired; pictures as long as that leaves room for what is new.
+    fn may_repair(&mut self, kind: MediaKind) -> bool {
+        let now = self.now;
+        kind == MediaKind::Audio || self.outgoing.as_mut().is_none_or(|it| it.may_repair(now))
+    }
+
+    fn note_repair(&mut self, kind: MediaKind, bytes: usize) {
+        if let Some(outgoing) = self.outgoing.as_mut().filter(|_| kind == MediaKind::Video) {
+            outgoing.note_repair(bytes);
         }
     }
 }

@@ -62,6 +62,9 @@ impl Consumer {
             self.playing = Some(Cursor { stream: awaiting.stream, next });
             self.live_from = awaiting.since;
             self.awaiting = None;
+            if let Some(outgoing) = &mut way.outgoing {
+                outgoing.renew_repairs();
+            }
             return true;
         }
         self.awaiting = Some(awaiting);

@@ -90,6 +90,17 @@ pub const SENT_RUNS_MAX: usize = 256;
 /// no honest receiver asks faster.
 pub const REPAIR_INTERVAL_MIN: Duration = Duration::from_millis(20);
 
+/// Part of a transport's estimate that repairs of video may use. At 10 % of random loss they need
+/// little more than 10 %; what is lost in a full queue is asked for again and again, and must not
+/// keep the queue full.
+pub const REPAIR_PERCENT: u64 = 25;
+
+/// Repairs that may go at once, in time of their part of the estimate.
+pub const REPAIR_BURST: Duration = Duration::from_secs(1);
+
+/// Bits of repairs that may go at once however small the estimate: three packets.
+pub const REPAIR_BURST_BITS_MIN: i64 = 28_800;
+
 /// Age of a video packet that is still worth sending again (mediasoup's).
 pub const REPAIR_AGE_VIDEO_MAX: Duration = Duration::from_secs(2);
 

@@ -29,7 +29,7 @@ scenario('with 5 % loss and 20 ms each way pictures keep coming, and what was lo
   const faults = { loss: 0.05, delay: 20 };
   const [one, other] = [await call.proxy({ ...faults, seed: 1 }), await call.proxy({ ...faults, seed: 2 })];
   const { alice, bob } = await call2(call, {
-    alice: { udpPort: one.port }, bob: { udpPort: other.port }, maxBitrate: 600_000, noise: true,
+    alice: { udpPort: one.port }, bob: { udpPort: other.port }, maxBitrate: 600_000, noise: 1,
   });
   await pause(2_000);
   const watch = { seconds: 10, freezeMs: 1_000, picturesPerSecond: 4 };

@@ -59,7 +59,7 @@ const ENOUGH_MS = 5_000;
 /** Milliseconds from the start of a 720p camera to an estimate of 2 Mbit/s. */
 async function timeToEnough(call) {
   const alice = await call.peer('alice', { room: call.room() });
-  const picture = { codec: 'VP8', width: 1280, height: 720, fps: 24, noise: true, maxBitrate: 3_000_000 };
+  const picture = { codec: 'VP8', width: 1280, height: 720, fps: 24, noise: 1, maxBitrate: 3_000_000 };
   await alice.publishVideo(picture);
   const from = Date.now();
   await until('the browser dares to send 2 Mbit/s', 3 * ENOUGH_MS, async () => {

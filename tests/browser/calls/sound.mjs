@@ -1,7 +1,7 @@
 // Who speaks, how loud, and sound with redundancy.
 
 import assert from 'node:assert/strict';
-import { scenario, until } from '../harness/stage.mjs';
+import { pause, scenario, until } from '../harness/stage.mjs';
 
 /** A speaker takes over within a second; a busy machine needs some more until it is heard. */
 const TAKES_OVER_MS = 5_000;
@@ -41,17 +41,25 @@ scenario('RED reaches who knows it, and others hear the Opus inside', async (cal
   const carol = await call.peer('carol', { room, knowsRed: false });
   await Promise.all([bob.follow(), carol.follow()]);
   await Promise.all([bob.hears(alice), carol.hears(alice)]);
-  // Browsers name the codec inside in their statistics, so sizes tell: a packet with a copy has two blocks of Opus.
-  const bytesOfPacket = (rows, direction, done) => {
-    const { [`bytes${done}`]: bytes, [`packets${done}`]: packets } = rows.find(({ type }) => type === `${direction}-rtp`);
-    return packets > 20 ? bytes / packets : undefined;
+  // Browsers name the codec inside in their statistics, so sizes tell: a packet with a copy has two blocks of Opus. All
+  // three are measured over the same time: the first packets of a sender carry no copy.
+  const totals = async () => {
+    const [sent, ...got] = await Promise.all([
+      alice.ask('producerStats', alice.audio),
+      ...[bob, carol].map(async (peer) => peer.ask('consumerStats', await peer.consumerOf(alice, 'audio'))),
+    ]);
+    const { bytesSent: bytes, packetsSent: packets } = sent.find(({ type }) => type === 'outbound-rtp');
+    const inbound = got.map((rows) => rows.find(({ type }) => type === 'inbound-rtp'));
+    return [{ bytes, packets }, ...inbound.map((row) => ({ bytes: row.bytesReceived, packets: row.packetsReceived }))];
   };
-  const received = (peer) => until(`${peer.name} hears a while`, TAKES_OVER_MS, async () => {
-    const rows = await peer.ask('consumerStats', await peer.consumerOf(alice, 'audio'));
-    return bytesOfPacket(rows, 'inbound', 'Received');
+  const before = await totals();
+  await pause(2_000);
+  const after = await totals();
+  const [sent, redundant, plain] = after.map(({ bytes, packets }, at) => {
+    const more = packets - before[at].packets;
+    assert.ok(more > 20, `${more} packets are enough to tell`);
+    return (bytes - before[at].bytes) / more;
   });
-  const sent = bytesOfPacket(await alice.ask('producerStats', alice.audio), 'outbound', 'Sent');
-  const [redundant, plain] = [await received(bob), await received(carol)];
   call.note(`bytes of a packet: ${sent} from alice, ${redundant} to bob, ${plain} to carol`);
   assert.ok(Math.abs(redundant - sent) < sent / 4, 'bob gets what alice sends');
   assert.ok(plain < redundant * 0.7, 'carol gets the newest block alone');

@@ -95,7 +95,7 @@ export class Peer {
   }
 
   /** Publishes numbered pictures; resolves with the producer id once the server has it. */
-  async publishVideo({ codec, layers, maxBitrate, ...picture }) {
+  async publishVideo({ codec, layers, maxBitrate, keepSize = false, ...picture }) {
     const transport = await this.transport('send');
     const camera = new Camera(picture);
     const producer = await transport.produce({
@@ -106,6 +106,7 @@ export class Peer {
       disableTrackOnPause: false,
       zeroRtpOnPause: false,
     });
+    if (keepSize) await keepsSize(producer.rtpSender);
     this.produced.set(producer.id, { producer, from: camera });
     return producer.id;
   }
@@ -205,6 +206,11 @@ function negotiateRed() {
 function addRed({ codecs }) {
   const [opus] = codecs;
   codecs.push({ ...opus, mimeType: 'audio/red', payloadType: RED, parameters: { '': `${opus.payloadType}/${opus.payloadType}` } });
+}
+
+/** Where bits or time are short, pictures are left out rather than made smaller: a width tells the layer. */
+function keepsSize(sender) {
+  return sender.setParameters({ ...sender.getParameters(), degradationPreference: 'maintain-resolution' });
 }
 
 function encodings(layers, maxBitrate) {

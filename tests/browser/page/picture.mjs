@@ -23,7 +23,7 @@ function cell(index, width, height) {
   return { x: column * cellWidth, y: row * cellHeight, cellWidth, cellHeight };
 }
 
-/** Draws `source` (0–255) and `counter` (modulo 65,536). */
+/** Draws `source` (0–255) and `counter` (modulo 65,536); `noise` is the part of the band that is noise, up to 1. */
 export function draw(context, { source, counter, noise }) {
   const { width, height } = context.canvas;
   const number = counter & 0xffff;
@@ -34,8 +34,8 @@ export function draw(context, { source, counter, noise }) {
     context.fillRect(x, y, cellWidth, cellHeight);
   }
   const top = Math.ceil(height * CELLS_SHARE);
-  if (noise) context.putImageData(noiseBand(context, width, height - top), 0, top);
-  else band(context, counter, top);
+  band(context, counter, top);
+  if (noise) context.putImageData(noiseBand(context, Math.ceil(width * noise), height - top), 0, top);
 }
 
 function band(context, counter, top) {

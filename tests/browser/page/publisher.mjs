@@ -5,12 +5,12 @@ import * as soundless from './soundless.mjs';
 
 /** A video track of numbered pictures. */
 export class Camera {
-  constructor({ source, width = 320, height = 240, fps = 20, noise = false }) {
+  constructor({ source, width = 320, height = 240, fps = 20, noise = 0 }) {
     this.canvas = document.createElement('canvas');
     this.canvas.width = width;
     this.canvas.height = height;
     document.body.append(this.canvas);
-    const context = this.canvas.getContext('2d', { willReadFrequently: noise });
+    const context = this.canvas.getContext('2d', { willReadFrequently: Boolean(noise) });
     this.counter = 0;
     const paint = () => {
       draw(context, { source, counter: this.counter, noise });

@@ -60,9 +60,10 @@ impl Way<'_> {
 }
 
 impl Consumer {
-    /// Its RTX stream may carry what nobody asked for: the receiver knows the stream already.
+    /// Its RTX stream may carry what nobody asked for: the receiver knows the stream already. Also
+    /// while it is stopped: when all are, only a probe shows that there is room again.
     fn carries_padding(&self) -> bool {
-        self.numbered && self.packets > 0 && self.playing.is_some() && self.rtx.is_some()
+        self.numbered && self.packets > 0 && self.rtx.is_some()
     }
 
     /// Sends one packet of about `wanted` bytes or less over RTX; its bytes, 0 if there was none.

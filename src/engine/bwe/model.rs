@@ -31,11 +31,11 @@ const APP_LIMITED: f64 = 0.8;
 /// Probing waits this long after a decrease.
 const SETTLE_US: u64 = 1_500_000;
 
+/// With nothing on its way and nothing told for so long, what was queued has gone.
+const IDLE_US: u64 = 500_000;
+
 /// Decreases that left the standing queue as it was, before it counts as a longer path.
 const STUCK_MAX: u8 = 3;
-
-/// Where nothing is sent, nothing tells that a queue emptied: after this it has.
-const QUEUE_FORGOTTEN_US: u64 = 2_000_000;
 
 /// A rate that a probe raised and that falls again within this was not what the path carries.
 const PROOF_US: u64 = 4_000_000;
@@ -86,6 +86,7 @@ pub(super) struct Model {
     pub(super) round_trip_us: Option<u64>,
     /// The first packet that left since the last feedback, or since the rate last fell for silence.
     unanswered_us: Option<u64>,
+    told_us: u64,
     answered: bool,
     raise: Option<Raise>,
     stuck: u8,
@@ -105,6 +106,7 @@ impl Model {
             reference: None,
             round_trip_us: None,
             unanswered_us: None,
+            told_us: now_us,
             answered: false,
             raise: None,
             stuck: 0,
@@ -161,6 +163,7 @@ impl Model {
         self.round_trip_us = Some(round_trip_us.min(before + before / 32 + 100));
         self.answered = true;
         self.unanswered_us = None;
+        self.told_us = now_us;
         self.decide(now_us, bounds);
         self.handle_probe(now_us, bounds);
         self.plan(now_us, bounds);
@@ -192,11 +195,9 @@ impl Model {
     pub(super) fn plan(&mut self, now_us: u64, bounds: &Bounds) {
         let rested =
             self.rate.decreased_us().is_none_or(|at| now_us.saturating_sub(at) >= SETTLE_US);
-        let forgotten = self.unanswered_us.is_none()
-            && now_us.saturating_sub(self.rate.updated_us()) >= QUEUE_FORGOTTEN_US;
-        let empty = self.delay.usage() != Usage::Over
-            && self.delay.standing_us() <= 2 * STANDING_MIN_US;
-        let quiet = (forgotten || empty) && !self.loss.is_held(now_us);
+        let empty =
+            self.delay.usage() != Usage::Over && self.delay.standing_us() <= 2 * STANDING_MIN_US;
+        let quiet = (empty || self.is_idle(now_us)) && !self.loss.is_held(now_us);
         let wish = Wish {
             estimate_bps: self.rate.bps(),
             demand_bps: bounds.demand_bps,
@@ -332,6 +333,12 @@ impl Model {
             self.stuck = 0;
             self.delay.accept_standing();
         }
+    }
+
+    /// Nothing leaves: the queue seen last is no more, and without a probe nobody would tell so.
+    fn is_idle(&self, now_us: u64) -> bool {
+        let age_us = now_us.saturating_sub(self.told_us);
+        self.unanswered_us.is_none() && age_us >= IDLE_US + self.round_trip()
     }
 
     fn round_trip(&self) -> u64 {

@@ -27,6 +27,9 @@ const SEND_US_MAX: u64 = 300_000;
 /// The receiver has to tell of it within this and two round trips.
 const TELL_US_MAX: u64 = 1_000_000;
 
+/// When one is due and the path is not settled, that is looked at again after this.
+const RETRY_US: u64 = 100_000;
+
 /// How much faster than the estimate: first, and after that, and a cluster that lasts long: it must
 /// not fill a short queue.
 const FACTOR_FIRST: f64 = 3.0;
@@ -77,6 +80,8 @@ struct Cluster {
     bps: f64,
     bytes: f64,
     started_us: u64,
+    /// When it will have failed.
+    ends_us: u64,
     /// Bytes asked for or sent, whichever is more.
     planned: f64,
     sending: bool,
@@ -101,6 +106,8 @@ pub(super) struct Probing {
     last_id: u8,
     /// When the next may begin.
     next_us: u64,
+    /// When to look again whether it may.
+    retry_us: u64,
     interval_us: u64,
     /// How long the next cluster is sent.
     cluster_us: f64,
@@ -118,6 +125,7 @@ impl Probing {
             cluster: None,
             last_id: 0,
             next_us: now_us,
+            retry_us: now_us,
             interval_us: INTERVAL_US,
             cluster_us: CLUSTER_US,
             lied_us: None,
@@ -211,7 +219,7 @@ impl Probing {
         if let Some(cluster) = &mut self.cluster {
             let age_us = now_us.saturating_sub(cluster.started_us);
             let unsent = cluster.sending && age_us > SEND_US_MAX;
-            if unsent || age_us > SEND_US_MAX + TELL_US_MAX + 2 * round_trip_us {
+            if unsent || now_us >= cluster.ends_us {
                 self.cluster = None;
                 self.pause(now_us);
             }
@@ -222,7 +230,13 @@ impl Probing {
         }
         let most = wish.max_bps.min(REACH * wish.demand_bps);
         self.wanted = wish.estimate_bps < wish.max_bps.min(ENOUGH * wish.demand_bps);
-        if !self.wanted || !wish.is_settled || self.cluster.is_some() || now_us < self.next_us {
+        if !self.wanted || self.cluster.is_some() || now_us < self.next_us {
+            return;
+        }
+        if !wish.is_settled {
+            if self.retry_us <= now_us {
+                self.retry_us = now_us + RETRY_US;
+            }
             return;
         }
         let factor = match self.first {
@@ -233,7 +247,9 @@ impl Probing {
         let bps = (factor * wish.estimate_bps).min(most);
         self.first = false;
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-        self.cluster = Some(Cluster::new(self.last_id, now_us, bps, self.cluster_us));
+        let mut cluster = Cluster::new(self.last_id, now_us, bps, self.cluster_us);
+        cluster.ends_us += 2 * round_trip_us;
+        self.cluster = Some(cluster);
     }
 
     /// What is to be sent now.
@@ -259,8 +275,8 @@ impl Probing {
     pub(super) fn next_us(&self) -> Option<u64> {
         match &self.cluster {
             Some(cluster) if cluster.sending => Some(cluster.next_us()),
-            Some(cluster) => Some(cluster.started_us + SEND_US_MAX + TELL_US_MAX),
-            None => self.wanted.then_some(self.next_us),
+            Some(cluster) => Some(cluster.ends_us),
+            None => self.wanted.then_some(self.next_us.max(self.retry_us)),
         }
     }
 
@@ -278,6 +294,7 @@ impl Cluster {
             bps,
             bytes: (bps * span_us / 8e6).max(CLUSTER_BYTES_MIN),
             started_us: now_us,
+            ends_us: now_us + SEND_US_MAX + TELL_US_MAX,
             planned: 0.0,
             sending: true,
             first_sent_us: 0,

@@ -109,11 +109,6 @@ impl Rate {
         self.decreased_us
     }
 
-    /// When feedback, a probe or silence last had a say.
-    pub(super) fn updated_us(&self) -> u64 {
-        self.updated_us
-    }
-
     /// Takes a rate that was measured otherwise: by a probe, or by loss.
     pub(super) fn set(&mut self, now_us: u64, bps: f64) {
         self.bps = bps;

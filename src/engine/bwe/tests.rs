@@ -139,3 +139,28 @@ fn a_silent_transport_keeps_its_estimate_and_is_not_woken() {
     assert_eq!(idle.record.padding_bytes, 0);
     assert_eq!(idle.estimator.estimate_bps(), BWE_START_BPS);
 }
+
+#[test]
+fn after_a_timeout_and_the_probes_of_it_the_next_deadline_lies_ahead() {
+    for (seed, kbps) in [(3, 300.0), (4, 1e3), (5, 100.0)] {
+        let mut call = Call::new(Path::of(kbps), &[8], seed);
+        // Now and then the call halts as it is: with a queue, a probe on its way, or neither.
+        for round in 0..40 {
+            call.run(1);
+            call.loses_feedback = round % 7 == 3;
+            let mut now = call.now();
+            let mut alone = Vec::new();
+            for _ in 0..50 {
+                call.estimator.handle_timeout(now);
+                while call.estimator.poll_probe(now).is_some() {}
+                let Some(next) = call.estimator.next_deadline() else { break };
+                assert!(next > now, "{round}: {:?}", call.estimator.snapshot());
+                alone.push(next - now);
+                now = next;
+            }
+            let mean = alone.iter().sum::<Duration>() / u32::try_from(alone.len().max(1)).unwrap();
+            assert!(alone.len() < 50 || mean >= Duration::from_millis(5), "{round}: {alone:?}");
+            call.estimator.handle_timeout(call.now());
+        }
+    }
+}

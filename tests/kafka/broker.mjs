@@ -11,6 +11,8 @@ import { fileURLToPath } from 'node:url';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 const JARS = fileURLToPath(new URL('../../target/kafka/jars', import.meta.url));
+// Maven's own store; it would be in the home directory.
+const STORE = fileURLToPath(new URL('../../target/kafka/maven', import.meta.url));
 export const USER = 'calls';
 export const PASSWORD = 'open sesame';
 
@@ -19,6 +21,7 @@ function fetchJars() {
   if (existsSync(stamp)) return;
   mkdirSync(JARS, { recursive: true });
   const goal = ['dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${JARS}`];
+  goal.push(`-Dmaven.repo.local=${STORE}`);
   execFileSync('mvn', ['--batch-mode', '--quiet', '--no-transfer-progress', '--file', join(HERE, 'pom.xml'), ...goal], {
     stdio: ['ignore', 'inherit', 'inherit'],
   });

@@ -132,16 +132,24 @@ fn header_extensions(
         .collect()
 }
 
-/// One kind of bandwidth feedback at most: the one whose header extension is there.
-fn reduce_feedback(codecs: &mut [RtpCodecParameters], extensions: &[RtpHeaderExtensionParameters]) {
+/// The kinds of bandwidth feedback that are not for a stream with these header extensions: one kind at
+/// most is, the one whose extension is there.
+pub(crate) fn unusable_feedback(
+    extensions: &[RtpHeaderExtensionParameters],
+) -> &'static [&'static str] {
     let has = |uri: &str| extensions.iter().any(|extension| extension.uri == uri);
-    let dropped: &[&str] = if has(uri::TRANSPORT_CC) {
+    if has(uri::TRANSPORT_CC) {
         &["goog-remb"]
     } else if has(uri::ABS_SEND_TIME) {
         &["transport-cc"]
     } else {
         &["goog-remb", "transport-cc"]
-    };
+    }
+}
+
+/// One kind of bandwidth feedback at most.
+fn reduce_feedback(codecs: &mut [RtpCodecParameters], extensions: &[RtpHeaderExtensionParameters]) {
+    let dropped = unusable_feedback(extensions);
     for codec in codecs {
         codec.rtcp_feedback.retain(|feedback| !dropped.contains(&feedback.kind.as_str()));
     }

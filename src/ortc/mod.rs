@@ -39,6 +39,7 @@ mod property_tests;
 
 pub use codec_match::capability_of;
 pub use consumable::consumable_parameters;
+pub(crate) use consumer::unusable_feedback;
 pub use consumer::{ConsumerRequest, can_consume, consumer_parameters};
 pub use error::OrtcError;
 pub use menu::{Menu, default_media_codecs};

@@ -8,7 +8,7 @@ use crate::ortc::types::{
     Direction, MediaKind, RtcpFeedback, RtcpParameters, RtpCapabilities, RtpCodecParameters,
     RtpEncodingParameters, RtpHeaderExtensionParameters, RtpParameters, RtxEncoding,
 };
-use crate::ortc::{capability_of, uri};
+use crate::ortc::{capability_of, unusable_feedback, uri};
 
 /// SDP does not tell temporal layers. Browsers send three in each encoding of a simulcast, as their
 /// ORTC clients declare; what declared fewer would be sent on without the upper ones.
@@ -162,14 +162,7 @@ fn reduce_feedback(
     extensions: &[RtpHeaderExtensionParameters],
     room: &RtpCapabilities,
 ) {
-    let has = |uri: &str| extensions.iter().any(|extension| extension.uri == uri);
-    let dropped: &[&str] = if has(uri::TRANSPORT_CC) {
-        &["goog-remb"]
-    } else if has(uri::ABS_SEND_TIME) {
-        &["transport-cc"]
-    } else {
-        &["goog-remb", "transport-cc"]
-    };
+    let dropped = unusable_feedback(extensions);
     for codec in codecs {
         let known: Vec<RtcpFeedback> = match capability_of(room, codec) {
             Some(known) if !codec.codec().is_rtx() => known.rtcp_feedback.clone(),

@@ -110,7 +110,8 @@ impl Control {
                 return Err(self.give_up(state, refusal, (shard, Close::Consumer(reply.id))));
             }
             // When its producer or transport closed in between, the shard closed it with that.
-            state.registry.commit_consumer(reply.id)?;
+            let told = state.registry.commit_consumer(reply.id)?;
+            self.settle(state, told).finish_later();
             let producer = state.registry.producer(request.producer)?;
             reply.producer_paused = producer.paused;
             reply.score = state.registry.score_of(reply.id)?;

@@ -131,3 +131,4 @@ pub mod ortc;
 pub mod sdp;
 pub mod server;
 pub mod shard;
+pub mod systemd;

@@ -10,6 +10,7 @@ mod media;
 mod servers;
 mod stock;
 
+mod deployed;
 mod floods;
 mod leaks;
 mod load;

@@ -12,6 +12,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::control::drain::Phase;
 use crate::control::{Control, NodeView};
 use crate::limits::{NOTIFY_EXTENSION, NOTIFY_PERIOD, REPORT_AGE_MAX};
 
@@ -83,7 +84,8 @@ impl Notifier {
     fn tell_of(&self, node: &NodeView, silence: Option<Duration>, told: Told) -> Told {
         let Told { mut ready, mut stopping, mut status, mut starved } = told;
         ready = ready || (node.is_healthy() && self.tell("READY=1"));
-        if node.stopping {
+        // A drain without a signal may be called off.
+        if node.drain.signalled || node.drain.state == Phase::Stopping {
             stopping = stopping || self.tell("STOPPING=1");
             self.tell(&format!("EXTEND_TIMEOUT_USEC={}", NOTIFY_EXTENSION.as_micros()));
         }
@@ -117,9 +119,13 @@ struct Told {
 
 fn status_of(node: &NodeView) -> String {
     let turning = node.shards.iter().filter(|shard| shard.alive).count();
+    let phase = match node.drain.state {
+        Phase::Serving => "",
+        Phase::Draining => "draining: ",
+        Phase::Stopping => "stopping: ",
+    };
     format!(
-        "{}{} rooms, {} peers; {turning} of {} shards turn",
-        if node.stopping { "stopping: " } else { "" },
+        "{phase}{} rooms, {} peers; {turning} of {} shards turn",
         node.totals.rooms,
         node.totals.peers,
         node.shards.len(),

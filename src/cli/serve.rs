@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Environment, refuse};
 use crate::config::{Config, Flags};
-use crate::server::{Server, ServerError, stop_signal};
+use crate::server::{Server, ServerError};
 use crate::systemd::Notifier;
 
 pub(super) fn run(settings: Flags, env: Environment<'_>) -> ExitCode {
@@ -45,12 +45,16 @@ fn serve(config: &Config, notifier: Option<Arc<Notifier>>) -> Result<(), ServerE
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let server = Server::start(config).await?;
-        let shutdown = stop_signal()?;
+        let shutdown = server.stop_signal()?;
         let Some(notifier) = notifier else { return server.run(shutdown).await };
         let (control, follower) = (server.control(), Arc::clone(&notifier));
+        let drained = control.clone();
         tokio::spawn(async move { follower.follow(control).await });
         let shutdown = async move {
-            shutdown.await;
+            tokio::select! {
+                () = shutdown => {}
+                () = drained.drained() => {}
+            }
             notifier.stopping();
         };
         server.run(shutdown).await

@@ -1,9 +1,11 @@
 //! What a service manager hears of a node whose shards are scripted.
 
+use std::cell::RefCell;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ringcast::control::drain::{After, DrainRequest};
 use ringcast::limits::REPORT_AGE_MAX;
 use ringcast::systemd::Notifier;
 
@@ -15,6 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 struct Manager {
     socket: UnixDatagram,
     path: PathBuf,
+    lines: RefCell<Vec<String>>,
 }
 
 impl Manager {
@@ -22,7 +25,7 @@ impl Manager {
         let path = std::env::temp_dir().join(format!("ringcast-{}-{name}", std::process::id()));
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_nonblocking(true).unwrap();
-        Self { socket, path }
+        Self { socket, path, lines: RefCell::default() }
     }
 
     /// Has the node tell it, with a watchdog of so many seconds.
@@ -37,17 +40,19 @@ impl Manager {
         tokio::spawn(async move { notifier.follow(control).await });
     }
 
+    /// Takes what came: the kernel keeps ten datagrams, and a manager reads at once.
+    fn listen(&self) {
+        let mut bytes = [0; 1024];
+        while let Ok(length) = self.socket.recv(&mut bytes) {
+            let text = std::str::from_utf8(&bytes[..length]).unwrap();
+            self.lines.borrow_mut().extend(text.lines().map(str::to_owned));
+        }
+    }
+
     /// All lines since the last time.
     fn heard(&self) -> Vec<String> {
-        let mut bytes = [0; 1024];
-        let received = std::iter::from_fn(|| {
-            self.socket
-                .recv(&mut bytes)
-                .ok()
-                .map(|n| String::from_utf8(bytes[..n].to_vec()).unwrap())
-        });
-        let all: Vec<String> = received.collect();
-        all.iter().flat_map(|text| text.lines()).map(str::to_owned).collect()
+        self.listen();
+        self.lines.take()
     }
 }
 
@@ -61,13 +66,14 @@ fn count(heard: &[String], line: &str) -> usize {
     heard.iter().filter(|heard| *heard == line).count()
 }
 
-/// Seconds in which these shards report.
-async fn pass(node: &Node, seconds: u64, shards: &[u16]) {
+/// Seconds in which these shards report, and the manager listens.
+async fn pass((node, manager): (&Node, &Manager), seconds: u64, shards: &[u16]) {
     for _ in 0..seconds {
         for shard in shards {
             node.reports(*shard, 0.1);
         }
         tokio::time::sleep(SECOND).await;
+        manager.listen();
     }
 }
 
@@ -75,15 +81,16 @@ async fn pass(node: &Node, seconds: u64, shards: &[u16]) {
 async fn ready_is_told_once_and_when_every_shard_turns() {
     let (node, manager) = (Node::start(2), Manager::new("ready"));
     manager.follow(&node, 60);
-    pass(&node, 5, &[0]).await;
+    pass((&node, &manager), 5, &[0]).await;
     assert_eq!(count(&manager.heard(), "READY=1"), 0, "one shard has not turned yet");
-    pass(&node, 5, &[0, 1]).await;
+    pass((&node, &manager), 5, &[0, 1]).await;
     let heard = manager.heard();
     assert_eq!(count(&heard, "READY=1"), 1, "{heard:?}");
     assert_eq!(heard.last().unwrap(), "WATCHDOG=1");
     assert_eq!(count(&heard, "STATUS=0 rooms, 0 peers; 2 of 2 shards turn"), 1, "{heard:?}");
+    node.room("tea").await;
     node.transport("tea", "alice").await;
-    pass(&node, 2, &[0, 1]).await;
+    pass((&node, &manager), 2, &[0, 1]).await;
     assert_eq!(count(&manager.heard(), "STATUS=1 rooms, 1 peers; 2 of 2 shards turn"), 1);
 }
 
@@ -93,17 +100,17 @@ async fn a_shard_that_does_not_turn_starves_the_watchdog() {
         let (node, manager) = (Node::start(2), Manager::new(&format!("starves-{watchdog}")));
         manager.follow(&node, watchdog);
         let half = Duration::from_secs(watchdog / 2).max(REPORT_AGE_MAX).as_secs();
-        pass(&node, watchdog, &[0, 1]).await;
+        pass((&node, &manager), watchdog, &[0, 1]).await;
         let fed = count(&manager.heard(), "WATCHDOG=1");
         assert!(fed as u64 >= watchdog - 1, "{fed} in {watchdog} s");
-        pass(&node, half - 1, &[0]).await;
+        pass((&node, &manager), half - 1, &[0]).await;
         assert!(count(&manager.heard(), "WATCHDOG=1") > 0, "patience of {half} s");
-        pass(&node, 3, &[0]).await;
+        pass((&node, &manager), 3, &[0]).await;
         manager.heard();
-        pass(&node, 2 * watchdog, &[0]).await;
+        pass((&node, &manager), 2 * watchdog, &[0]).await;
         let heard = manager.heard();
         assert_eq!(count(&heard, "WATCHDOG=1"), 0, "{heard:?}");
-        pass(&node, 2, &[0, 1]).await;
+        pass((&node, &manager), 2, &[0, 1]).await;
         assert!(count(&manager.heard(), "WATCHDOG=1") > 0, "it turns again");
     }
 }
@@ -112,13 +119,19 @@ async fn a_shard_that_does_not_turn_starves_the_watchdog() {
 async fn stopping_is_told_and_that_it_may_take_a_while() {
     let (node, manager) = (Node::start(1), Manager::new("stopping"));
     manager.follow(&node, 60);
-    pass(&node, 2, &[0]).await;
+    pass((&node, &manager), 2, &[0]).await;
     manager.heard();
-    node.control.end_event_streams();
-    pass(&node, 3, &[0]).await;
+    node.room("tea").await;
+    node.transport("tea", "alice").await;
+    node.control.drain(DrainRequest { deadline: None, after: After::Exit });
+    pass((&node, &manager), 3, &[0]).await;
+    let heard = manager.heard();
+    assert_eq!(count(&heard, "STOPPING=1"), 0, "it may be called off: {heard:?}");
+    assert_eq!(count(&heard, "STATUS=draining: 1 rooms, 1 peers; 1 of 1 shards turn"), 1);
+    node.control.drain(DrainRequest { deadline: None, after: After::Stop });
+    pass((&node, &manager), 3, &[0]).await;
     let heard = manager.heard();
     assert_eq!(count(&heard, "STOPPING=1"), 1, "{heard:?}");
     assert!(count(&heard, "EXTEND_TIMEOUT_USEC=30000000") > 1, "{heard:?}");
-    assert!(heard.iter().any(|line| line.starts_with("STATUS=stopping: 0 rooms")), "{heard:?}");
     assert!(count(&heard, "WATCHDOG=1") > 1, "a manager's watchdog bites until the end");
 }

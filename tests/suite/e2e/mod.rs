@@ -11,6 +11,7 @@ mod servers;
 mod stock;
 
 mod deployed;
+mod drain;
 mod floods;
 mod leaks;
 mod load;

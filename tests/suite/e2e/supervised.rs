@@ -47,6 +47,10 @@ fn the_service_manager_hears_ready_when_calls_are_taken_then_status_watchdog_and
     hear(&manager, "STATUS=1 rooms, 2 peers; 2 of 2 shards turn");
     process.terminate();
     hear(&manager, "STOPPING=1");
+    hear(&manager, "EXTEND_TIMEOUT_USEC=");
+    hear(&manager, "STATUS=draining: 1 rooms, 2 peers");
+    process.terminate();
+    hear(&manager, "STATUS=stopping");
     let (log, status) = process.ended(STOP_TIMEOUT);
     assert_eq!(status.code(), Some(0), "{log:#?}");
     std::fs::remove_file(&path).unwrap();

@@ -81,10 +81,11 @@ fn every_setting_that_is_named_exists() {
     let mut seen = BTreeSet::new();
     for (path, text) in deployed() {
         let upper = |c: char| c.is_ascii_uppercase() || c == '_';
-        for (at, _) in text.match_indices("RINGCAST_") {
-            let name: String = text[at..].chars().take_while(|c| upper(*c)).collect();
+        for rest in text.split("RINGCAST_").skip(1) {
+            let rest: String = rest.chars().take_while(|c| upper(*c)).collect();
             // `RINGCAST_…` stands for all.
-            if name != "RINGCAST_" {
+            if !rest.is_empty() {
+                let name = format!("RINGCAST_{rest}");
                 assert!(help.contains(&name), "{path}: {name} is no setting");
                 seen.insert(name);
             }
@@ -191,7 +192,7 @@ fn what_compose_and_kustomize_refer_to_is_there() {
             mounts += 1;
         }
     }
-    assert!(mounts > 1, "only {mounts}");
+    assert!(mounts > 0, "nothing was looked for");
     let resources = yaml(".deploy/kubernetes/kustomization.yaml")["resources"].clone();
     for resource in resources.as_vec().unwrap() {
         assert!(folder.join("kubernetes").join(resource.as_str().unwrap()).exists());
@@ -277,6 +278,8 @@ fn under_the_seccomp_profile_the_server_serves_a_call_on_io_uring() {
     assert!(process.line_with(&["media port open"]).contains("on_glommio=true"));
     let mut call = Call::full(process.api(), "sealed", 4, &[Net::Udp4, Net::Udp6]);
     call.all_media_arrives(20);
+    process.terminate();
+    process.line_with(&["a second time means at once"]);
     process.terminate();
     let (log, status) = process.ended(PATIENCE);
     assert_eq!(status.code(), Some(0), "{log:#?}");

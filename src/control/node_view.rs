@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::counts::ControlCounts;
+use super::dispatcher::CallCounts;
 use super::registry::{Census, Totals};
-use super::service::{Control, now};
+use super::service::{Control, State, now};
 use crate::engine::report::Report;
 use crate::events::outlet::OutletView;
 use crate::id::ShardId;
@@ -39,6 +41,10 @@ pub struct NodeView {
     pub outlets: Vec<OutletView>,
     /// All shards.
     pub shards: Vec<ShardView>,
+    /// What happened in rooms, and how far clients came that joined.
+    pub counts: ControlCounts,
+    /// Calls of the control thread to the shards.
+    pub calls: CallCounts,
     /// True once the node was told to stop.
     pub stopping: bool,
 }
@@ -96,6 +102,15 @@ impl Control {
         })
     }
 
+    /// Since the start alone, by shard: what machines ask for, time and again.
+    #[must_use]
+    pub fn latency_totals(&self) -> Vec<LatencyCounts> {
+        let totals = |state: &mut State| {
+            state.shards.iter().map(|shard| shard.latency.total().clone()).collect()
+        };
+        self.inner.state.with(totals)
+    }
+
     /// The whole node now.
     #[must_use]
     pub fn node(&self) -> NodeView {
@@ -108,6 +123,8 @@ impl Control {
             totals: state.registry.totals(),
             event_readers,
             outlets: self.inner.outlets.views(),
+            counts: state.counts.clone(),
+            calls: self.inner.dispatcher.counts(),
             stopping: state.stopping,
             shards: state
                 .shards

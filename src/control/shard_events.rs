@@ -215,7 +215,10 @@ fn note_first_packet(state: &mut State, shard: ShardId, id: ProducerId) {
     let Some(producer) = state.registry.producer_mut(id).filter(|it| it.shard == shard) else {
         return;
     };
-    let (made_at, transport) = (producer.made_at.take(), producer.transport);
+    if std::mem::replace(&mut producer.heard, true) {
+        return;
+    }
+    let (made_at, transport) = (producer.made_at, producer.transport);
     let keyed_at = state.registry.any_transport(transport).and_then(|it| it.since);
     // A packet may be quicker than the answer that its producer is made.
     if let Some(since) = made_at.max(keyed_at) {

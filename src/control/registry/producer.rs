@@ -54,8 +54,10 @@ pub struct Producer {
     pub demand: Vec<Option<Layers>>,
     /// Its shard has made it.
     pub ready: bool,
-    /// When it was made, until its first packet.
+    /// When it was made.
     pub made_at: Option<Instant>,
+    /// Its first packet has come.
+    pub heard: bool,
     /// SSRC and score of each encoding that has begun, as its shard last told.
     pub(super) scores: Vec<Option<(u32, u8)>>,
     /// Other shards that were told to mirror it, until it closes; true while one could not be told
@@ -183,6 +185,7 @@ impl Registry {
             demand: Vec::new(),
             ready: false,
             made_at: None,
+            heard: false,
             scores: Vec::new(),
             mirrors: BTreeMap::new(),
             order,

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::addresses::MediaAddresses;
 use super::counts::ControlCounts;
 use super::dispatcher::CallCounts;
+use super::drain::{DrainView, Phase};
 use super::registry::{Census, Totals};
 use super::service::{Control, State, now};
 use crate::engine::report::Report;
@@ -45,8 +47,10 @@ pub struct NodeView {
     pub counts: ControlCounts,
     /// Calls of the control thread to the shards.
     pub calls: CallCounts,
-    /// True once the node was told to stop.
-    pub stopping: bool,
+    /// Whether it takes new calls, and how far a drain is.
+    pub drain: DrainView,
+    /// Where clients reach the media port.
+    pub media: MediaAddresses,
 }
 
 /// How long forwarded packets took through one shard or all of them.
@@ -78,11 +82,11 @@ impl NodeView {
         !self.shards.is_empty() && self.shards.iter().all(|shard| shard.alive)
     }
 
-    /// Healthy, not stopping, and at least one shard has room for more.
+    /// Healthy, neither draining nor stopping, and at least one shard has room for more.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let has_room = |shard: &ShardView| shard.report.as_ref().is_some_and(|r| r.busy < BUSY_MAX);
-        self.is_healthy() && !self.stopping && self.shards.iter().any(has_room)
+        self.is_healthy() && self.drain.state == Phase::Serving && self.shards.iter().any(has_room)
     }
 }
 
@@ -125,7 +129,8 @@ impl Control {
             outlets: self.inner.outlets.views(),
             counts: state.counts.clone(),
             calls: self.inner.dispatcher.counts(),
-            stopping: state.stopping,
+            drain: self.drain_view(state, now),
+            media: self.inner.media.clone(),
             shards: state
                 .shards
                 .iter()

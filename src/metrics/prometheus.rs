@@ -10,7 +10,7 @@ use super::exposition::Text;
 use super::http::RouteCounts;
 use super::process::Process;
 use super::shards;
-use crate::control::NodeView;
+use crate::control::{NodeView, Phase};
 use crate::events::outlet::{OutletCounts, OutletView};
 use crate::metrics::latency::LatencyCounts;
 
@@ -34,6 +34,8 @@ pub fn text(
     out.single("healthy", "gauge", help, u8::from(node.is_healthy()));
     let help = "1 while new calls are taken, as /readyz says.";
     out.single("ready", "gauge", help, u8::from(node.is_ready()));
+    let help = "1 while the node makes no new rooms because it is to end.";
+    out.single("draining", "gauge", help, u8::from(node.drain.state != Phase::Serving));
     alive(&mut out, node);
     joins(&mut out, node);
     commands(&mut out, node);

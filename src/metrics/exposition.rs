@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 use super::buckets::{Buckets, Scale};
 
 /// Prometheus text that grows (exposition format 0.0.4). Names are without `ringcast_`, which
-/// [`own`](Self::own) adds; a family is begun before its lines are written.
+/// [`family`](Self::family) adds; a family is begun before its lines are written.
 #[derive(Debug, Default)]
 pub(super) struct Text {
     text: String,

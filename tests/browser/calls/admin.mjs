@@ -108,8 +108,8 @@ scenario('an operator sees the node, its rooms and how each transport does', asy
   await page.click('#list tbody button');
   assert.equal(await textOf(page, '#room-title'), `Room ${room}`);
   assert.equal(await page.evaluate('document.activeElement.id'), 'room-title');
-  const producer = await row(page, 'producers', 'the camera', (found) => found.Peer === 'alice' && /bit\/s/.test(found['Bitrate, by encoding']));
-  assert.equal(producer.Codec, 'VP8');
+  const producer = await row(page, 'producers', 'the camera', (found) => found.Peer === 'alice' && found.Codec === 'VP8' && /bit\/s/.test(found['Bitrate, by encoding']));
+  assert.match(producer.What, /video/);
   const consumer = await row(page, 'consumers', 'what bob gets', (found) => found.Peer === 'bob' && /bit\/s$/.test(found.Bitrate));
   assert.match(consumer.Gets, /alice/);
   await row(page, 'transports', 'the way to bob', (found) => found.Peer === 'bob' && found.State === 'ICE completed, DTLS connected'

@@ -86,7 +86,7 @@ const faint = (page) => page.evaluate(`(() => {
 scenario('an operator sees the node, its rooms and how each transport does', async (call) => {
   const room = call.room();
   const [alice, bob] = [await call.peer('alice', { room }), await call.peer('bob', { room })];
-  await alice.publish({ codec: 'VP8' });
+  await alice.publish({ codec: 'VP8', layers: 'simulcast', width: 640, height: 360, fps: 15 });
   await bob.follow();
   await bob.sees(alice);
   const page = await operator(call);
@@ -110,8 +110,10 @@ scenario('an operator sees the node, its rooms and how each transport does', asy
   assert.equal(await page.evaluate('document.activeElement.id'), 'room-title');
   const producer = await row(page, 'producers', 'the camera', (found) => found.Peer === 'alice' && found.Codec === 'VP8' && /bit\/s/.test(found['Bitrate, by encoding']));
   assert.match(producer.What, /video/);
-  const consumer = await row(page, 'consumers', 'what bob gets', (found) => found.Peer === 'bob' && /bit\/s$/.test(found.Bitrate));
-  assert.match(consumer.Gets, /alice/);
+  const consumer = await row(page, 'consumers', 'what bob gets', (found) => found.Peer === 'bob' && /bit\/s$/.test(found.Bitrate)
+    && /^\d\.\d( → \d\.\d)? of \d\.\d$/.test(found.Layers) && found.Why !== '–');
+  assert.equal(consumer.Gets, 'camera of alice');
+  call.note(`${consumer.Layers}: ${consumer.Why}`);
   await row(page, 'transports', 'the way to bob', (found) => found.Peer === 'bob' && found.State === 'ICE completed, DTLS connected'
     && /127\.0\.0\.1|::1/.test(found.Client) && /%$/.test(found.Loss) && /ms$/.test(found['Round trip']));
   await pictures(page, 'room');

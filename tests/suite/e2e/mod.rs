@@ -10,6 +10,7 @@ mod media;
 mod servers;
 mod stock;
 
+mod deployed;
 mod drain;
 mod floods;
 mod leaks;
@@ -21,3 +22,4 @@ mod readers;
 mod refusals;
 mod restart;
 mod shards;
+mod supervised;

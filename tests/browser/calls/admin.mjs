@@ -6,6 +6,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after } from 'node:test';
 import { Chromium } from '../harness/browser.mjs';
+import { Server } from '../harness/server.mjs';
 import { scenario, until } from '../harness/stage.mjs';
 
 const OWN = ['--drain-timeout', '7200'];
@@ -23,8 +24,8 @@ addEventListener('securitypolicyviolation', ({ blockedURI, violatedDirective }) 
 addEventListener('error', ({ message }) => complaints.push(message));
 addEventListener('unhandledrejection', ({ reason }) => complaints.push(String(reason)));`;
 
-async function operator(call) {
-  const page = await (await browser()).visit(`${call.server.api}/admin`, { before: LISTEN });
+async function operator(call, { api } = call.server) {
+  const page = await (await browser()).visit(`${api}/admin`, { before: LISTEN });
   call.peers.push({ close: () => page.close() });
   await page.look(DESKTOP);
   await says(page, '#state', 'Ready');
@@ -200,4 +201,27 @@ scenario('a drain is begun with a confirmation, watched and called off, by keys 
   await says(page, '#state', 'Ready');
   assert.equal((await fetch(`${call.server.api}/readyz`)).status, 200);
   assert.deepEqual(await page.evaluate('window.complaints'), []);
+}, OWN);
+
+scenario('a drain that ends the process is told to the end, and to whoever looks', async (call) => {
+  const server = await Server.start();
+  try {
+    const post = (route, body) => fetch(`${server.api}/media/${route}`, {
+      method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body),
+    });
+    await post('room', { roomId: 'cut' });
+    await post('transport/cut', { peerId: 'alice', direction: 'send' });
+    const page = await operator(call, server);
+    await page.click('#drain');
+    await page.click('#exit');
+    await page.evaluate("document.querySelector('#minutes').select()");
+    await page.type('0');
+    await page.click('#drain-confirm');
+    assert.deepEqual(await server.ended, { code: 0, signal: null });
+    await says(page, '#state', 'Ended');
+    await says(page, '#notice', 'The server does not answer');
+    assert.ok(server.log.some((line) => line.includes('room closed') && line.includes('draining')));
+  } finally {
+    await server.stop();
+  }
 }, OWN);

@@ -38,5 +38,6 @@ pub use service::{Control, ControlConfig};
 pub use use_cases::{
     ConsumerReply, ConsumerRequest, DtlsFingerprint, DtlsParameters, DtlsRequest, IceParameters,
     IceReply, LayersReply, NoCursor, Patched, PlayRequest, Played, Precondition, ProducerRequest,
-    PublishRequest, RoomReply, StatsCursor, TransportReply, TransportRequest,
+    PublishRequest, RoomLoad, RoomReply, RoomsBy, RoomsOverview, RoomsQuery, StatsCursor,
+    TransportReply, TransportRequest,
 };

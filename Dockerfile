@@ -21,13 +21,16 @@
 # (-e RINGCAST_API_LISTEN=0.0.0.0:6040 -e RINGCAST_ALLOW_ANONYMOUS=true). Everyone who reaches the API may use it.
 
 FROM rust:1-slim-bookworm AS build
-# librdkafka is built from its source.
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends g++ make && rm -rf /var/lib/apt/lists/*
+# librdkafka is built from its source; OpenSSL is the system's.
+RUN apt-get update -qq \
+    && apt-get install -y -qq --no-install-recommends g++ make libssl-dev pkg-config \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /ringcast
 COPY . .
 RUN cargo build --release --locked --package ringcast --bin ringcast
 
 FROM debian:bookworm-slim
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends libssl3 && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --no-create-home --shell /usr/sbin/nologin ringcast
 COPY --from=build /ringcast/target/release/ringcast /usr/local/bin/ringcast
 USER ringcast

@@ -3,9 +3,11 @@
 mod adaptive;
 mod bad_requests;
 mod calls;
+mod drain;
 mod harness;
 mod operators;
 mod races;
 mod room_events;
 mod sdp;
 mod shards;
+mod systemd;

@@ -3,8 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::error::{ApiError, Code};
-use crate::control::DtlsRequest;
-use crate::engine::dtls::PeerCertificate;
+use crate::control::{DtlsRequest, PeerCertificate};
 use crate::limits::FINGERPRINTS_MAX;
 use crate::sdp::fingerprint_bytes;
 

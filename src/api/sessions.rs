@@ -14,9 +14,9 @@ use super::reply::{Answer, Done, Success, ok};
 use super::sdp_body::{FRAGMENT, FragmentBody, IfMatch, OfferBody, SDP};
 use crate::control::registry::SdpProtocol;
 use crate::control::{
-    Control, DtlsRequest, Patched, PlayRequest, Played, PublishRequest, TransportReply,
+    Control, DtlsRequest, Patched, PeerCertificate, PlayRequest, Played, PublishRequest,
+    TransportReply,
 };
-use crate::engine::dtls::PeerCertificate;
 use crate::id::{PeerId, RoomId};
 use crate::sdp::play::{Receiving, receivings};
 use crate::sdp::publish::{Sending, sendings};

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::addresses::MediaAddresses;
+use super::counts::ControlCounts;
+use super::dispatcher::CallCounts;
 use super::drain::{DrainView, Phase};
 use super::registry::{Census, Totals};
-use super::service::{Control, now};
+use super::service::{Control, State, now};
 use crate::engine::report::Report;
 use crate::events::outlet::OutletView;
 use crate::id::ShardId;
@@ -33,6 +35,8 @@ pub struct NodeView {
     pub version: &'static str,
     /// Since the control plane started.
     pub uptime: Duration,
+    /// What the wall clock says, ISO 8601.
+    pub time: String,
     /// How much is alive.
     pub totals: Totals,
     /// Live readers of events.
@@ -41,6 +45,10 @@ pub struct NodeView {
     pub outlets: Vec<OutletView>,
     /// All shards.
     pub shards: Vec<ShardView>,
+    /// What happened in rooms, and how far clients came that joined.
+    pub counts: ControlCounts,
+    /// Calls of the control thread to the shards.
+    pub calls: CallCounts,
     /// Whether it takes new calls, and how far a drain is.
     pub drain: DrainView,
     /// Where clients reach the media port.
@@ -100,6 +108,15 @@ impl Control {
         })
     }
 
+    /// Since the start alone, by shard: what machines ask for, time and again.
+    #[must_use]
+    pub fn latency_totals(&self) -> Vec<LatencyCounts> {
+        let totals = |state: &mut State| {
+            state.shards.iter().map(|shard| shard.latency.total().clone()).collect()
+        };
+        self.inner.state.with(totals)
+    }
+
     /// For how long the shard that was silent longest has not reported a turn; `None` while one
     /// never has. Between reports, made once a second, it grows.
     #[must_use]
@@ -123,9 +140,12 @@ impl Control {
         self.inner.state.with(|state| NodeView {
             version: env!("CARGO_PKG_VERSION"),
             uptime: self.uptime(),
+            time: self.inner.clock.iso(now),
             totals: state.registry.totals(),
             event_readers,
             outlets: self.inner.outlets.views(),
+            counts: state.counts.clone(),
+            calls: self.inner.dispatcher.counts(),
             drain: self.drain_view(state, now),
             media: self.inner.media.clone(),
             shards: state

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::addresses::MediaAddresses;
 use super::command::Refusal;
+use super::counts::ControlCounts;
 use super::dispatcher::{Dispatcher, Pending, ShardLink};
 use super::drain::{Drain, Drains};
 use super::error::ControlError;
@@ -76,6 +77,7 @@ pub(super) struct State {
     /// Of the log that began last.
     pub(super) last_epoch: u64,
     pub(super) shards: Vec<ShardState>,
+    pub(super) counts: ControlCounts,
     pub(super) stopping: bool,
     /// The drain that is on.
     pub(super) drain: Option<Drain>,
@@ -208,6 +210,7 @@ impl Control {
         let now = now();
         for happening in &effects.events {
             journal::note(happening);
+            state.counts.note(&happening.event);
             let room = &happening.room;
             let epochs = &mut state.last_epoch;
             let log = state.logs.entry(room.clone()).or_insert_with(|| {
@@ -220,6 +223,7 @@ impl Control {
                 continue;
             }
             let entry = log.append(now, self.inner.clock, &happening.event);
+            state.counts.readers_dropped += log.take_dropped();
             self.inner.outlets.offer(room, &entry, &happening.event, log.last_to_leave());
             if matches!(happening.event, RoomEvent::RoomClosed { .. }) {
                 state.logs.remove(room);
@@ -240,7 +244,7 @@ impl Control {
     /// of may have ended in between. Called as often as shards report.
     pub(super) fn tell_deferred(&self, state: &mut State) {
         let now = now();
-        let State { registry, logs, crowded, .. } = state;
+        let State { registry, logs, crowded, counts, .. } = state;
         crowded.retain(|room| {
             let Some(log) = logs.get_mut(room) else { return false };
             while let Some((of, event)) = log.take_deferred(now) {
@@ -250,6 +254,7 @@ impl Control {
                 };
                 if is_there {
                     let entry = log.append(now, self.inner.clock, &event);
+                    counts.readers_dropped += log.take_dropped();
                     self.inner.outlets.offer(room, &entry, &event, log.last_to_leave());
                 }
             }

@@ -117,6 +117,8 @@ pub struct RoomLog {
     bytes: usize,
     entries: VecDeque<(Instant, Arc<Entry>)>,
     readers: Vec<mpsc::Sender<Arc<Entry>>>,
+    /// Readers disconnected because they were too slow.
+    dropped: u64,
     leaver: Option<PeerId>,
     gauges: Gauges,
     /// The last snapshot, after which entry and of what it was made.
@@ -136,6 +138,7 @@ impl RoomLog {
             bytes: 0,
             entries: VecDeque::new(),
             readers: Vec::new(),
+            dropped: 0,
             snapshot: None,
         }
     }
@@ -159,6 +162,7 @@ impl RoomLog {
             Err(TrySendError::Closed(_)) => false,
             Err(TrySendError::Full(_)) => {
                 tracing::debug!(room.id = %self.room, "slow event reader disconnected");
+                self.dropped += 1;
                 false
             }
         });
@@ -180,6 +184,11 @@ impl RoomLog {
     #[must_use]
     pub fn has_deferred(&self) -> bool {
         self.gauges.is_waiting()
+    }
+
+    /// How many readers were disconnected because they were too slow, since the last call.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
     }
 
     /// True when somebody follows the log.
@@ -423,6 +432,7 @@ mod tests {
         assert_eq!(seen, EVENT_READER_QUEUE + 10);
         assert_eq!(numbers(&mut slow).len(), EVENT_READER_QUEUE);
         assert!(slow.live.is_closed(), "nobody sends to it any more");
+        assert_eq!([story.log.take_dropped(), story.log.take_dropped()], [1, 0]);
         assert!(!quick.live.is_closed());
     }
 

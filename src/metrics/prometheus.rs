@@ -6,6 +6,7 @@ use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;
 
 use super::HttpCounts;
+use super::connections::ConnectionCounts;
 use crate::control::{LatencyView, NodeView, ShardView};
 use crate::engine::report::Report;
 use crate::events::outlet::{OutletCounts, OutletView};
@@ -38,12 +39,36 @@ pub fn text(node: &NodeView, latencies: &[LatencyView], http: &HttpCounts) -> St
         let status = format!("{class}xx");
         out.line("http_requests_total", &[("route", &route), ("status", &status)], count);
     }
+    connections(&mut out, &http.connections);
     for outlet in &node.outlets {
         outlet_counts(&mut out, outlet);
     }
     shards(&mut out, &node.shards);
     forward_latency(&mut out, latencies);
     out.0
+}
+
+fn connections(out: &mut Text, counts: &ConnectionCounts) {
+    let (open, accepted) = counts.open_and_accepted();
+    out.family("api_connections", "gauge", "Connections to the API that are open.");
+    out.line("api_connections", &[], open);
+    out.family("api_connections_total", "counter", "Connections to the API that were taken.");
+    out.line("api_connections_total", &[], accepted);
+    let help = "Connections to the API that the server closed at once or for others, by reason.";
+    out.family("api_connections_refused_total", "counter", help);
+    for (reason, count) in counts.all_refused() {
+        out.line("api_connections_refused_total", &[("reason", reason)], count);
+    }
+    let help = "What clients of the API took too long over.";
+    out.family("api_timeouts_total", "counter", help);
+    for (over, count) in counts.all_timed_out() {
+        out.line("api_timeouts_total", &[("over", over)], count);
+    }
+    if let Some(expires) = counts.expires() {
+        let help = "When the API's certificate expires, in seconds since 1970.";
+        out.family("tls_certificate_expires_timestamp_seconds", "gauge", help);
+        out.line("tls_certificate_expires_timestamp_seconds", &[], expires);
+    }
 }
 
 fn shards(out: &mut Text, shards: &[ShardView]) {

@@ -7,6 +7,7 @@
 mod call;
 mod http;
 mod media;
+mod secure;
 mod servers;
 mod stock;
 
@@ -20,3 +21,5 @@ mod readers;
 mod refusals;
 mod restart;
 mod shards;
+mod slow;
+mod tls;

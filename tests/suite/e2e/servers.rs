@@ -173,8 +173,21 @@ impl Process {
     }
 
     pub(crate) fn terminate(&self) {
-        let sent = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        self.signal("-TERM");
+    }
+
+    pub(crate) fn hangup(&self) {
+        self.signal("-HUP");
+    }
+
+    fn signal(&self, signal: &str) {
+        let process = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &process]).status().unwrap();
         assert!(sent.success());
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for its end, which closes its log; the log and how it ended.

@@ -26,6 +26,7 @@ use crate::config::{Config, ConnectionsConfig, OutletsConfig, Runtime as ConfigR
 use crate::control::addresses::MediaAddresses;
 use crate::control::command::{CallId, Command, FromShard};
 use crate::control::dispatcher::{LaneFull, ShardLink};
+use crate::control::drain::{After, DrainRequest};
 use crate::control::service::{Control, ControlConfig};
 use crate::engine::demux::stun_owner;
 use crate::engine::dtls::{DtlsIdentity, IdentityError};
@@ -121,7 +122,9 @@ impl Server {
         let (outlets, threads) =
             Outlets::start(kafka.as_ref(), webhook.as_ref(), spool_dir.as_deref())
                 .map_err(|error| ServerError::Setting(error.to_string()))?;
-        let control = Control::start(links, ControlConfig { media, clock, outlets })
+        let drain_timeout = config.drain_timeout;
+        let setup = ControlConfig { media, clock, outlets, drain_timeout };
+        let control = Control::start(links, setup)
             .map_err(|error| ServerError::Setting(error.to_string()))?;
         tokio::spawn(empty_lanes(control.clone(), from_shards, waker));
         let server = Self { node, control, listener, options, outlets: threads };
@@ -146,7 +149,32 @@ impl Server {
         self.node.media_address()
     }
 
-    /// Serves until `shutdown` completes, then stops API and shards.
+    /// Completes when a signal says that the process ends at once: SIGINT or a second SIGTERM. The
+    /// first SIGTERM begins a drain, at whose end [`run`](Self::run) returns by itself.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch signals.
+    pub fn stop_signal(&self) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let control = self.control.clone();
+        Ok(async move {
+            let told_twice = async {
+                terminate.recv().await;
+                tracing::info!(signal = "SIGTERM", "told to stop; a second time means at once");
+                control.drain(DrainRequest { deadline: None, after: After::Stop });
+                terminate.recv().await;
+            };
+            let name = tokio::select! {
+                () = told_twice => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            tracing::info!(signal = name, "stopping");
+        })
+    }
+
+    /// Serves until `shutdown` completes or a drain is over that the process is to end with, then
+    /// stops API and shards.
     ///
     /// # Errors
     /// When the API's listener fails or shards do not stop in time.
@@ -155,6 +183,13 @@ impl Server {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServerError> {
         let Self { node, control, listener, options, outlets } = self;
+        let drained = control.clone();
+        let shutdown = async move {
+            tokio::select! {
+                () = shutdown => {}
+                () = drained.drained() => tracing::info!("drained: stopping"),
+            }
+        };
         let served = api::serve(listener, control.clone(), options, shutdown).await;
         control.stop();
         let stopped = node.stop();
@@ -165,22 +200,6 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
-}
-
-/// Completes with SIGTERM or SIGINT.
-///
-/// # Errors
-/// When the runtime cannot watch signals.
-pub fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        };
-        tracing::info!(signal = name, "stopping");
-    })
 }
 
 /// How the API presents itself; from here on SIGHUP ends nothing.

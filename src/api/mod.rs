@@ -8,6 +8,7 @@
 mod body;
 mod consumers;
 pub mod cors;
+mod drain;
 mod dtls;
 pub mod error;
 mod events;
@@ -24,6 +25,7 @@ pub mod router;
 mod sdp_body;
 pub mod serving;
 mod sessions;
+mod status;
 mod transports;
 
 use std::future::Future;

@@ -2,7 +2,9 @@
 
 use utoipa::OpenApi;
 
-use super::{consumers, error, events, health, pages, producers, rooms, sessions, transports};
+use super::{
+    consumers, drain, error, events, health, pages, producers, rooms, sessions, status, transports,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -51,7 +53,9 @@ use super::{consumers, error, events, health, pages, producers, rooms, sessions,
         health::healthy,
         health::ready,
         health::metrics,
-        health::status,
+        status::status,
+        drain::begin,
+        drain::cancel,
     ),
     components(schemas(error::Failure, error::Code))
 )]

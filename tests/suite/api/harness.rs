@@ -247,6 +247,7 @@ impl Node {
                 at: tokio::time::Instant::now().into_std(),
             },
             outlets: Outlets::default(),
+            drain_timeout: Duration::from_secs(600),
         };
         let control = Control::start(links, config).unwrap();
         for (shard, lane) in shards.iter().zip(lanes) {

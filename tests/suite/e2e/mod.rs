@@ -11,6 +11,7 @@ mod secure;
 mod servers;
 mod stock;
 
+mod drain;
 mod floods;
 mod leaks;
 mod load;

@@ -172,6 +172,7 @@ impl Process {
         self.reader.take().unwrap().join().unwrap();
     }
 
+    /// Ends without calls, drains with them.
     pub(crate) fn terminate(&self) {
         self.signal("-TERM");
     }
@@ -180,10 +181,14 @@ impl Process {
         self.signal("-HUP");
     }
 
-    fn signal(&self, signal: &str) {
-        let process = self.child.id().to_string();
-        let sent = Command::new("kill").args([signal, &process]).status().unwrap();
-        assert!(sent.success());
+    /// Ends at once.
+    pub(crate) fn interrupt(&self) {
+        self.signal("-INT");
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -11,6 +11,7 @@
 mod connections;
 mod flags;
 mod outlets;
+mod shown;
 mod sources;
 mod values;
 
@@ -20,9 +21,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser as _;
+use serde_json::{Map, Value};
 
 pub use self::connections::{ConnectionsConfig, TlsConfig};
-use self::flags::Flags;
+pub(crate) use self::flags::{AFTER_HELP, Flags};
 pub use self::outlets::{KafkaConfig, OutletsConfig, Secret, WebhookConfig};
 pub use self::sources::Origin;
 use self::sources::Sources;
@@ -181,6 +183,14 @@ impl ConfigError {
     }
 }
 
+/// A command line of settings alone.
+#[derive(Debug, clap::Parser)]
+#[command(name = "ringcast", version, after_help = AFTER_HELP)]
+struct Serve {
+    #[command(flatten)]
+    settings: Flags,
+}
+
 impl Config {
     /// The configuration that arguments (the program's name first), environment and, if one is
     /// named, file say.
@@ -191,18 +201,44 @@ impl Config {
         args: impl IntoIterator<Item = OsString>,
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        let flags = Flags::try_parse_from(args)?;
-        let sources = Sources::new(flags, &env)?;
+        Self::from_flags(Serve::try_parse_from(args)?.settings, &env)
+    }
+
+    /// The same, from flags that are parsed already.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first setting that is wrong.
+    pub(crate) fn from_flags(
+        flags: Flags,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        Self::of(&Sources::new(flags, env)?)
+    }
+
+    /// Every setting as a file would say it, without secrets; where each came from, and what is
+    /// to be warned of, as that file's comment.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first setting that is wrong.
+    pub(crate) fn shown(
+        flags: Flags,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Map<String, Value>, ConfigError> {
+        let sources = Sources::new(flags, env)?;
+        shown::shown(&Self::of(&sources)?, &sources)
+    }
+
+    fn of(sources: &Sources<'_>) -> Result<Self, ConfigError> {
         let replaced: Vec<&str> =
             REPLACED_SERVICE.into_iter().filter(|name| sources.has_variable(name)).collect();
         let allow_anonymous = sources.one("allow-anonymous", values::boolean)?.unwrap_or_default();
-        let api_listen = api_listen(&sources, allow_anonymous, &replaced)?;
+        let api_listen = api_listen(sources, allow_anonymous, &replaced)?;
         let media_udp = sources.one("media-udp", values::boolean)?.unwrap_or(true);
         let media_tcp = sources.one("media-tcp", values::boolean)?.unwrap_or(true);
         if !media_udp && !media_tcp {
             return Err(ConfigError::NoProtocol);
         }
-        let outlets = OutletsConfig::of(&sources)?;
+        let outlets = OutletsConfig::of(sources)?;
         let mut warnings = warnings(api_listen, &replaced);
         warnings.extend(outlets.warnings.iter().cloned());
         Ok(Self {
@@ -229,7 +265,7 @@ impl Config {
             log_filter: sources
                 .one("log", values::log_filter)?
                 .unwrap_or_else(|| "info".to_owned()),
-            connections: ConnectionsConfig::of(&sources)?,
+            connections: ConnectionsConfig::of(sources)?,
             outlets,
             warnings,
         })

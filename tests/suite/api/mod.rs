@@ -10,3 +10,4 @@ mod races;
 mod room_events;
 mod sdp;
 mod shards;
+mod systemd;

@@ -11,6 +11,7 @@ mod secure;
 mod servers;
 mod stock;
 
+mod deployed;
 mod drain;
 mod floods;
 mod leaks;
@@ -23,4 +24,5 @@ mod refusals;
 mod restart;
 mod shards;
 mod slow;
+mod supervised;
 mod tls;

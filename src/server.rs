@@ -38,7 +38,7 @@ use crate::events::timestamp::WallAnchor;
 use crate::id::ShardId;
 use crate::lane::{LaneReceiver, LaneSender, Waker};
 use crate::limits::API_DESCRIPTORS_OF_FOUR;
-use crate::metrics::HttpCounts;
+use crate::metrics::connections::ConnectionCounts;
 use crate::node::{Node, NodeError, NodeSetup, Runtime, ShardLinks, ShardMessage, usable_cores};
 
 /// Messages taken from one shard before the others (and the API) have their turn.
@@ -226,7 +226,7 @@ fn api_options(config: &Config, clock: WallAnchor) -> Result<ApiOptions, ServerE
 fn certificate(
     config: &Config,
     clock: WallAnchor,
-    counts: &Arc<HttpCounts>,
+    counts: &Arc<ConnectionCounts>,
 ) -> Result<Option<Certificate>, ServerError> {
     let hangup = Hangup::watch()?;
     let Some(files) = &config.connections.tls else {

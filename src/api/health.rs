@@ -1,8 +1,11 @@
 //! What machines ask: health, readiness, metrics.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use tokio::task::spawn_blocking;
 
 use super::error::{ApiError, Code, Failure};
 use super::observe::Observed;
@@ -46,6 +49,20 @@ pub(super) async fn metrics(
     State(control): State<Control>,
     State(observed): State<Observed>,
 ) -> Response {
-    let text = prometheus::text(&control.node(), &control.latencies(), &observed.http);
-    (StatusCode::OK, [(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], text).into_response()
+    // Never closed: whoever asks while another is answered waits.
+    let _turn = observed.scrapes.acquire().await;
+    let (node, latencies) = (control.node(), control.latency_totals());
+    let http = observed.http.all();
+    let connections = Arc::clone(&observed.connections);
+    // Beside the control thread, which has calls to see to.
+    let written = spawn_blocking(move || {
+        prometheus::text(&node, &latencies, &http) + &prometheus::connections(&connections)
+    })
+    .await;
+    match written {
+        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], text)
+            .into_response(),
+        // The runtime is stopping.
+        Err(_) => ApiError::new(Code::Overloaded, "not now").into_response(),
+    }
 }

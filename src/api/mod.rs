@@ -40,7 +40,7 @@ use self::serving::admission::ConnectionLimits;
 use self::serving::tls::Certificate;
 use crate::control::Control;
 use crate::limits::API_STOP_TIMEOUT;
-use crate::metrics::HttpCounts;
+use crate::metrics::connections::ConnectionCounts;
 
 /// How the API presents itself.
 #[derive(Debug, Clone)]
@@ -53,8 +53,8 @@ pub struct ApiOptions {
     pub tls: Option<Certificate>,
     /// How many connections there may be.
     pub connections: ConnectionLimits,
-    /// Where requests and connections are counted.
-    pub counts: Arc<HttpCounts>,
+    /// Where its connections are counted.
+    pub counts: Arc<ConnectionCounts>,
 }
 
 impl Default for ApiOptions {

@@ -41,7 +41,7 @@ impl FromRef<App> for Observed {
 /// # Errors
 /// When the options contradict the routes.
 pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
-    let app = App { control, observed: Observed { http: Arc::clone(&options.counts) } };
+    let app = App { control, observed: Observed::new(Arc::clone(&options.counts)) };
     let document = openapi::document();
     let docs = SwaggerUi::new(docs_path(&options.docs_path)?)
         .url("/docs-json", document.clone())

@@ -72,7 +72,7 @@ pub(super) async fn serve(
     let Some(certificate) = &shared.tls else {
         return speaker.speak(stream).await;
     };
-    let counts = &shared.counts.connections;
+    let counts = &shared.counts;
     let secured = secured(stream, certificate, counts);
     match tokio::time::timeout(course.patience.handshake, secured).await {
         Ok(Some(stream)) => {

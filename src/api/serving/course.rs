@@ -19,8 +19,7 @@ use crate::control::guarded::Guarded;
 use crate::limits::{
     API_ANSWER_TIMEOUT, API_BODY_TIMEOUT, API_HANDSHAKE_TIMEOUT, API_HEAD_TIMEOUT, API_SILENCE_MAX,
 };
-use crate::metrics::HttpCounts;
-use crate::metrics::connections::TimedOut;
+use crate::metrics::connections::{ConnectionCounts, TimedOut};
 
 /// How long clients may take.
 #[derive(Debug, Clone, Copy)]
@@ -67,13 +66,13 @@ pub(super) struct Course {
     stage: Guarded<Stage>,
     place: Place,
     pub(super) patience: Patience,
-    counts: Arc<HttpCounts>,
+    counts: Arc<ConnectionCounts>,
 }
 
 impl Course {
     /// A connection that begins now.
-    pub(super) fn new(place: Place, patience: Patience, counts: Arc<HttpCounts>) -> Self {
-        counts.connections.opened();
+    pub(super) fn new(place: Place, patience: Patience, counts: Arc<ConnectionCounts>) -> Self {
+        counts.opened();
         let stage = Guarded::new(Stage::Head(Instant::now() + patience.head));
         Self { stage, place, patience, counts }
     }
@@ -143,7 +142,7 @@ impl Course {
 
     /// The client took too long.
     pub(super) fn timed_out(&self, over: TimedOut) {
-        self.counts.connections.timed_out(over);
+        self.counts.timed_out(over);
     }
 
     fn goes_to(&self, next: Stage) {
@@ -153,6 +152,6 @@ impl Course {
 
 impl Drop for Course {
     fn drop(&mut self) {
-        self.counts.connections.closed();
+        self.counts.closed();
     }
 }

@@ -29,8 +29,7 @@ pub(super) use self::body::BodyLate;
 use self::course::{Course, Patience};
 use self::tls::Certificate;
 use crate::limits::{API_ACCEPT_PAUSE, API_EVICTIONS_PER_PAUSE};
-use crate::metrics::HttpCounts;
-use crate::metrics::connections::Refused;
+use crate::metrics::connections::{ConnectionCounts, Refused};
 
 /// Between two log lines about connections that the system refuses.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
@@ -41,7 +40,7 @@ pub(super) struct Serving {
     pub(super) routes: Router,
     /// `None` speaks plain HTTP.
     pub(super) tls: Option<Certificate>,
-    pub(super) counts: Arc<HttpCounts>,
+    pub(super) counts: Arc<ConnectionCounts>,
     pub(super) limits: ConnectionLimits,
 }
 
@@ -49,7 +48,7 @@ pub(super) struct Serving {
 struct Shared {
     routes: Router,
     tls: Option<Certificate>,
-    counts: Arc<HttpCounts>,
+    counts: Arc<ConnectionCounts>,
     admission: Admission,
     patience: Patience,
     /// Becomes true when requests under way are the last.
@@ -81,7 +80,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             Ok((stream, address)) => admit(stream, address, &shared),
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
-                shared.counts.connections.refused(Refused::System);
+                shared.counts.refused(Refused::System);
                 // Their descriptors are free for the next ones.
                 let evict = || shared.admission.evict();
                 let gave_way = (0..API_EVICTIONS_PER_PAUSE).take_while(|_| evict()).count();
@@ -102,7 +101,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 }
 
 fn admit(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>) {
-    let counts = &shared.counts.connections;
+    let counts = &shared.counts;
     match shared.admission.admit(address.ip()) {
         Ok((place, evicted)) => {
             if evicted {

@@ -42,14 +42,14 @@ fn routes() -> Router {
 /// The client's end of a served connection.
 struct Client {
     stream: DuplexStream,
-    counts: Arc<HttpCounts>,
+    counts: Arc<ConnectionCounts>,
     began: Instant,
 }
 
 impl Client {
     fn connect() -> Self {
         let (stream, served) = tokio::io::duplex(BETWEEN);
-        let counts = Arc::new(HttpCounts::default());
+        let counts = Arc::new(ConnectionCounts::default());
         let address: SocketAddr = "192.0.2.1:1".parse().unwrap();
         let admission = Admission::new(ConnectionLimits::default());
         let (place, _): (Place, bool) = admission.admit(address.ip()).unwrap();
@@ -81,10 +81,10 @@ impl Client {
 
     /// What it was given up for, and after how long.
     async fn is_given_up(&mut self) -> (&'static str, Duration) {
-        while self.counts.connections.open_and_accepted().0 > 0 {
+        while self.counts.open_and_accepted().0 > 0 {
             sleep(Duration::from_millis(50)).await;
         }
-        let told = self.counts.connections.all_timed_out().find(|(_, count)| *count == 1);
+        let told = self.counts.all_timed_out().find(|(_, count)| *count == 1);
         (told.expect("a reason").0, self.began.elapsed())
     }
 

@@ -23,7 +23,7 @@ use x509_cert::der::{DateTime, Decode as _};
 use crate::config::TlsConfig;
 use crate::events::timestamp::WallAnchor;
 use crate::limits::{TLS_EXPIRY_CHECK, TLS_EXPIRY_WARNING, TLS_FILE_BYTES_MAX};
-use crate::metrics::HttpCounts;
+use crate::metrics::connections::ConnectionCounts;
 
 /// Why a pair is of no use; each names the setting and the file.
 #[derive(Debug, thiserror::Error)]
@@ -146,7 +146,7 @@ fn server_config(
 pub struct CertificateKeeper {
     files: TlsConfig,
     clock: WallAnchor,
-    counts: Arc<HttpCounts>,
+    counts: Arc<ConnectionCounts>,
     ends: Duration,
     current: watch::Sender<Arc<ServerConfig>>,
 }
@@ -160,12 +160,12 @@ impl CertificateKeeper {
     pub fn start(
         files: TlsConfig,
         clock: WallAnchor,
-        counts: Arc<HttpCounts>,
+        counts: Arc<ConnectionCounts>,
     ) -> Result<(Self, Certificate), TlsError> {
         let loaded = Loaded::read(&files)?;
         let ends = loaded.ends.unix_duration();
         tracing::info!(certificate = %files.cert.display(), ends = %loaded.ends, "TLS");
-        counts.connections.certificate_expires(ends.as_secs());
+        counts.certificate_expires(ends.as_secs());
         let (current, certificate) = watch::channel(loaded.config);
         let keeper = Self { files, clock, counts, ends, current };
         keeper.warn();
@@ -204,7 +204,7 @@ impl CertificateKeeper {
         match renewed {
             Ok(loaded) => {
                 self.ends = loaded.ends.unix_duration();
-                self.counts.connections.certificate_expires(self.ends.as_secs());
+                self.counts.certificate_expires(self.ends.as_secs());
                 self.current.send_replace(loaded.config);
                 tracing::info!(ends = %loaded.ends, "TLS certificate and key read again");
                 self.warn();

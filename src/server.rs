@@ -23,6 +23,7 @@ use crate::config::{Config, OutletsConfig, Runtime as ConfigRuntime, Steer};
 use crate::control::addresses::MediaAddresses;
 use crate::control::command::{CallId, Command, FromShard};
 use crate::control::dispatcher::{LaneFull, ShardLink};
+use crate::control::drain::{After, DrainRequest};
 use crate::control::service::{Control, ControlConfig};
 use crate::engine::demux::stun_owner;
 use crate::engine::dtls::{DtlsIdentity, IdentityError};
@@ -111,7 +112,9 @@ impl Server {
         let (outlets, threads) =
             Outlets::start(kafka.as_ref(), webhook.as_ref(), spool_dir.as_deref())
                 .map_err(|error| ServerError::Setting(error.to_string()))?;
-        let control = Control::start(links, ControlConfig { media, clock, outlets })
+        let drain_timeout = config.drain_timeout;
+        let setup = ControlConfig { media, clock, outlets, drain_timeout };
+        let control = Control::start(links, setup)
             .map_err(|error| ServerError::Setting(error.to_string()))?;
         tokio::spawn(empty_lanes(control.clone(), from_shards, waker));
         let options = ApiOptions {
@@ -139,7 +142,38 @@ impl Server {
         self.node.media_address()
     }
 
-    /// Serves until `shutdown` completes, then stops API and shards.
+    /// The rooms, for whoever tells others of them.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Completes when a signal says that the process ends at once: SIGINT or a second SIGTERM. The
+    /// first SIGTERM begins a drain, at whose end [`run`](Self::run) returns by itself.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch signals.
+    pub fn stop_signal(&self) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let control = self.control.clone();
+        Ok(async move {
+            let told_twice = async {
+                terminate.recv().await;
+                tracing::info!(signal = "SIGTERM", "told to stop; a second time means at once");
+                control.drain(DrainRequest { deadline: None, after: After::Stop });
+                terminate.recv().await;
+            };
+            let name = tokio::select! {
+                () = told_twice => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            tracing::info!(signal = name, "stopping");
+        })
+    }
+
+    /// Serves until `shutdown` completes or a drain is over that the process is to end with, then
+    /// stops API and shards.
     ///
     /// # Errors
     /// When the API's listener fails or shards do not stop in time.
@@ -148,6 +182,13 @@ impl Server {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServerError> {
         let Self { node, control, listener, options, outlets } = self;
+        let drained = control.clone();
+        let shutdown = async move {
+            tokio::select! {
+                () = shutdown => {}
+                () = drained.drained() => tracing::info!("drained: stopping"),
+            }
+        };
         let served = api::serve(listener, control.clone(), options, shutdown).await;
         control.stop();
         let stopped = node.stop();
@@ -158,22 +199,6 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
-}
-
-/// Completes with SIGTERM or SIGINT.
-///
-/// # Errors
-/// When the runtime cannot watch signals.
-pub fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        };
-        tracing::info!(signal = name, "stopping");
-    })
 }
 
 /// The node's one look at both clocks.
@@ -253,18 +278,24 @@ async fn bind_api(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// What clients are told: as configured, else the addresses that the node listens on.
-fn announced(config: &Config) -> Vec<String> {
+pub(crate) fn announced_addresses(config: &Config) -> Vec<String> {
     if !config.announce.is_empty() {
         return config.announce.clone();
     }
-    let addresses = listening(&config.media_listen, own_addresses());
-    if addresses.iter().all(is_private) {
+    let own = listening(&config.media_listen, own_addresses());
+    own.iter().map(IpAddr::to_string).collect()
+}
+
+fn announced(config: &Config) -> Vec<String> {
+    let addresses = announced_addresses(config);
+    let private = |told: &String| told.parse().is_ok_and(|ip| is_private(&ip));
+    if config.announce.is_empty() && addresses.iter().all(private) {
         tracing::warn!(
             "only private addresses are announced; clients elsewhere need --announce with the \
              address or name under which they reach this host"
         );
     }
-    addresses.iter().map(IpAddr::to_string).collect()
+    addresses
 }
 
 /// The addresses that media is received on: those named, or `own` ones of the families listened to.
@@ -279,7 +310,7 @@ fn listening(listen: &[IpAddr], own: Vec<IpAddr>) -> Vec<IpAddr> {
 }
 
 /// This host's addresses, IPv4 first; loopback only where there is nothing else.
-fn own_addresses() -> Vec<IpAddr> {
+pub(crate) fn own_addresses() -> Vec<IpAddr> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     let mut addresses: Vec<IpAddr> =
         interfaces.iter().filter(|i| !i.is_link_local()).map(if_addrs::Interface::ip).collect();
@@ -291,7 +322,8 @@ fn own_addresses() -> Vec<IpAddr> {
     addresses
 }
 
-fn is_private(ip: &IpAddr) -> bool {
+/// True for an address that only neighbours can reach.
+pub(crate) fn is_private(ip: &IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),

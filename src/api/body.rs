@@ -9,6 +9,8 @@ use super::error::{ApiError, Code};
 use super::fields::Fields;
 use crate::limits::BODY_BYTES_MAX;
 
+const NOT_JSON: &str = "Content-Type must be application/json";
+
 /// A value that is made of a JSON object's fields.
 pub(super) trait FromFields: Sized {
     /// Takes what it needs.
@@ -24,15 +26,37 @@ impl<T: FromFields, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
-            let message = "Content-Type must be application/json";
-            return Err(ApiError::new(Code::NotJson, message));
+            return Err(ApiError::new(Code::NotJson, NOT_JSON));
         }
+        parsed(&bytes_of(request).await?).map(Self)
+    }
+}
+
+/// A request's body, parsed; one that is not there has no fields.
+#[derive(Debug)]
+pub(super) struct BodyIfAny<T>(pub(super) T);
+
+impl<T: FromFields, S: Send + Sync> FromRequest<S> for BodyIfAny<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let declared = is_json(request.headers());
         let bytes = bytes_of(request).await?;
-        match serde_json::from_slice(&bytes) {
-            Ok(Value::Object(map)) => T::from_fields(&mut Fields::new(map)).map(Self),
-            Ok(_) => Err(ApiError::invalid("body", "must be a JSON object")),
-            Err(error) => Err(ApiError::new(Code::MalformedJson, error.to_string())),
+        if bytes.is_empty() {
+            return T::from_fields(&mut Fields::default()).map(Self);
         }
+        if !declared {
+            return Err(ApiError::new(Code::NotJson, NOT_JSON));
+        }
+        parsed(&bytes).map(Self)
+    }
+}
+
+fn parsed<T: FromFields>(bytes: &[u8]) -> Result<T, ApiError> {
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(map)) => T::from_fields(&mut Fields::new(map)),
+        Ok(_) => Err(ApiError::invalid("body", "must be a JSON object")),
+        Err(error) => Err(ApiError::new(Code::MalformedJson, error.to_string())),
     }
 }
 

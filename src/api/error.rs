@@ -86,6 +86,12 @@ codes! {
     NotSupported = "not_supported", UNPROCESSABLE_ENTITY;
     /// A limit of this server is reached; the sentence names it.
     LimitReached = "limit_reached", TOO_MANY_REQUESTS;
+    /// A page of another site asked for what only operators may do.
+    CrossSite = "cross_site", FORBIDDEN;
+    /// The process is to end, which cannot be called off.
+    Ending = "ending", CONFLICT;
+    /// No new rooms begin here: try again on another server, or after `Retry-After` seconds.
+    Draining = "draining", SERVICE_UNAVAILABLE;
     /// Try again after `Retry-After` seconds.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE;
 }
@@ -158,6 +164,8 @@ impl From<ControlError> for ApiError {
             ControlError::Invalid(_) => Code::InvalidParameter,
             ControlError::Unsupported(_) => Code::NotSupported,
             ControlError::LimitReached(_) => Code::LimitReached,
+            ControlError::Draining => Code::Draining,
+            ControlError::Ending => Code::Ending,
             ControlError::Overloaded => Code::Overloaded,
         };
         Self::new(code, error.to_string())
@@ -187,7 +195,8 @@ mod tests {
     fn every_code_is_written_as_its_word() {
         for code in Code::ALL {
             assert_eq!(serde_json::to_value(code).unwrap(), code.text());
-            assert!(code.status().is_client_error() || *code == Code::Overloaded);
+            let busy = matches!(code, Code::Draining | Code::Overloaded);
+            assert!(code.status().is_client_error() || busy);
         }
     }
 }

@@ -8,6 +8,7 @@
 mod body;
 mod consumers;
 pub mod cors;
+mod drain;
 mod dtls;
 pub mod error;
 mod events;
@@ -15,6 +16,7 @@ mod fields;
 mod health;
 mod observe;
 pub mod openapi;
+mod overview;
 mod pages;
 mod path;
 mod patience;
@@ -24,6 +26,7 @@ mod rooms;
 pub mod router;
 mod sdp_body;
 mod sessions;
+mod status;
 mod transports;
 
 use std::future::Future;

@@ -2,7 +2,10 @@
 
 use utoipa::OpenApi;
 
-use super::{consumers, error, events, health, pages, producers, rooms, sessions, transports};
+use super::{
+    consumers, drain, error, events, health, overview, pages, producers, rooms, sessions, status,
+    transports,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -48,10 +51,14 @@ use super::{consumers, error, events, health, pages, producers, rooms, sessions,
         sessions::patch_played,
         sessions::end_played,
         pages::call,
+        pages::admin,
         health::healthy,
         health::ready,
         health::metrics,
-        health::status,
+        status::status,
+        overview::rooms,
+        drain::begin,
+        drain::cancel,
     ),
     components(schemas(error::Failure, error::Code))
 )]

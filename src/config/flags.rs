@@ -3,10 +3,9 @@
 
 use std::path::PathBuf;
 
-/// A WebRTC selective forwarding unit: one binary, one UDP port, every core.
-#[derive(Debug, clap::Parser)]
-#[command(name = "ringcast", version, about, after_help = AFTER_HELP)]
-pub(super) struct Flags {
+// No doc comment: every command takes these flags, and would be described by it in its help.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Flags {
     /// Read settings from this JSON file: an object with the names of the flags below
     /// [env: RINGCAST_CONFIG]
     #[arg(long, value_name = "FILE")]
@@ -33,6 +32,11 @@ pub(super) struct Flags {
     /// [env: RINGCAST_CORS_ORIGINS]
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',', help_heading = "API")]
     cors_origins: Vec<String>,
+
+    /// Seconds that calls may go on after the first SIGTERM, when no new rooms begin; 0 ends them at
+    /// once [default: 3600] [env: RINGCAST_DRAIN_TIMEOUT]
+    #[arg(long, value_name = "SECONDS", help_heading = "API")]
+    drain_timeout: Option<String>,
 
     /// The one port of all media, UDP and TCP; 0 takes a free one [default: 10000]
     /// [env: RINGCAST_MEDIA_PORT, MEDIASOUP_RTC_MIN_PORT]
@@ -124,7 +128,8 @@ pub(super) struct Flags {
     log_format: Option<String>,
 }
 
-const AFTER_HELP: &str = "\
+/// Below the flags in `--help`.
+pub(crate) const AFTER_HELP: &str = "\
 A flag wins over the environment, the environment over the file. Without --allow-anonymous the API \
 listens on loopback only, unless a variable of the replaced service (MEDIASOUP_…, \
 FILES_SERVICE_APP_PORT, SWAGGER_PATH) is set: then it listens on all addresses.";
@@ -139,6 +144,7 @@ impl Flags {
             "allow-anonymous" => one(&self.allow_anonymous),
             "docs-path" => one(&self.docs_path),
             "cors-origins" => many(&self.cors_origins),
+            "drain-timeout" => one(&self.drain_timeout),
             "media-port" => one(&self.media_port),
             "media-listen" => many(&self.media_listen),
             "announce" => many(&self.announce),

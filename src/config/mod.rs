@@ -10,6 +10,7 @@
 
 mod flags;
 mod outlets;
+mod shown;
 mod sources;
 mod values;
 
@@ -19,8 +20,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser as _;
+use serde_json::{Map, Value};
 
-use self::flags::Flags;
+pub(crate) use self::flags::{AFTER_HELP, Flags};
 pub use self::outlets::{KafkaConfig, OutletsConfig, Secret, WebhookConfig};
 pub use self::sources::Origin;
 use self::sources::Sources;
@@ -38,6 +40,10 @@ const MEDIA_PORT: u16 = 10_000;
 /// and 5.9 µs at 0.12, 0.39, 0.62 and 1.07 ms; `audio` 6.8, 7.3, 7.0 and 5.8 µs at 0.33, 0.58, 0.88
 /// and 1.36 ms. A frame's packets are a train without it.
 const COALESCE: Duration = Duration::ZERO;
+
+/// How long calls may go on after the first SIGTERM when nothing else is said: nearly all end by
+/// themselves within an hour. Supervisors that kill earlier must be told to wait longer.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 /// Variables of the replaced service. Any of them means that this server stands in its place, where
 /// clients reach the API from outside.
@@ -82,6 +88,8 @@ pub struct Config {
     pub docs_path: String,
     /// Origins allowed by CORS; empty reflects the request's.
     pub cors_origins: Vec<String>,
+    /// How long rooms may go on when the node drains, up to [`crate::limits::DRAIN_TIMEOUT_MAX`].
+    pub drain_timeout: Duration,
     /// The API may be reached from outside without credentials.
     pub allow_anonymous: bool,
     /// Where room events go beside their readers.
@@ -171,6 +179,14 @@ impl ConfigError {
     }
 }
 
+/// A command line of settings alone.
+#[derive(Debug, clap::Parser)]
+#[command(name = "ringcast", version, after_help = AFTER_HELP)]
+struct Serve {
+    #[command(flatten)]
+    settings: Flags,
+}
+
 impl Config {
     /// The configuration that arguments (the program's name first), environment and, if one is
     /// named, file say.
@@ -181,18 +197,44 @@ impl Config {
         args: impl IntoIterator<Item = OsString>,
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        let flags = Flags::try_parse_from(args)?;
-        let sources = Sources::new(flags, &env)?;
+        Self::from_flags(Serve::try_parse_from(args)?.settings, &env)
+    }
+
+    /// The same, from flags that are parsed already.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first setting that is wrong.
+    pub(crate) fn from_flags(
+        flags: Flags,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        Self::of(&Sources::new(flags, env)?)
+    }
+
+    /// Every setting as a file would say it, without secrets; where each came from, and what is
+    /// to be warned of, as that file's comment.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first setting that is wrong.
+    pub(crate) fn shown(
+        flags: Flags,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Map<String, Value>, ConfigError> {
+        let sources = Sources::new(flags, env)?;
+        shown::shown(&Self::of(&sources)?, &sources)
+    }
+
+    fn of(sources: &Sources<'_>) -> Result<Self, ConfigError> {
         let replaced: Vec<&str> =
             REPLACED_SERVICE.into_iter().filter(|name| sources.has_variable(name)).collect();
         let allow_anonymous = sources.one("allow-anonymous", values::boolean)?.unwrap_or_default();
-        let api_listen = api_listen(&sources, allow_anonymous, &replaced)?;
+        let api_listen = api_listen(sources, allow_anonymous, &replaced)?;
         let media_udp = sources.one("media-udp", values::boolean)?.unwrap_or(true);
         let media_tcp = sources.one("media-tcp", values::boolean)?.unwrap_or(true);
         if !media_udp && !media_tcp {
             return Err(ConfigError::NoProtocol);
         }
-        let outlets = OutletsConfig::of(&sources)?;
+        let outlets = OutletsConfig::of(sources)?;
         let mut warnings = warnings(api_listen, &replaced);
         warnings.extend(outlets.warnings.iter().cloned());
         Ok(Self {
@@ -211,6 +253,9 @@ impl Config {
             media_tcp,
             docs_path: sources.one("docs-path", docs_path)?.unwrap_or_else(|| "docs".to_owned()),
             cors_origins: sources.many("cors-origins", values::web_origin)?.unwrap_or_default(),
+            drain_timeout: sources
+                .one("drain-timeout", values::drain_timeout)?
+                .unwrap_or(DRAIN_TIMEOUT),
             allow_anonymous,
             log_format: sources.one("log-format", values::log_format)?.unwrap_or_default(),
             log_filter: sources

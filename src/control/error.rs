@@ -47,6 +47,12 @@ pub enum ControlError {
     /// A bound of `limits.rs` is reached; the text names it.
     #[error("{0} limit reached")]
     LimitReached(&'static str),
+    /// No new rooms are made here, and this would be one. Worth another try, elsewhere.
+    #[error("server is draining: no new rooms begin here, try another server")]
+    Draining,
+    /// The process is about to end, and that is not called off.
+    #[error("the process is to end, which cannot be called off")]
+    Ending,
     /// A shard's lane is full, a shard does not answer, or the node is stopping. Worth another try.
     #[error("server is overloaded, try again")]
     Overloaded,

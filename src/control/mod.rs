@@ -12,7 +12,9 @@
 
 pub mod addresses;
 pub mod command;
+pub mod counts;
 pub mod dispatcher;
+pub mod drain;
 pub mod error;
 pub mod guarded;
 mod housekeeping;
@@ -28,12 +30,15 @@ pub mod stats;
 mod use_cases;
 pub mod view;
 
+pub use crate::engine::dtls::PeerCertificate;
 pub use dispatcher::{LaneFull, ShardLink};
+pub use drain::{After, DrainRequest, DrainView, Phase};
 pub use error::ControlError;
 pub use node_view::{LatencyView, NodeView, ShardView};
 pub use service::{Control, ControlConfig};
 pub use use_cases::{
     ConsumerReply, ConsumerRequest, DtlsFingerprint, DtlsParameters, DtlsRequest, IceParameters,
     IceReply, LayersReply, NoCursor, Patched, PlayRequest, Played, Precondition, ProducerRequest,
-    PublishRequest, RoomReply, StatsCursor, TransportReply, TransportRequest,
+    PublishRequest, RoomLoad, RoomReply, RoomsBy, RoomsOverview, RoomsQuery, StatsCursor,
+    TransportReply, TransportRequest,
 };

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::addresses::MediaAddresses;
+use super::counts::ControlCounts;
+use super::dispatcher::CallCounts;
+use super::drain::{DrainView, Phase};
 use super::registry::{Census, Totals};
-use super::service::{Control, now};
+use super::service::{Control, State, now};
 use crate::engine::report::Report;
 use crate::events::outlet::OutletView;
 use crate::id::ShardId;
@@ -31,6 +35,8 @@ pub struct NodeView {
     pub version: &'static str,
     /// Since the control plane started.
     pub uptime: Duration,
+    /// What the wall clock says, ISO 8601.
+    pub time: String,
     /// How much is alive.
     pub totals: Totals,
     /// Live readers of events.
@@ -39,8 +45,14 @@ pub struct NodeView {
     pub outlets: Vec<OutletView>,
     /// All shards.
     pub shards: Vec<ShardView>,
-    /// True once the node was told to stop.
-    pub stopping: bool,
+    /// What happened in rooms, and how far clients came that joined.
+    pub counts: ControlCounts,
+    /// Calls of the control thread to the shards.
+    pub calls: CallCounts,
+    /// Whether it takes new calls, and how far a drain is.
+    pub drain: DrainView,
+    /// Where clients reach the media port.
+    pub media: MediaAddresses,
 }
 
 /// How long forwarded packets took through one shard or all of them.
@@ -72,11 +84,11 @@ impl NodeView {
         !self.shards.is_empty() && self.shards.iter().all(|shard| shard.alive)
     }
 
-    /// Healthy, not stopping, and at least one shard has room for more.
+    /// Healthy, neither draining nor stopping, and at least one shard has room for more.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let has_room = |shard: &ShardView| shard.report.as_ref().is_some_and(|r| r.busy < BUSY_MAX);
-        self.is_healthy() && !self.stopping && self.shards.iter().any(has_room)
+        self.is_healthy() && self.drain.state == Phase::Serving && self.shards.iter().any(has_room)
     }
 }
 
@@ -96,6 +108,29 @@ impl Control {
         })
     }
 
+    /// Since the start alone, by shard: what machines ask for, time and again.
+    #[must_use]
+    pub fn latency_totals(&self) -> Vec<LatencyCounts> {
+        let totals = |state: &mut State| {
+            state.shards.iter().map(|shard| shard.latency.total().clone()).collect()
+        };
+        self.inner.state.with(totals)
+    }
+
+    /// For how long the shard that was silent longest has not reported a turn; `None` while one
+    /// never has. Between reports, made once a second, it grows.
+    #[must_use]
+    pub fn silence(&self) -> Option<Duration> {
+        let now = now();
+        self.inner.state.with(|state| {
+            let silences = state.shards.iter().map(|shard| {
+                let (at, _) = shard.report.as_ref()?;
+                Some(now.saturating_duration_since(*at))
+            });
+            silences.collect::<Option<Vec<_>>>()?.into_iter().max()
+        })
+    }
+
     /// The whole node now.
     #[must_use]
     pub fn node(&self) -> NodeView {
@@ -105,10 +140,14 @@ impl Control {
         self.inner.state.with(|state| NodeView {
             version: env!("CARGO_PKG_VERSION"),
             uptime: self.uptime(),
+            time: self.inner.clock.iso(now),
             totals: state.registry.totals(),
             event_readers,
             outlets: self.inner.outlets.views(),
-            stopping: state.stopping,
+            counts: state.counts.clone(),
+            calls: self.inner.dispatcher.counts(),
+            drain: self.drain_view(state, now),
+            media: self.inner.media.clone(),
             shards: state
                 .shards
                 .iter()

@@ -15,7 +15,9 @@ use tokio::sync::Semaphore;
 
 use super::addresses::MediaAddresses;
 use super::command::Refusal;
+use super::counts::ControlCounts;
 use super::dispatcher::{Dispatcher, Pending, ShardLink};
+use super::drain::{Drain, Drains};
 use super::error::ControlError;
 use super::guarded::Guarded;
 use super::journal;
@@ -40,6 +42,8 @@ pub struct ControlConfig {
     pub clock: WallAnchor,
     /// Where events go beside their readers.
     pub outlets: Outlets,
+    /// How long rooms may go on during a drain that says nothing else.
+    pub drain_timeout: Duration,
 }
 
 /// A handle to the control plane; clones share it.
@@ -61,6 +65,7 @@ pub(super) struct Inner {
     pub(super) readers: Arc<()>,
     /// Of the calls to shards that rooms' statistics take.
     pub(super) stats_turns: Semaphore,
+    pub(super) drains: Drains,
 }
 
 #[derive(Debug, Default)]
@@ -70,7 +75,12 @@ pub(super) struct State {
     /// Of the log that began last.
     pub(super) last_epoch: u64,
     pub(super) shards: Vec<ShardState>,
+    pub(super) counts: ControlCounts,
     pub(super) stopping: bool,
+    /// The drain that is on.
+    pub(super) drain: Option<Drain>,
+    /// A task watches over it.
+    pub(super) drain_watched: bool,
 }
 
 impl State {
@@ -165,6 +175,7 @@ impl Control {
                 started: now(),
                 readers: Arc::default(),
                 stats_turns: Semaphore::new(ROOM_STATS_CALLS_MAX),
+                drains: Drains::new(config.drain_timeout),
             }),
         };
         control.keep_house();
@@ -197,6 +208,7 @@ impl Control {
         let now = now();
         for happening in &effects.events {
             journal::note(happening);
+            state.counts.note(&happening.event);
             let room = &happening.room;
             let epochs = &mut state.last_epoch;
             let log = state.logs.entry(room.clone()).or_insert_with(|| {
@@ -205,9 +217,13 @@ impl Control {
                 RoomLog::new(room.clone(), *epochs)
             });
             let entry = log.append(now, self.inner.clock, &happening.event);
+            state.counts.readers_dropped += log.take_dropped();
             self.inner.outlets.offer(room, &entry, &happening.event, log.last_to_leave());
             if matches!(happening.event, RoomEvent::RoomClosed { .. }) {
                 state.logs.remove(room);
+                if state.drain.is_some() {
+                    self.inner.drains.room_ended();
+                }
             }
         }
         let closes = effects

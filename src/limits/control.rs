@@ -130,6 +130,16 @@ pub const ROOM_STATS_PAGE_MAX: usize = 1000;
 /// turn carries out, so that they never delay others' commands by a whole turn.
 pub const ROOM_STATS_CALLS_MAX: usize = 32;
 
+/// Rooms in one answer to an operator who looks through them: more than a screen shows.
+pub const OVERVIEW_ROOMS_MAX: usize = 100;
+
+/// Transports that are asked for their bitrates for one such answer: all of a page of usual calls;
+/// rooms for which they do not reach are told without.
+pub const OVERVIEW_CALLS_MAX: usize = 512;
+
+/// How long such an answer waits for these bitrates; shards answer within milliseconds.
+pub const OVERVIEW_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How often the control thread looks for peers and rooms whose grace is over.
 pub const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(5);
 
@@ -138,6 +148,23 @@ pub const CLOSE_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// A report is made once a second; one older than this says that its shard did not turn for 2 s.
 pub const REPORT_AGE_MAX: Duration = Duration::from_secs(3);
+
+/// How often a service manager is told of the node: about as often as shards report.
+pub const NOTIFY_PERIOD: Duration = Duration::from_secs(1);
+
+/// By how much a service manager's patience with a node that stops is prolonged, again and again: its
+/// control thread may be away for as long as the outlets need.
+pub const NOTIFY_EXTENSION: Duration = Duration::from_secs(30);
+
+/// How long `ringcast health` waits for an answer: less than the patience of those who ask through it.
+pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long `ringcast doctor` waits for a name, a connection or a program of the host.
+pub const DOCTOR_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Descriptors of the control thread when the API is as full as `ringcast doctor` plans for: a reader
+/// of events for each of ten thousand peers, and what is opened for all.
+pub const API_DESCRIPTORS: usize = 10_000 + 64;
 
 /// A node whose every shard is busier than this is not ready for more.
 pub const BUSY_MAX: f64 = 0.95;
@@ -154,6 +181,17 @@ pub const KEY_FRAME_REQUEST_DELAY_MAX: Duration = Duration::from_secs(10);
 
 /// Rooms in one page of the list.
 pub const ROOMS_PAGE_MAX: usize = 1000;
+
+/// Longest time that rooms may be given to end by themselves: a day, longer than calls last, so that
+/// a mistyped number does not keep a node alive for good.
+pub const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Rooms closed together at the deadline of a drain: each takes a command for each of its
+/// transports, and requests have their turn in between.
+pub const DRAIN_CLOSES_PER_TURN: usize = 64;
+
+/// Least time between two log lines that tell how many rooms are left of a drain.
+pub const DRAIN_LOG_PERIOD: Duration = Duration::from_secs(10);
 
 /// How long open HTTP connections may take to end after the API was told to stop.
 pub const API_STOP_TIMEOUT: Duration = Duration::from_secs(1);

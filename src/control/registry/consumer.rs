@@ -7,6 +7,7 @@ use crate::control::stats::Score;
 use crate::events::RoomEvent;
 use crate::id::{ConsumerId, PeerId, ProducerId, TransportId};
 use crate::limits::CONSUMERS_PER_TRANSPORT_MAX;
+use crate::ortc::types::MediaKind;
 
 /// A consumer to reserve.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Consumer {
     pub transport: TransportId,
     /// What it copies.
     pub producer: ProducerId,
+    /// Audio or video.
+    pub kind: MediaKind,
     /// SSRCs it is sent with.
     pub ssrcs: Vec<u32>,
     /// Paused.
@@ -72,10 +75,12 @@ impl Registry {
         transport.consumers.insert(id);
         transport.ssrcs.extend(&new.ssrcs);
         producer.consumers.insert(id);
+        let kind = producer.kind;
         let NewConsumer { transport, producer, ssrcs, paused, mime_type, highest } = new;
         let consumer = Consumer {
             transport,
             producer,
+            kind,
             ssrcs,
             paused,
             mime_type,
@@ -84,6 +89,7 @@ impl Registry {
             score: SCORE_FIRST,
             ready: false,
         };
+        *self.alive.consumers.of(kind) += 1;
         self.consumers.insert(id, consumer);
         Ok(())
     }
@@ -198,6 +204,7 @@ impl Registry {
     /// Takes a consumer out of every place that names it.
     pub(super) fn forget_consumer(&mut self, id: ConsumerId) -> Option<Consumer> {
         let consumer = self.consumers.remove(&id)?;
+        *self.alive.consumers.of(consumer.kind) -= 1;
         if let Some(transport) = self.transports.get_mut(&consumer.transport) {
             transport.consumers.remove(&id);
             for ssrc in &consumer.ssrcs {

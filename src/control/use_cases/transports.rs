@@ -8,9 +8,12 @@ use crate::control::command::{
     BitrateChange, BitrateLimits, Command, ConnectTransport, CreateTransport, Refusal, Reply,
     TransportCreated,
 };
+use crate::control::counts::Stage;
 use crate::control::error::ControlError;
 use crate::control::registry::{Close, Direction, NewTransport};
 use crate::control::service::{Control, now, whole};
+use crate::engine::dtls::PeerCertificate;
+use crate::engine::transport::rtc::RemoteDtls;
 use crate::id::{PeerId, RoomId, TransportId};
 
 /// A transport to make.
@@ -84,6 +87,8 @@ pub struct DtlsRequest {
     pub fingerprint: [u8; 32],
     /// True when the client starts the handshake.
     pub remote_is_client: bool,
+    /// Of which kinds its certificate may be.
+    pub certificate: PeerCertificate,
 }
 
 impl Control {
@@ -106,6 +111,7 @@ impl Control {
     ) -> Result<TransportReply, ControlError> {
         let TransportRequest { room, peer, direction } = request;
         let id = TransportId::random();
+        let asked = now();
         let (shard, pending) = self.inner.state.with(|state| {
             let new = NewTransport { room: room.clone(), peer: peer.clone(), direction };
             let shard = state.place_transport(id, new)?;
@@ -122,11 +128,17 @@ impl Control {
             Ok(created) => {
                 // When the peer left in between, its transport was closed with it.
                 let effects = state.registry.commit_transport(id)?;
+                let made = now();
+                state.counts.pass(Stage::Transport, asked, made);
+                if let Some(transport) = state.registry.transport_mut(id) {
+                    transport.since = Some(made);
+                }
                 self.settle(state, effects).finish_later();
                 Ok(self.transport_reply(id, &created))
             }
             Err(refusal) => {
                 state.registry.abandon_transport(id, now());
+                state.counts.fail(Stage::Transport);
                 Err(self.give_up(state, refusal, (shard, Close::Transport(id))))
             }
         })
@@ -163,8 +175,11 @@ impl Control {
                 let shard = state.registry.transport(id)?.shard;
                 let connect = ConnectTransport {
                     transport: id,
-                    fingerprint: dtls.fingerprint,
-                    remote_is_client: dtls.remote_is_client,
+                    remote: RemoteDtls {
+                        fingerprint: dtls.fingerprint,
+                        is_client: dtls.remote_is_client,
+                        certificate: dtls.certificate,
+                    },
                 };
                 Ok::<_, ControlError>(
                     control.inner.dispatcher.submit(shard, Command::ConnectTransport(connect)),

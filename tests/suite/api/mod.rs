@@ -3,9 +3,12 @@
 mod adaptive;
 mod bad_requests;
 mod calls;
+mod drain;
 mod harness;
 mod operators;
+mod overview;
 mod races;
 mod room_events;
 mod sdp;
 mod shards;
+mod systemd;

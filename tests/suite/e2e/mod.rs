@@ -10,6 +10,8 @@ mod media;
 mod servers;
 mod stock;
 
+mod deployed;
+mod drain;
 mod floods;
 mod leaks;
 mod load;
@@ -20,3 +22,4 @@ mod readers;
 mod refusals;
 mod restart;
 mod shards;
+mod supervised;

@@ -26,6 +26,9 @@ const BASE_WINDOW_US: i64 = 10_000_000;
 /// camera.
 const STANDING_WINDOW_US: i64 = 120_000;
 
+/// A group that took so much longer than the fastest met a queue.
+const QUEUE_MIN_US: i64 = 20_000;
+
 /// A jump of the arrival clock against ours beyond this is a new clock.
 const CLOCK_JUMP_US: i64 = 10_000_000;
 
@@ -75,6 +78,9 @@ pub(super) struct Delay {
     standing: Least,
     trend: Trendline,
     newest_us: i64,
+    queue_us: i64,
+    /// Since then no group passed without a queue.
+    queued_since_us: Option<i64>,
 }
 
 impl Delay {
@@ -85,6 +91,8 @@ impl Delay {
             standing: Least::new(STANDING_WINDOW_US),
             trend: Trendline::new(),
             newest_us: 0,
+            queue_us: 0,
+            queued_since_us: None,
         }
     }
 
@@ -136,6 +144,16 @@ impl Delay {
         }
     }
 
+    /// When the queue that stands now began to.
+    pub(super) fn queued_since_us(&self) -> Option<i64> {
+        self.queued_since_us
+    }
+
+    /// What the newest group waited.
+    pub(super) fn queue_us(&self) -> i64 {
+        self.queue_us
+    }
+
     /// Whether the delay falls: a queue empties.
     pub(super) fn is_falling(&self) -> bool {
         self.trend.slope() < 0.0
@@ -165,6 +183,9 @@ impl Delay {
         self.newest_us = at_us;
         self.base.add(at_us, group.least_us);
         self.standing.add(at_us, group.least_us);
+        self.queue_us = self.base.value().map_or(0, |base| group.least_us - base);
+        self.queued_since_us =
+            (self.queue_us > QUEUE_MIN_US).then(|| self.queued_since_us.unwrap_or(at_us));
         self.trend.add(at_us, group.least_us);
     }
 }
@@ -204,7 +225,9 @@ mod tests {
         run(&mut delay, 100..150, 2, |n| if n % 5 == 0 { 0 } else { 60_000 });
         assert_eq!(delay.standing_us(), 0);
         run(&mut delay, 150..170, 2, |_| 60_000);
-        assert_eq!(delay.standing_us(), 60_000);
+        assert_eq!((delay.standing_us(), delay.queue_us()), (60_000, 60_000));
+        let since = delay.queued_since_us().unwrap();
+        assert!((2_980_000..3_120_000).contains(&since), "{since}");
         run(&mut delay, 170..1_300, 2, |_| 60_000);
         assert_eq!(delay.standing_us(), 0, "after some time it is the path");
     }

@@ -37,6 +37,8 @@
 //!   [wants](engine::demand); it chooses the [speaker](control::speakers) of a room, which may live on
 //!   several shards.
 //! * The **control thread** decides everything that is not per packet and is never on a packet's way.
+//!   A process that is told to end [drains](control::drain) first: no new rooms, and those there are
+//!   go on until they end or a deadline.
 //! * A **[lane]** full of commands refuses with 503; full of misdirected datagrams or relayed packets
 //!   it drops and counts (video goes on with its next key frame); full of what shards tell each other
 //!   it is tried again; full of events it counts what is lost, and the control thread asks for an
@@ -118,6 +120,8 @@
 //!
 //! ## Where this differs from the first design
 //!
+//! * Clients that speak SDP may have RSA certificates (GStreamer makes them), which the DTLS under
+//!   `str0m` refuses: their handshakes are OpenSSL's ([`dtls`](engine::dtls)), on the same terms.
 //! * STUN is answered by our own code: `str0m`'s parser indexes past the end of malformed messages
 //!   and does not know renomination. `str0m` gets one synthetic address pair and no SRTP keys at all
 //!   (instead of random ones), so it can neither seal nor open media.

@@ -16,6 +16,7 @@ mod fields;
 mod health;
 mod observe;
 pub mod openapi;
+mod overview;
 mod pages;
 mod path;
 mod patience;

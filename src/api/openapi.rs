@@ -3,7 +3,8 @@
 use utoipa::OpenApi;
 
 use super::{
-    consumers, drain, error, events, health, pages, producers, rooms, sessions, status, transports,
+    consumers, drain, error, events, health, overview, pages, producers, rooms, sessions, status,
+    transports,
 };
 
 #[derive(OpenApi)]
@@ -50,10 +51,12 @@ use super::{
         sessions::patch_played,
         sessions::end_played,
         pages::call,
+        pages::admin,
         health::healthy,
         health::ready,
         health::metrics,
         status::status,
+        overview::rooms,
         drain::begin,
         drain::cancel,
     ),

@@ -30,6 +30,7 @@ pub mod stats;
 mod use_cases;
 pub mod view;
 
+pub use crate::engine::dtls::PeerCertificate;
 pub use dispatcher::{LaneFull, ShardLink};
 pub use drain::{After, DrainRequest, DrainView, Phase};
 pub use error::ControlError;
@@ -38,5 +39,6 @@ pub use service::{Control, ControlConfig};
 pub use use_cases::{
     ConsumerReply, ConsumerRequest, DtlsFingerprint, DtlsParameters, DtlsRequest, IceParameters,
     IceReply, LayersReply, NoCursor, Patched, PlayRequest, Played, Precondition, ProducerRequest,
-    PublishRequest, RoomReply, StatsCursor, TransportReply, TransportRequest,
+    PublishRequest, RoomLoad, RoomReply, RoomsBy, RoomsOverview, RoomsQuery, StatsCursor,
+    TransportReply, TransportRequest,
 };

@@ -84,7 +84,8 @@ fn joins(out: &mut Text, node: &NodeView) {
     for (stage, count) in node.counts.failures() {
         out.line(&[("stage", stage.label())], count);
     }
-    out.family("transports_closed_total", "counter", "Transports closed, by reason.");
+    let help = "Transports closed, by reason; those that ended with their room aside.";
+    out.family("transports_closed_total", "counter", help);
     for (reason, count) in node.counts.closed() {
         out.line(&[("reason", reason)], count);
     }

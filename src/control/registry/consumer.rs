@@ -203,8 +203,7 @@ impl Registry {
 
     /// Takes a consumer out of every place that names it.
     pub(super) fn forget_consumer(&mut self, id: ConsumerId) -> Option<Consumer> {
-        let consumer = self.consumers.remove(&id)?;
-        *self.alive.consumers.of(consumer.kind) -= 1;
+        let consumer = self.take_consumer(id)?;
         if let Some(transport) = self.transports.get_mut(&consumer.transport) {
             transport.consumers.remove(&id);
             for ssrc in &consumer.ssrcs {

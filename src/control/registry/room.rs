@@ -1,6 +1,6 @@
 //! Rooms: they begin on request and end with their last peer, on request, or unused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::{Close, Effects, Peer, Registry};
@@ -41,6 +41,13 @@ impl Room {
         self.speakers.dominant()
     }
 
+    /// Where its transports live, also those still being made.
+    #[must_use]
+    pub fn shards(&self) -> BTreeSet<ShardId> {
+        let some = self.transports.iter().filter(|(_, count)| **count > 0);
+        some.map(|(shard, _)| *shard).collect()
+    }
+
     /// How many of its transports live on a shard, also those still being made.
     #[must_use]
     pub fn transports_on(&self, shard: ShardId) -> usize {
@@ -77,6 +84,14 @@ impl Registry {
         Ok(Effects::event(id, shard, RoomEvent::RoomCreated { initiator }))
     }
 
+    /// How many consumers a room's transports have, also those still being made.
+    #[must_use]
+    pub fn consumers_in(&self, room: &Room) -> usize {
+        let transports = room.peers.values().flat_map(|peer| &peer.transports);
+        let known = transports.filter_map(|id| self.transports.get(id));
+        known.map(|transport| transport.consumers.len()).sum()
+    }
+
     /// True when there is a room of that name. One without peers gets its whole grace again:
     /// whoever asks for it is about to come.
     pub fn renew_room(&mut self, id: &RoomId, now: Instant) -> bool {
@@ -100,7 +115,7 @@ impl Registry {
         self.census_mut(room.shard).rooms -= 1;
         let mut effects = Effects::event(id, room.shard, RoomEvent::RoomClosed { reason });
         for producer in room.producers() {
-            if let Some(gone) = self.producers.remove(&producer) {
+            if let Some(gone) = self.take_producer(producer) {
                 effects.closes.extend(gone.mirror_closes(producer));
             }
         }
@@ -109,7 +124,7 @@ impl Registry {
             for transport in peer.transports {
                 if let Some(gone) = self.transports.remove(&transport) {
                     for consumer in gone.consumers {
-                        self.consumers.remove(&consumer);
+                        self.take_consumer(consumer);
                     }
                     self.census_mut(gone.shard).transports -= 1;
                     effects.closes.push((gone.shard, Close::Transport(transport)));

@@ -6,6 +6,7 @@ mod calls;
 mod drain;
 mod harness;
 mod operators;
+mod overview;
 mod races;
 mod room_events;
 mod sdp;

@@ -202,6 +202,11 @@ async fn what_is_alive_is_counted_by_kind() {
     for line in lines(all.map(|(what, kind, _)| (what, kind, usize::from(kind == "video")))) {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
+    node.delete("/media/room/r").await;
+    let text = text_of(&node, "/metrics").await;
+    for line in lines(all.map(|(what, kind, _)| (what, kind, 0))) {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
 }
 
 #[tokio::test]
@@ -329,10 +334,10 @@ fn every_operation_has_its_own_name() {
     let paths = document["paths"].as_object().unwrap();
     let names = paths.values().flat_map(|path| path.as_object().unwrap().values());
     let mut names: Vec<_> = names.map(|operation| operation["operationId"].to_string()).collect();
-    assert_eq!(names.len(), 41);
+    assert_eq!(names.len(), 43);
     names.sort();
     names.dedup();
-    assert_eq!(names.len(), 41);
+    assert_eq!(names.len(), 43);
 }
 
 #[test]

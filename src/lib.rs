@@ -85,7 +85,8 @@
 //!
 //! ## The life of a command
 //!
-//! A handler of [`api`] parses into domain types and calls one method of
+//! A connection is taken, secured and bounded in number and time by [`api::serving`]. A handler of
+//! [`api`] parses into domain types and calls one method of
 //! [`Control`](control::Control) → [`placement`](control::placement) names the shard of a new room or
 //! transport (all else goes where its transport is) →
 //! [`Dispatcher::call`](control::dispatcher::Dispatcher::call) → lane → the shard's turn →

@@ -19,25 +19,29 @@ pub mod openapi;
 mod overview;
 mod pages;
 mod path;
-mod patience;
 mod producers;
 mod reply;
 mod rooms;
 pub mod router;
 mod sdp_body;
+pub mod serving;
 mod sessions;
 mod status;
 mod transports;
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use self::patience::PatientListener;
+use self::serving::Serving;
+use self::serving::admission::ConnectionLimits;
+use self::serving::tls::Certificate;
 use crate::control::Control;
 use crate::limits::API_STOP_TIMEOUT;
+use crate::metrics::connections::ConnectionCounts;
 
 /// How the API presents itself.
 #[derive(Debug, Clone)]
@@ -46,11 +50,23 @@ pub struct ApiOptions {
     pub cors_origins: Vec<String>,
     /// Where Swagger UI is, without slash: `docs`.
     pub docs_path: String,
+    /// What its connections are secured with; `None`: nothing.
+    pub tls: Option<Certificate>,
+    /// How many connections there may be.
+    pub connections: ConnectionLimits,
+    /// Where its connections are counted.
+    pub counts: Arc<ConnectionCounts>,
 }
 
 impl Default for ApiOptions {
     fn default() -> Self {
-        Self { cors_origins: Vec::new(), docs_path: "docs".to_owned() }
+        Self {
+            cors_origins: Vec::new(),
+            docs_path: "docs".to_owned(),
+            tls: None,
+            connections: ConnectionLimits::default(),
+            counts: Arc::default(),
+        }
     }
 }
 
@@ -58,16 +74,15 @@ impl Default for ApiOptions {
 /// for at most [`API_STOP_TIMEOUT`].
 ///
 /// # Errors
-/// When the options contradict the routes, or the listener fails.
+/// When the options contradict the routes.
 pub async fn serve(
     listener: TcpListener,
     control: Control,
     options: ApiOptions,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    // One router for all connections: `serve` would copy a bare one, with the documents that its
-    // routes hold, for each of them (1.2 MB a connection).
-    let app = router::router(control.clone(), &options)?.into_make_service();
+    let routes = router::router(control.clone(), &options)?;
+    let ApiOptions { tls, connections: limits, counts, .. } = options;
     let (stopping, stopped) = oneshot::channel();
     let graceful = async move {
         shutdown.await;
@@ -81,7 +96,8 @@ pub async fn serve(
         }
     };
     tokio::select! {
-        ended = axum::serve(PatientListener(listener), app).with_graceful_shutdown(graceful) => ended,
-        () = deadline => Ok(()),
+        () = Serving { routes, tls, counts, limits }.run(listener, graceful) => {}
+        () = deadline => {}
     }
+    Ok(())
 }

@@ -9,18 +9,20 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::metrics::HttpCounts;
+use crate::metrics::connections::ConnectionCounts;
 
 /// What the API counts about itself.
 #[derive(Debug, Clone)]
 pub(super) struct Observed {
     pub(super) http: Arc<HttpCounts>,
+    pub(super) connections: Arc<ConnectionCounts>,
     /// Metrics are written by one request at a time: each takes some milliseconds of a core.
     pub(super) scrapes: Arc<Semaphore>,
 }
 
-impl Default for Observed {
-    fn default() -> Self {
-        Self { http: Arc::default(), scrapes: Arc::new(Semaphore::new(1)) }
+impl Observed {
+    pub(super) fn new(connections: Arc<ConnectionCounts>) -> Self {
+        Self { http: Arc::default(), connections, scrapes: Arc::new(Semaphore::new(1)) }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every route on one screen.
 
 use std::io;
+use std::sync::Arc;
 
 use axum::extract::FromRef;
 use axum::http::Uri;
@@ -40,7 +41,7 @@ impl FromRef<App> for Observed {
 /// # Errors
 /// When the options contradict the routes.
 pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
-    let app = App { control, observed: Observed::default() };
+    let app = App { control, observed: Observed::new(Arc::clone(&options.counts)) };
     let document = openapi::document();
     let docs = SwaggerUi::new(docs_path(&options.docs_path)?)
         .url("/docs-json", document.clone())

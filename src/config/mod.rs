@@ -8,6 +8,7 @@
 //! The environment is an argument, so that tests need no process. Not here: whether a port is free,
 //! which addresses the host has, how many cores are usable. The node finds out.
 
+mod connections;
 mod flags;
 mod outlets;
 mod shown;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use clap::Parser as _;
 use serde_json::{Map, Value};
 
+pub use self::connections::{ConnectionsConfig, TlsConfig};
 pub(crate) use self::flags::{AFTER_HELP, Flags};
 pub use self::outlets::{KafkaConfig, OutletsConfig, Secret, WebhookConfig};
 pub use self::sources::Origin;
@@ -92,6 +94,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// The API may be reached from outside without credentials.
     pub allow_anonymous: bool,
+    /// How the API is connected to.
+    pub connections: ConnectionsConfig,
     /// Where room events go beside their readers.
     pub outlets: OutletsConfig,
     /// Form of log lines.
@@ -261,6 +265,7 @@ impl Config {
             log_filter: sources
                 .one("log", values::log_filter)?
                 .unwrap_or_else(|| "info".to_owned()),
+            connections: ConnectionsConfig::of(sources)?,
             outlets,
             warnings,
         })

@@ -26,8 +26,9 @@ const BASE_WINDOW_US: i64 = 10_000_000;
 /// camera.
 const STANDING_WINDOW_US: i64 = 120_000;
 
-/// A group that took so much longer than the fastest met a queue.
-const QUEUE_MIN_US: i64 = 20_000;
+/// A group that took so much longer than the fastest met a queue, and for so long that is lately.
+const QUEUED_MIN_US: i64 = 20_000;
+const QUEUED_LATELY_US: i64 = 1_000_000;
 
 /// A jump of the arrival clock against ours beyond this is a new clock.
 const CLOCK_JUMP_US: i64 = 10_000_000;
@@ -81,6 +82,8 @@ pub(super) struct Delay {
     queue_us: i64,
     /// Since then no group passed without a queue.
     queued_since_us: Option<i64>,
+    /// When a group last met a queue.
+    queued_us: Option<i64>,
 }
 
 impl Delay {
@@ -93,6 +96,7 @@ impl Delay {
             newest_us: 0,
             queue_us: 0,
             queued_since_us: None,
+            queued_us: None,
         }
     }
 
@@ -154,6 +158,11 @@ impl Delay {
         self.queue_us
     }
 
+    /// Whether a packet met a queue within the last second: what is lost is lost there.
+    pub(super) fn was_queued(&self) -> bool {
+        self.queued_us.is_some_and(|at| self.newest_us - at < QUEUED_LATELY_US)
+    }
+
     /// Whether the delay falls: a queue empties.
     pub(super) fn is_falling(&self) -> bool {
         self.trend.slope() < 0.0
@@ -184,8 +193,9 @@ impl Delay {
         self.base.add(at_us, group.least_us);
         self.standing.add(at_us, group.least_us);
         self.queue_us = self.base.value().map_or(0, |base| group.least_us - base);
-        self.queued_since_us =
-            (self.queue_us > QUEUE_MIN_US).then(|| self.queued_since_us.unwrap_or(at_us));
+        let is_queued = self.queue_us > QUEUED_MIN_US;
+        self.queued_since_us = is_queued.then(|| self.queued_since_us.unwrap_or(at_us));
+        self.queued_us = if is_queued { Some(at_us) } else { self.queued_us };
         self.trend.add(at_us, group.least_us);
     }
 }

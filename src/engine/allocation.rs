@@ -101,6 +101,20 @@ impl Ladder {
         self.rungs().last().copied()
     }
 
+    /// What the smallest size costs with all of its pictures.
+    #[must_use]
+    pub fn smallest_bps(&self) -> u64 {
+        let least = self.rungs().first().map(|rung| rung.layers.spatial);
+        let smallest = self.rungs().iter().take_while(|rung| Some(rung.layers.spatial) == least);
+        smallest.last().map_or(0, |rung| rung.bps)
+    }
+
+    /// What the fewest pictures of the smallest size cost.
+    #[must_use]
+    pub fn least_bps(&self) -> u64 {
+        self.rungs().first().map_or(0, |rung| rung.bps)
+    }
+
     /// How many rungs there are up to the highest that is not above `layers`.
     fn height_of(&self, layers: LayerTarget) -> usize {
         self.rungs().iter().filter(|rung| is_within(rung.layers, layers)).count()

@@ -133,6 +133,9 @@ pub struct Consumer {
     /// waited for. To be set with each change of `target.spatial`: lower at once where bits have to
     /// be saved before the key frame of the lower encoding is there.
     pub meanwhile: u8,
+    /// It goes over to a lower stream for want of bandwidth: the other one ends with its own next key
+    /// frame.
+    pub goes_down: bool,
     /// Its producer has several encodings: going from one to another is not the selection's.
     pub simulcast: bool,
     /// What goes out of the stream being played.
@@ -233,6 +236,7 @@ impl Consumer {
             remb: first.rtcp_feedback.iter().any(|feedback| feedback.kind == "goog-remb"),
             target: first_target(command),
             meanwhile: u8::MAX,
+            goes_down: false,
             simulcast: false,
             select: Selector::default(),
             playing: None,
@@ -278,13 +282,19 @@ impl Consumer {
     /// The highest layers wanted of the stream being played.
     #[must_use]
     pub fn wanted(&self) -> LayerTarget {
-        let goes_over = self.playing.is_some_and(|playing| {
-            self.awaiting.is_some_and(|awaiting| awaiting.stream != playing.stream)
-        });
+        let goes_over = self.goes_over();
         LayerTarget {
             spatial: if self.simulcast { u8::MAX } else { self.target.spatial },
             temporal: if goes_over { self.meanwhile } else { self.target.temporal },
         }
+    }
+
+    /// True while one stream is played and the key frame of another is waited for.
+    #[must_use]
+    pub fn goes_over(&self) -> bool {
+        self.playing.is_some_and(|playing| {
+            self.awaiting.is_some_and(|awaiting| awaiting.stream != playing.stream)
+        })
     }
 
     /// Feeds nothing until it is started again.

@@ -240,7 +240,15 @@ impl Consumer {
             self.sent.keep_verbatim(stream.ring.slots());
         }
         let wanted = self.wanted();
+        let ends = self.goes_over() && self.goes_down;
         while cursor.next < stream.ring.head() {
+            if ends && stream.ring.get(cursor.next).is_some_and(|(meta, _)| meta.info.key_frame) {
+                // A link that became narrower is not to carry a large key frame before the small one
+                // (browsers make them of all encodings at once).
+                self.playing = None;
+                way.note_move(self.producer);
+                return Ok(());
+            }
             self.send_next(cursor, stream, wanted, way)?;
             cursor.next = cursor.next.next();
             self.playing = Some(cursor);

@@ -375,7 +375,7 @@ impl Machine for Engine {
             streams: self.streams.values().filter(|s| s.source.transport().is_some()).count(),
             consumers: self.consumers.len(),
             consumers_stopped: self.transports.values().map(|t| t.tally.stopped).sum(),
-            estimate_bps: self.transports.values().filter_map(Transport::estimate_bps).sum(),
+            estimate_bps: self.transports.values().filter_map(Transport::available_bps).sum(),
             estimates: self.estimates,
             tuples: self.demux.path_count(),
             ring_bytes: self.streams.values().map(|stream| stream.ring.bytes()).sum(),

@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 
 use crate::control::command::{BitrateLimits, Layers};
 use crate::engine::allocation::{
-    Allocator, Budget, Claim, Ladder, Rung, WhyLayer, demand_bps, granted_bps,
+    Allocator, Budget, Claim, Ladder, Reason, Rung, WhyLayer, demand_bps, granted_bps,
 };
 use crate::engine::bwe::{Estimator, Probe, ProbeCluster};
 use crate::engine::rtcp::TransportCc;
 use crate::limits::{
-    BANDWIDTH_NEWS_INTERVAL, BANDWIDTH_NEWS_PERCENT, ESTIMATOR_REST, PRICE_SPAN, REPAIR_BURST,
-    REPAIR_BURST_BITS_MIN, REPAIR_PERCENT, REPORT_INTERVAL, SHARE_INTERVAL, SHARE_REST,
+    BANDWIDTH_NEWS_INTERVAL, BANDWIDTH_NEWS_PERCENT, ESTIMATOR_REST, PRICE_SPAN,
+    RAISE_RESERVE_PERCENT, REPAIR_BURST, REPAIR_BURST_BITS_MIN, REPAIR_PERCENT, REPORT_INTERVAL,
+    SHARE_INTERVAL, SHARE_REST,
 };
 
 /// How a receiver tells what it can take; the later one counts where there are several.
@@ -46,6 +47,8 @@ pub struct Outgoing {
     budget: Budget,
     /// What was sent whatever the estimate, at the last sharing.
     fixed_bps: u64,
+    /// What was sent without being told of.
+    untold_bps: u64,
     /// What the layered videos were granted in the last sharing.
     granted_bps: u64,
     /// When it was last shared.
@@ -62,6 +65,8 @@ pub struct Outgoing {
     news: Option<(Instant, u64)>,
     /// Bits that repairs may use; below zero after the last one used more. And as of when.
     repairs: (i64, Instant),
+    /// It begins with the smallest sizes: what there is has not been looked for yet.
+    is_shy: bool,
 }
 
 /// What one consumer gets of its transport; apart from what every packet needs.
@@ -110,6 +115,7 @@ impl Outgoing {
             max_bps: None,
             budget: Budget::UNLIMITED,
             fixed_bps: 0,
+            untold_bps: 0,
             granted_bps: 0,
             shared: None,
             next_share: Some(now),
@@ -118,6 +124,7 @@ impl Outgoing {
             rests_until: None,
             news: None,
             repairs: (i64::MAX, now),
+            is_shy: true,
         };
         outgoing.limit(now, limits);
         outgoing
@@ -154,6 +161,21 @@ impl Outgoing {
     #[must_use]
     pub fn estimate_bps(&self) -> Option<u64> {
         (self.telling != Telling::Nothing).then(|| self.estimator.estimate_bps())
+    }
+
+    /// bits/s that its client can be sent in all: the estimate, and what is sent without being told
+    /// of (browsers number no sound for mediasoup's clients). `None` where the client does not tell.
+    #[must_use]
+    pub fn available_bps(&self) -> Option<u64> {
+        let most = self.max_bps.unwrap_or(u64::MAX);
+        let estimate = self.estimate_bps()?;
+        Some(estimate.saturating_add(self.untold_bps).min(most).max(estimate))
+    }
+
+    /// So much is sent that the client does not tell of.
+    pub fn set_untold(&mut self, bps: u64) {
+        self.untold_bps = bps;
+        self.estimator.set_untold(bps);
     }
 
     /// True when a video packet may be sent again now: repairs use a part of the estimate.
@@ -248,15 +270,37 @@ impl Outgoing {
     /// is in a while, unless nothing at all is sent.
     pub fn share(&mut self, now: Instant, fixed_bps: u64, is_active: bool, claims: &mut [Claim]) {
         self.shared = Some(now);
-        self.budget = self.budget(fixed_bps);
-        self.fixed_bps = fixed_bps;
-        self.allocator.share(now, self.budget, claims);
-        self.granted_bps = granted_bps(claims);
         // What has no layers is not looked for: it is sent anyway.
         let demand = if claims.is_empty() { 0 } else { demand_bps(claims) + fixed_bps };
         self.estimator.set_demand(now, demand);
+        let budget = self.budget(fixed_bps);
+        self.budget = self.bounded(now, budget, fixed_bps, claims);
+        self.fixed_bps = fixed_bps;
+        self.allocator.share(now, self.budget, claims);
+        self.granted_bps = granted_bps(claims);
         let every = if claims.is_empty() { REPORT_INTERVAL } else { SHARE_INTERVAL };
         self.next_share = is_active.then_some(now + every);
+    }
+
+    /// Whoever tells what arrives begins with the smallest sizes, until a probe has shown what there
+    /// is. And where a queue empties, the fewest pictures go on if the path carries them.
+    fn bounded(&mut self, now: Instant, budget: Budget, fixed: u64, claims: &[Claim]) -> Budget {
+        let Budget { mut available_bps, mut proven_bps } = budget;
+        let with_reserve = |bps: u64| bps.saturating_mul(100 + RAISE_RESERVE_PERCENT) / 100 + 1_000;
+        let is_told = self.telling == Telling::TransportCc;
+        self.is_shy &= claims.is_empty() || (is_told && self.estimator.is_unsure(now));
+        if self.is_shy {
+            let smallest = claims.iter().map(|claim| claim.ladder.smallest_bps()).sum();
+            available_bps = available_bps.min(with_reserve(smallest));
+            proven_bps = proven_bps.min(available_bps);
+        }
+        if let Some(path) = self.estimator.emptying_bps() {
+            let least: u64 = claims.iter().map(|claim| claim.ladder.least_bps()).sum();
+            if fixed + with_reserve(least) <= path {
+                available_bps = available_bps.max(with_reserve(least));
+            }
+        }
+        Budget { available_bps, proven_bps }
     }
 
     fn budget(&self, fixed_bps: u64) -> Budget {
@@ -276,12 +320,16 @@ impl Outgoing {
     /// Why a claim of the last sharing got what it did.
     #[must_use]
     pub fn why(&self, now: Instant, claim: &Claim) -> WhyLayer {
-        self.allocator.why(now, self.budget, self.granted_bps, claim)
+        let mut why = self.allocator.why(now, self.budget, self.granted_bps, claim);
+        if self.is_shy && why.reason == Reason::Bandwidth {
+            why.reason = Reason::Settling;
+        }
+        why
     }
 
     /// The estimate, when it has changed by so much that the control thread should know.
     pub fn poll_news(&mut self, now: Instant) -> Option<u64> {
-        let estimate = self.estimate_bps()?;
+        let estimate = self.available_bps()?;
         if let Some((at, known)) = self.news {
             let rested = now.saturating_duration_since(at) >= BANDWIDTH_NEWS_INTERVAL;
             let changed = estimate.abs_diff(known) > known / 100 * BANDWIDTH_NEWS_PERCENT;
@@ -318,7 +366,8 @@ impl Outgoing {
 mod tests {
     use super::*;
     use crate::engine::select::LayerTarget;
-    use crate::engine::test_instant;
+    use crate::engine::{ConsumerKey, test_instant};
+    use crate::limits::BWE_START_BPS;
 
     fn ladder(bps: &[u64]) -> Ladder {
         let mut ladder = Ladder::default();
@@ -347,6 +396,46 @@ mod tests {
         assert_eq!(price(10_200, &[50_000]), [50_000], "another highest layer");
         assert_eq!(price(10_400, &[]), [0_u64; 0]);
         assert_eq!(price(10_600, &[80_000]), [80_000]);
+    }
+
+    fn claims(bps: &[u64]) -> [Claim; 1] {
+        let mut claim = Claim::new(ConsumerKey::default(), 1, None);
+        claim.ladder.add(0, &bps[..2], LayerTarget::HIGHEST);
+        claim.ladder.add(1, &bps[2..], LayerTarget::HIGHEST);
+        [claim]
+    }
+
+    #[test]
+    fn it_begins_with_the_smallest_size_until_it_has_looked_or_nobody_tells() {
+        let start = test_instant();
+        let at = |ms| start + Duration::from_millis(ms);
+        let granted = |outgoing: &mut Outgoing, ms: u64| {
+            let mut claims = claims(&[90_000, 160_000, 300_000, 500_000]);
+            outgoing.share(at(ms), 0, true, &mut claims);
+            (claims[0].granted().unwrap().bps, outgoing.why(at(ms), &claims[0]).reason)
+        };
+        let mut silent = Outgoing::new(start, &BitrateLimits::default());
+        silent.open(start, Telling::TransportCc);
+        assert_eq!(granted(&mut silent, 0), (160_000, Reason::Settling));
+        silent.note_sent(at(50), 7, 1_000, None);
+        assert_eq!(granted(&mut silent, 400), (160_000, Reason::Settling));
+        assert_eq!(granted(&mut silent, 560), (500_000, Reason::Preferred), "never told");
+        let mut reporting = Outgoing::new(start, &BitrateLimits::default());
+        reporting.open(start, Telling::Remb);
+        assert_eq!(granted(&mut reporting, 0).0, 500_000, "there are no probes");
+    }
+
+    #[test]
+    fn what_is_not_told_of_is_available_beside_the_estimate() {
+        let now = test_instant();
+        let mut outgoing = Outgoing::new(now, &BitrateLimits::default());
+        outgoing.set_untold(40_000);
+        assert_eq!(outgoing.available_bps(), None);
+        outgoing.open(now, Telling::TransportCc);
+        assert_eq!(outgoing.available_bps(), Some(BWE_START_BPS + 40_000));
+        let max_outgoing_bps = Some(BWE_START_BPS + 10_000);
+        outgoing.limit(now, &BitrateLimits { max_outgoing_bps, ..BitrateLimits::default() });
+        assert_eq!(outgoing.available_bps(), max_outgoing_bps);
     }
 
     #[test]

@@ -27,6 +27,8 @@ use crate::ortc::types::MediaKind;
 struct Wants {
     /// bits/s that are sent whatever the estimate.
     fixed_bps: u64,
+    /// bits/s that are sent and not told of.
+    untold_bps: u64,
     /// Something is sent at all.
     is_active: bool,
 }
@@ -173,6 +175,7 @@ impl Engine {
         if let Some(transport) = self.transports.get_mut(key)
             && let Some(outgoing) = &mut transport.outgoing
         {
+            outgoing.set_untold(wants.untold_bps);
             outgoing.share(now, wants.fixed_bps, wants.is_active, &mut claims);
             let (id, news) = (transport.id, outgoing.poll_news(now));
             if let Some(estimate_bps) = news {
@@ -189,7 +192,7 @@ impl Engine {
 
     /// What each layered consumer of a transport can be sent, and what is asked for besides.
     fn collect_claims(&self, now: Instant, key: TransportKey, claims: &mut Vec<Claim>) -> Wants {
-        let mut wants = Wants { fixed_bps: 0, is_active: false };
+        let mut wants = Wants { fixed_bps: 0, untold_bps: 0, is_active: false };
         let Some(transport) = self.transports.get(key).filter(|t| t.can_send()) else {
             return wants;
         };
@@ -208,9 +211,11 @@ impl Engine {
                 claims.push(claim);
                 wants.is_active = true;
             } else if consumer.numbered || outgoing.telling() != Telling::TransportCc {
-                // What the receiver does not tell of is not in its estimate either.
                 wants.fixed_bps += self.fixed_bps(now, producer);
                 wants.is_active = true;
+            } else {
+                // What the receiver does not tell of is not in its estimate either.
+                wants.untold_bps += self.fixed_bps(now, producer);
             }
         }
         wants
@@ -286,8 +291,10 @@ impl Engine {
             // On the way down bits are saved at once, on the way up nothing is lost meanwhile.
             if lower(old, new) {
                 consumer.meanwhile = 0;
+                consumer.goes_down = true;
             } else if lower(new, old) {
                 consumer.meanwhile = consumer.target.temporal;
+                consumer.goes_down = false;
             }
             consumer.target = new.min_each(consumer.preferred());
         }

@@ -50,7 +50,7 @@ impl Engine {
             let probed_bytes = transport.outgoing.as_ref().map_or(0, |o| o.probed_bytes());
             sent.probes = probed_bytes.saturating_sub(transport.tally.probes.bytes);
             transport.tally.advance(received, sent, span);
-            if let Some(bps) = transport.estimate_bps() {
+            if let Some(bps) = transport.available_bps() {
                 self.estimates.record(bps / 8);
             }
             transport.tally.stopped = stopped;
@@ -280,7 +280,7 @@ impl Transport {
             dtls: self.connection.dtls_state(),
             selected: selected.map(|p| (p.local, p.remote, p.protocol == Protocol::Tcp)),
             traffic: self.tally.traffic(),
-            available_outgoing_bps: self.estimate_bps(),
+            available_outgoing_bps: self.available_bps(),
             available_incoming_bps: told_bps,
             limits: self.limits,
         }

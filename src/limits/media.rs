@@ -301,6 +301,10 @@ pub const AGAIN_PERCENT: u64 = 150;
 /// A video that was stopped for want of bandwidth stays so for this long.
 pub const STOPPED_MIN: Duration = Duration::from_secs(2);
 
+/// A receiver that tells nothing within this after its first packet may never do, and is then sent
+/// what the start value allows: a round trip of 300 ms, and 200 ms for its feedback.
+pub const START_SILENCE: Duration = Duration::from_millis(500);
+
 /// A transport's estimate is shared at least this often: rates of layers are measured as often.
 pub const SHARE_INTERVAL: Duration = Duration::from_millis(200);
 

@@ -79,6 +79,9 @@ pub(super) struct Delay {
     standing: Least,
     trend: Trendline,
     newest_us: i64,
+    queue_us: i64,
+    /// Since then no group passed without a queue.
+    queued_since_us: Option<i64>,
     /// When a group last met a queue.
     queued_us: Option<i64>,
 }
@@ -91,6 +94,8 @@ impl Delay {
             standing: Least::new(STANDING_WINDOW_US),
             trend: Trendline::new(),
             newest_us: 0,
+            queue_us: 0,
+            queued_since_us: None,
             queued_us: None,
         }
     }
@@ -143,6 +148,16 @@ impl Delay {
         }
     }
 
+    /// When the queue that stands now began to.
+    pub(super) fn queued_since_us(&self) -> Option<i64> {
+        self.queued_since_us
+    }
+
+    /// What the newest group waited.
+    pub(super) fn queue_us(&self) -> i64 {
+        self.queue_us
+    }
+
     /// Whether a packet met a queue within the last second: what is lost is lost there.
     pub(super) fn was_queued(&self) -> bool {
         self.queued_us.is_some_and(|at| self.newest_us - at < QUEUED_LATELY_US)
@@ -177,10 +192,11 @@ impl Delay {
         self.newest_us = at_us;
         self.base.add(at_us, group.least_us);
         self.standing.add(at_us, group.least_us);
+        self.queue_us = self.base.value().map_or(0, |base| group.least_us - base);
+        let is_queued = self.queue_us > QUEUED_MIN_US;
+        self.queued_since_us = is_queued.then(|| self.queued_since_us.unwrap_or(at_us));
+        self.queued_us = if is_queued { Some(at_us) } else { self.queued_us };
         self.trend.add(at_us, group.least_us);
-        if self.base.value().is_some_and(|base| group.least_us - base > QUEUED_MIN_US) {
-            self.queued_us = Some(at_us);
-        }
     }
 }
 
@@ -219,7 +235,9 @@ mod tests {
         run(&mut delay, 100..150, 2, |n| if n % 5 == 0 { 0 } else { 60_000 });
         assert_eq!(delay.standing_us(), 0);
         run(&mut delay, 150..170, 2, |_| 60_000);
-        assert_eq!(delay.standing_us(), 60_000);
+        assert_eq!((delay.standing_us(), delay.queue_us()), (60_000, 60_000));
+        let since = delay.queued_since_us().unwrap();
+        assert!((2_980_000..3_120_000).contains(&since), "{since}");
         run(&mut delay, 170..1_300, 2, |_| 60_000);
         assert_eq!(delay.standing_us(), 0, "after some time it is the path");
     }

@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 use self::model::{Bounds, Model};
 use self::reported::Reported;
 use crate::engine::rtcp::TransportCc;
-use crate::limits::{BWE_LEAST_BPS, BWE_START_BPS};
+use crate::limits::{BWE_LEAST_BPS, BWE_START_BPS, START_SILENCE};
 
 /// What the delay says of the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -113,6 +113,7 @@ pub struct Estimator {
     min_bps: u64,
     max_bps: u64,
     demand_bps: u64,
+    untold_bps: u64,
     estimate_bps: u64,
     reported: Reported,
     model: Option<Box<Model>>,
@@ -130,6 +131,7 @@ impl Estimator {
             min_bps: BWE_LEAST_BPS,
             max_bps: u64::MAX,
             demand_bps: 0,
+            untold_bps: 0,
             estimate_bps: BWE_START_BPS,
             reported: Reported::new(),
             model: None,
@@ -151,6 +153,12 @@ impl Estimator {
             self.demand_bps = bps;
             self.wish_changed(now);
         }
+    }
+
+    /// So much is sent beside what has transport-wide numbers: it is not in the estimate, and takes
+    /// its part of the path.
+    pub fn set_untold(&mut self, bps: u64) {
+        self.untold_bps = bps;
     }
 
     /// A packet with transport-wide number `seq` left with `bytes` on the wire; `probe` if it was
@@ -214,6 +222,21 @@ impl Estimator {
         self.epoch.checked_add(Duration::from_micros(us))
     }
 
+    /// True while the estimate is but a hope: the first probe has not shown anything yet. Over when
+    /// a receiver tells nothing for [`START_SILENCE`] at its beginning.
+    #[must_use]
+    pub fn is_unsure(&self, now: Instant) -> bool {
+        let now_us = self.us(now);
+        self.model.as_ref().is_none_or(|model| model.is_unsure(now_us))
+    }
+
+    /// bits/s that the path delivered when its queue was last too long, while that queue empties and
+    /// the estimate leaves room for it to do so.
+    #[must_use]
+    pub fn emptying_bps(&self) -> Option<u64> {
+        self.answering().and_then(|model| model.rate.draining_bps()).map(whole)
+    }
+
     /// What a probe wants to be sent now; to be called until there is none. What is sent for it
     /// is told to [`note_sent`](Self::note_sent). A probe that cannot be sent is simply not sent:
     /// it is given up by itself.
@@ -262,6 +285,7 @@ impl Estimator {
     #[cold]
     fn begin(&mut self, now_us: u64, seq: u16, bytes: u16) {
         let mut model = Box::new(Model::new(now_us, seq, self.estimate_bps as f64));
+        model.silent_from_us = now_us.saturating_add(whole(START_SILENCE.as_secs_f64() * 1e6));
         model.note_sent(now_us, seq, bytes, 0);
         model.plan(now_us, &self.bounds());
         self.model = Some(model);
@@ -296,6 +320,7 @@ impl Estimator {
             min_bps: self.min_bps as f64,
             max_bps: self.max_bps as f64,
             demand_bps: self.demand_bps as f64,
+            untold_bps: self.untold_bps as f64,
         }
     }
 

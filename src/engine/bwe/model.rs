@@ -22,6 +22,10 @@ const STANDING_MIN_US: i64 = 12_000;
 /// A queue that stands above this is congestion, whatever the trend says.
 const STANDING_MAX_US: i64 = 80_000;
 
+/// Behind a queue of this, so much less passing than is sent is no burst.
+const OUTRUN_QUEUE_US: i64 = 50_000;
+const OUTRUN: f64 = 0.7;
+
 /// What is delivered over this shows the path while a queue stands.
 const LATELY_US: i64 = 200_000;
 
@@ -57,6 +61,8 @@ pub(super) struct Bounds {
     pub(super) min_bps: f64,
     pub(super) max_bps: f64,
     pub(super) demand_bps: f64,
+    /// What is sent beside that no feedback tells of.
+    pub(super) untold_bps: f64,
 }
 
 /// A rate that a probe raised.
@@ -88,6 +94,10 @@ pub(super) struct Model {
     unanswered_us: Option<u64>,
     told_us: u64,
     answered: bool,
+    /// Who has told nothing until then will perhaps never do.
+    pub(super) silent_from_us: u64,
+    /// A probe has shown something.
+    is_checked: bool,
     raise: Option<Raise>,
     stuck: u8,
     stuck_us: i64,
@@ -108,6 +118,8 @@ impl Model {
             unanswered_us: None,
             told_us: now_us,
             answered: false,
+            silent_from_us: u64::MAX,
+            is_checked: false,
             raise: None,
             stuck: 0,
             stuck_us: 0,
@@ -188,6 +200,10 @@ impl Model {
         }
     }
 
+    pub(super) fn is_unsure(&self, now_us: u64) -> bool {
+        !self.probing.has_looked() && (self.answered || now_us < self.silent_from_us)
+    }
+
     pub(super) fn poll_probe(&mut self, now_us: u64) -> Option<Probe> {
         self.probing.poll(now_us)
     }
@@ -211,6 +227,12 @@ impl Model {
         self.received.bps(WINDOW_US)
     }
 
+    /// What arrives since a queue stands is what the path carries, even if that is not long.
+    fn lately_bps(&self) -> Option<f64> {
+        let queued = self.delay.queued_since_us().and_then(|since| self.received.bps_since(since));
+        queued.or_else(|| self.received.bps(LATELY_US))
+    }
+
     pub(super) fn sent_bps(&self) -> Option<f64> {
         self.sent.bps(WINDOW_US)
     }
@@ -225,6 +247,9 @@ impl Model {
 
     /// What the delay says, a queue that stands included.
     pub(super) fn usage(&self) -> Usage {
+        if self.is_outrun() {
+            return Usage::Over;
+        }
         let standing_us = self.delay.standing_us();
         match self.delay.usage() {
             Usage::Over if standing_us < STANDING_MIN_US => Usage::Normal,
@@ -233,6 +258,15 @@ impl Model {
             }
             usage => usage,
         }
+    }
+
+    /// Much less passes since a queue stands than is sent: the path became narrower. To wait for a
+    /// trend would fill its buffer meanwhile.
+    fn is_outrun(&self) -> bool {
+        let Some(since_us) = self.delay.queued_since_us() else { return false };
+        let passes = self.received.bps_since(since_us);
+        self.delay.queue_us() > OUTRUN_QUEUE_US
+            && passes.zip(self.sent_bps()).is_some_and(|(passes, sent)| passes < OUTRUN * sent)
     }
 
     fn handle_received(&mut self, packet: SentPacket, arrival_us: i64) {
@@ -259,7 +293,7 @@ impl Model {
         let seen = Seen {
             usage: self.usage(),
             delivered_bps: self.delivered_bps(),
-            lately_bps: self.received.bps(LATELY_US),
+            lately_bps: self.lately_bps(),
             is_app_limited: self.is_app_limited(),
             standing_us: self.delay.standing_us(),
             round_trip_us: self.round_trip(),
@@ -305,7 +339,18 @@ impl Model {
 
     fn handle_probe(&mut self, now_us: u64, bounds: &Bounds) {
         let usual = self.loss.ratio();
-        let Some(outcome) = self.probing.poll_outcome(now_us, usual) else { return };
+        let Some(mut outcome) = self.probing.poll_outcome(now_us, usual) else { return };
+        if outcome.is_saturated {
+            // A short cluster leaves behind what it shares the path with.
+            outcome.bps = (outcome.bps - bounds.untold_bps).max(bounds.min_bps);
+        }
+        let is_first = !std::mem::replace(&mut self.is_checked, true);
+        if is_first && outcome.is_saturated && outcome.bps < self.rate.bps() {
+            // The start value rests on nothing: here is the first that is known.
+            self.rate.set(now_us, outcome.bps);
+            self.rate.clamp(bounds.min_bps, bounds.max_bps);
+            return;
+        }
         if outcome.bps > self.rate.bps() && self.usage() != Usage::Over {
             let before = (self.rate.bps(), self.loss.is_clean());
             let (from_bps, was_clean) =

@@ -27,6 +27,12 @@ const SEND_US_MAX: u64 = 300_000;
 /// The receiver has to tell of it within this and two round trips.
 const TELL_US_MAX: u64 = 1_000_000;
 
+/// The first cluster checks the start value, unless only this part of it is wanted.
+const FIRST_DEMAND: f64 = 0.25;
+
+/// It waits for the first picture; where none can be sent, that is given up.
+const FIRST_UNSENT_MAX: u8 = 4;
+
 /// When one is due and the path is not settled, that is looked at again after this.
 const RETRY_US: u64 = 100_000;
 
@@ -119,6 +125,10 @@ pub(super) struct Probing {
     lied_us: Option<u64>,
     lie_wait_us: u64,
     first: bool,
+    /// Clusters before the first that was sent for which there was nothing to send.
+    unsent: u8,
+    /// A cluster was told of, or lost.
+    looked: bool,
     /// More is wanted than the estimate.
     wanted: bool,
 }
@@ -135,6 +145,8 @@ impl Probing {
             lied_us: None,
             lie_wait_us: LIE_US,
             first: true,
+            unsent: 0,
+            looked: false,
             wanted: false,
         }
     }
@@ -188,6 +200,7 @@ impl Probing {
     pub(super) fn poll_outcome(&mut self, now_us: u64, usual_loss: f64) -> Option<Outcome> {
         let cluster = self.cluster.filter(|c| !c.sending && c.told >= c.sent)?;
         self.cluster = None;
+        self.looked = true;
         self.pause(now_us);
         let lost = 1.0 - f64::from(cluster.received) / f64::from(cluster.sent.max(1));
         if lost > usual_loss + LOST_MORE { None } else { cluster.outcome() }
@@ -219,13 +232,26 @@ impl Probing {
         self.next_us = self.next_us.max(now_us + self.interval_us);
     }
 
+    /// True once the first cluster is over, whatever it showed, or cannot be sent, and while too
+    /// little is wanted for one.
+    pub(super) fn has_looked(&self) -> bool {
+        self.looked || self.unsent >= FIRST_UNSENT_MAX || (self.first && !self.wanted)
+    }
+
     /// Begins a cluster if one is due, and gives up one that fails.
     pub(super) fn plan(&mut self, now_us: u64, round_trip_us: u64, wish: &Wish) {
-        if let Some(cluster) = &mut self.cluster {
+        if let Some(cluster) = &self.cluster {
             let age_us = now_us.saturating_sub(cluster.started_us);
             let unsent = cluster.sending && age_us > SEND_US_MAX;
-            if unsent || now_us >= cluster.ends_us {
+            if unsent && !self.looked && self.unsent < FIRST_UNSENT_MAX {
+                // The first picture is not there yet.
                 self.cluster = None;
+                self.unsent += 1;
+                self.first = true;
+                self.next_us = now_us;
+            } else if unsent || now_us >= cluster.ends_us {
+                self.cluster = None;
+                self.looked = true;
                 self.pause(now_us);
             }
         }
@@ -234,7 +260,9 @@ impl Probing {
             self.lie_wait_us = LIE_US;
         }
         let most = wish.max_bps.min(REACH * wish.demand_bps);
-        self.wanted = wish.estimate_bps < wish.max_bps.min(ENOUGH * wish.demand_bps);
+        // The start value rests on nothing.
+        let is_unknown = self.first && wish.demand_bps > FIRST_DEMAND * wish.estimate_bps;
+        self.wanted = is_unknown || wish.estimate_bps < wish.max_bps.min(ENOUGH * wish.demand_bps);
         if !self.wanted || self.cluster.is_some() || now_us < self.next_us {
             return;
         }
@@ -383,7 +411,9 @@ mod tests {
             probing.plan(5_000, 50_000, &WISH);
             let (us, bytes) = send(&mut probing, 5_000, packet, path_bps);
             assert!((10_000..21_000).contains(&us) && bytes < 6_100, "{us} {bytes}");
+            assert!(!probing.has_looked());
             let outcome = probing.poll_outcome(300_000, 0.0).unwrap();
+            assert!(probing.has_looked());
             assert_eq!(outcome.is_saturated, is_saturated);
             let ratio = outcome.bps / bps;
             assert!((0.85..1.3).contains(&ratio), "{packet} {path_bps}: {ratio}");
@@ -416,8 +446,14 @@ mod tests {
             Wish { max_bps: 6e5, ..WISH },
         ] {
             let mut probing = Probing::new(0);
+            probing.first = false;
             probing.plan(9_000_000, 50_000, &wish);
             assert_eq!((probing.sending(), probing.next_us()), (0, None), "{wish:?}");
+            // The start value is looked at once, unless next to nothing is wanted.
+            let mut first = Probing::new(0);
+            first.plan(9_000_000, 50_000, &wish);
+            assert_eq!(first.sending() != 0, wish.demand_bps > 0.0, "{wish:?}");
+            assert_eq!(first.has_looked(), wish.demand_bps == 0.0, "{wish:?}");
         }
         let mut probing = Probing::new(0);
         probing.plan(9_000_000, 50_000, &Wish { is_settled: false, ..WISH });

@@ -104,6 +104,11 @@ impl Rate {
         self.bps
     }
 
+    /// What was delivered at a decrease whose queue has not gone yet.
+    pub(super) fn draining_bps(&self) -> Option<f64> {
+        self.draining_bps
+    }
+
     /// When it last decreased because of delay.
     pub(super) fn decreased_us(&self) -> Option<u64> {
         self.decreased_us

@@ -14,6 +14,9 @@ const _: () = assert!(BUCKETS_SIGNED.unsigned_abs() == BUCKETS as u64);
 /// Packets a window should hold: fewer say little about a rate (libwebrtc's robust estimator).
 const PACKETS_ENOUGH: u32 = 20;
 
+/// Fewer packets say nothing of a rate.
+const PACKETS_LEAST: u32 = 6;
+
 /// Less time than this gives no rate: two or three trains.
 const SPAN_MIN_US: i64 = 80_000;
 
@@ -89,6 +92,24 @@ impl Throughput {
         None
     }
 
+    /// Bits per second since a moment, over a window at most; `None` until that is long enough.
+    pub(super) fn bps_since(&self, since_us: i64) -> Option<f64> {
+        let first_us = self.first_us?;
+        let from_us = since_us.max(self.newest_us - WINDOW_US).max(first_us + 1);
+        let first = from_us.div_euclid(BUCKET_US) + 1;
+        let span = self.newest_us - first * BUCKET_US;
+        if span < SPAN_MIN_US {
+            return None;
+        }
+        let (mut bytes, mut packets) = (0u64, 0u32);
+        for number in first..=self.newest {
+            let (more, count) = self.bucket(number);
+            bytes += u64::from(more);
+            packets += u32::from(count);
+        }
+        (packets >= PACKETS_LEAST).then(|| bytes as f64 * 8e6 / span as f64)
+    }
+
     fn bucket(&self, number: i64) -> (u32, u16) {
         let place = place(number);
         let bytes = self.bytes.get(place).copied().unwrap_or_default();
@@ -142,6 +163,17 @@ mod tests {
         let long = meter.bps(WINDOW_US).unwrap();
         assert!((1.9e6..2.2e6).contains(&short), "{short}");
         assert!((4e6..6e6).contains(&long), "{long}");
+    }
+
+    #[test]
+    fn a_rate_since_a_moment_leaves_out_what_was_before() {
+        let mut meter = Throughput::new();
+        let at = steady(&mut meter, 0, 1_000, 1_000);
+        let end = steady(&mut meter, at, 25, 8_000);
+        let since = meter.bps_since(at).unwrap();
+        assert!((0.95e6..1.1e6).contains(&since), "{since}");
+        assert_eq!(meter.bps_since(end - 90_000), None, "too short a time");
+        assert_eq!(Throughput::new().bps_since(0), None);
     }
 
     #[test]

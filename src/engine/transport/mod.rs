@@ -271,8 +271,8 @@ impl Transport {
 
     /// What its client can be sent, bits/s; `None` where nothing is estimated.
     #[must_use]
-    pub fn estimate_bps(&self) -> Option<u64> {
-        self.outgoing.as_ref()?.estimate_bps()
+    pub fn available_bps(&self) -> Option<u64> {
+        self.outgoing.as_ref()?.available_bps()
     }
 
     /// When it next wants to be called.

@@ -367,9 +367,9 @@ impl Room {
         self.command(Command::CreateProducer(Box::new(command)));
     }
 
-    /// A consumer of a client that understands all that the room offers.
+    /// A view of a receiver that tells nothing of what arrives, and says so.
     pub(crate) fn consume(&mut self, peer: Peer, feed: &Feed) -> View {
-        let capabilities = self.capabilities.clone();
+        let capabilities = without_feedback(&self.capabilities);
         self.consume_as(peer, feed, &capabilities, false)
     }
 
@@ -441,4 +441,14 @@ impl Room {
     pub(crate) fn seat(&mut self, peer: Peer) -> &mut Seat {
         &mut self.seats[peer.0]
     }
+}
+
+/// The same without transport-wide feedback.
+pub(crate) fn without_feedback(capabilities: &RtpCapabilities) -> RtpCapabilities {
+    let mut without = capabilities.clone();
+    without.header_extensions.retain(|extension| extension.uri != uri::TRANSPORT_CC);
+    for codec in &mut without.codecs {
+        codec.rtcp_feedback.retain(|feedback| feedback.kind != "transport-cc");
+    }
+    without
 }

@@ -312,7 +312,8 @@ fn a_consumer_without_room_is_told_to_be_stopped_and_why_until_there_is_room() {
     let bob = room.subscriber();
     let camera = Camera { rids: vec!["q", "h", "f"], ..Camera::new(Codec::Vp8) };
     let camera = room.produce(alice, &camera);
-    let picture = room.consume(bob, &camera);
+    let capabilities = room.capabilities.clone();
+    let picture = room.consume_as(bob, &camera, &capabilities, false);
     room.start(&camera);
     room.run_for(secs(8));
     let why = room.stats_of_view(&picture).layers.why.expect("it has layers");

@@ -158,8 +158,7 @@ fn faults(played: Plan, judged: Plan, disturb: impl Fn(&mut Scene)) -> Vec<&'sta
 fn each_judge_finds_what_it_is_there_to_find() {
     let wide = Plan { steps: &[(0, 4_000)], ..PLAIN };
     let narrow = Plan { steps: &[(0, 400)], ..PLAIN };
-    let found = faults(wide, wide, |_| {});
-    assert!(found.iter().all(|fault| *fault == "estimate"), "{found:?}");
+    assert!(faults(wide, wide, |_| {}).is_empty());
     // A link narrower than it is taken for, and a wider one.
     let found = faults(narrow, wide, |_| {});
     assert!(found.contains(&"estimate") && found.contains(&"layer"), "{found:?}");

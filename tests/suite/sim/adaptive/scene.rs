@@ -8,12 +8,11 @@ use ringcast::control::command::{Command, Reply};
 use ringcast::engine::srtp::SrtpProfile;
 use ringcast::id::TransportId;
 use ringcast::ortc::types::RtpCapabilities;
-use ringcast::ortc::uri;
 
 use super::super::bottleneck::{Bottleneck, Excess};
 use super::super::media::Codec;
 use super::super::network::{Bursts, Link};
-use super::super::room::{Camera, Feed, Peer, Room, View, ms, secs};
+use super::super::room::{Camera, Feed, Peer, Room, View, ms, secs, without_feedback};
 use super::encoder::Encoder;
 use super::incoming::Incoming;
 use super::plan::{Buffer, Plan, Show};
@@ -116,14 +115,10 @@ impl Scene {
 
 /// What a viewer that answers so understands.
 fn capabilities(room: &Room, answer: Answer) -> RtpCapabilities {
-    let mut understood = room.capabilities.clone();
-    if answer != Answer::TransportCc {
-        understood.header_extensions.retain(|extension| extension.uri != uri::TRANSPORT_CC);
-        for codec in &mut understood.codecs {
-            codec.rtcp_feedback.retain(|feedback| feedback.kind != "transport-cc");
-        }
+    match answer {
+        Answer::TransportCc => room.capabilities.clone(),
+        Answer::Remb(_) => without_feedback(&room.capabilities),
     }
-    understood
 }
 
 /// What the server believes a transport to carry, in bits/s.

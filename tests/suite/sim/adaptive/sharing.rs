@@ -78,9 +78,11 @@ fn told(scene: &Scene, of: ConsumerId) -> Vec<Option<Layers>> {
 }
 
 #[test]
-fn a_picture_that_does_not_fit_is_stopped_and_told_of_and_sound_goes_on() {
-    for seed in [1, 2] {
-        let plan = Plan { steps: &[(0, 1_000), (20, 110)], ..PLAIN };
+fn a_picture_that_does_not_fit_is_stopped_and_comes_back_by_itself_and_sound_goes_on() {
+    const NARROW: &[(u64, u64)] = &[(0, 1_000), (20, 110), (60, 1_000)];
+    const NARROWER: &[(u64, u64)] = &[(0, 1_000), (20, 70), (60, 1_000)];
+    for (seed, steps) in [(1, NARROW), (2, NARROW), (1, NARROWER), (2, NARROWER)] {
+        let plan = Plan { steps, ..PLAIN };
         let mut scene = Scene::new(&plan, seed);
         scene.play(secs(20));
         let picture = scene.watched[0].picture.id;
@@ -93,6 +95,11 @@ fn a_picture_that_does_not_fit_is_stopped_and_told_of_and_sound_goes_on() {
         let sound = scene.incoming(scene.watched[0].sound.as_ref().unwrap());
         let lost = sound.lost_between(scene.room.now - secs(30), scene.room.now);
         assert!(lost < 15, "{lost} of 1,500 packets of sound lost");
+        scene.play(secs(30));
+        assert!(told(&scene, picture).last().is_some_and(Option::is_some), "it comes back");
+        let shown = &scene.incoming(&scene.watched[0].picture).screen.shown;
+        let now = scene.room.now;
+        assert!(usual_layer(shown, now - secs(5), now) >= Some((1, 0)), "{steps:?}: not as before");
     }
 }
 

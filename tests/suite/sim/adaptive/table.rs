@@ -22,6 +22,17 @@ const ABOUT: &str = "\
 # cp target/tmp/adaptive-plans.txt tests/data/
 ";
 
+/// Plans that miss a goal, and why; all others meet all of them.
+const MISSES: &[(&str, &str)] = &[
+    ("100k, no sound", "a key frame alone fills the link for 345 ms"),
+    ("100k", "a key frame alone fills the link for 345 ms"),
+    ("200k", "it tries the next temporal layer, which needs all of the link, twice a minute"),
+    ("600k, policed", "what a burst showed is believed until packets are lost"),
+    ("1M, policed", "what a burst showed is believed until packets are lost"),
+    ("two viewers, 3M", "two that look for more at once take turns"),
+    ("scalable key, 300k", "it tries the next layer, which needs all of the link"),
+];
+
 /// Plays one run; its rows.
 fn play(plan: &Plan, seed: u64) -> String {
     let mut scene = Scene::new(plan, seed);
@@ -37,11 +48,8 @@ fn play(plan: &Plan, seed: u64) -> String {
     rows
 }
 
-/// Plays all runs on as many threads as there are cores; rows in the order of the plans.
-fn play_all() -> String {
-    let runs = PLANS.iter().flat_map(|group| group.iter());
-    let runs: Vec<_> =
-        runs.flat_map(|plan| plan.seeds.iter().map(move |seed| (plan, *seed))).collect();
+/// Plays these runs on as many threads as there are cores; rows in the order of the plans.
+fn play_all(runs: &[(&Plan, u64)]) -> String {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done = Vec::new();
@@ -64,7 +72,18 @@ fn play_all() -> String {
 
 #[test]
 fn every_plan_turns_out_as_its_row_says() {
-    let table = play_all();
+    let runs = PLANS.iter().flat_map(|group| group.iter());
+    let runs: Vec<_> =
+        runs.flat_map(|plan| plan.seeds.iter().map(move |seed| (plan, *seed))).collect();
+    let table = play_all(&runs);
+    for (plan, _) in &runs {
+        let missed = table
+            .lines()
+            .filter(|row| row.starts_with(&format!("{}, {} ", plan.name, plan.show.name)))
+            .any(|row| !row.ends_with(" ok"));
+        let reason = MISSES.iter().find(|(name, _)| *name == plan.name);
+        assert_eq!(missed, reason.is_some(), "{}: what is known is {reason:?}", plan.name);
+    }
     let written = Path::new(env!("CARGO_TARGET_TMPDIR")).join("adaptive-plans.txt");
     std::fs::write(&written, &table).unwrap();
     let lines = table.lines().zip(COMMITTED.lines().chain(std::iter::repeat("")));
@@ -83,4 +102,20 @@ fn a_run_repeats_to_the_bit() {
     let mut scene = Scene::new(&plan, 7);
     scene.play(secs(2));
     assert!(scene.link.borrow().passed.len() > 50);
+}
+
+/// For work on some of the plans: those whose name contains `RINGCAST_PLANS`, with the seeds of
+/// `RINGCAST_SEEDS` (`1,2,3`); their rows are printed. Without that there is nothing to do.
+#[test]
+fn chosen_plans_are_played_and_printed() {
+    #[expect(clippy::disallowed_methods, reason = "a tool of whoever works on adaptation")]
+    let told = |name: &str| std::env::var(name).ok();
+    let Some(part) = told("RINGCAST_PLANS") else { return };
+    let seeds = told("RINGCAST_SEEDS").unwrap_or_else(|| "1".into());
+    let seeds: Vec<u64> = seeds.split(',').map(|seed| seed.parse().unwrap()).collect();
+    let chosen = PLANS.iter().flat_map(|group| group.iter());
+    let chosen = chosen.filter(|plan| part.split('|').any(|part| plan.name.contains(part)));
+    let runs: Vec<_> =
+        chosen.flat_map(|plan| seeds.iter().map(move |seed| (plan, *seed))).collect();
+    println!("{}", play_all(&runs).split_once("cp target").unwrap().1);
 }

@@ -217,6 +217,8 @@ impl LibsslInstance {
         match shaken {
             Ok(()) => {
                 self.again = None;
+                // From here on OpenSSL answers what a client sends again.
+                self.stream.get_mut().flight = Vec::new();
                 self.state = State::Connected { is_client };
                 self.connected(is_client)
             }

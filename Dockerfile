@@ -45,7 +45,7 @@ USER 10001:10001
 ENV RINGCAST_SPOOL_DIR=/var/lib/ringcast
 VOLUME /var/lib/ringcast
 EXPOSE 6040/tcp 10000/udp 10000/tcp
-# The first one drains: no new rooms, calls go on (docker stop --time 3600); a second one ends them.
+# The first one drains: no new rooms, calls go on (docker stop --time 3660); a second one ends them.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["ringcast", "health"]
 ENTRYPOINT ["ringcast"]

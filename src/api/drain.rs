@@ -14,7 +14,8 @@ use crate::control::{After, Control, DrainRequest, DrainView};
 use crate::limits::DRAIN_TIMEOUT_MAX;
 
 /// Not sent by a page of another site: a browser on the server's own host reaches the API of a node
-/// without credentials, whoever's page it shows. Browsers say so themselves (Fetch Metadata §2.4).
+/// without credentials, whoever's page it shows. Browsers say so themselves (Fetch Metadata §2.4),
+/// on origins without TLS by `Origin` alone (RFC 6454 §7).
 #[derive(Debug)]
 pub(super) struct FromHere;
 
@@ -22,10 +23,18 @@ impl<S: Send + Sync> FromRequestParts<S> for FromHere {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let site = parts.headers.get("sec-fetch-site").map(|value| value.as_bytes());
-        match site {
-            None | Some(b"same-origin" | b"none") => Ok(Self),
-            Some(_) => Err(ApiError::new(Code::CrossSite, "not from a page of another site")),
+        let said = |name: &str| parts.headers.get(name).map(|value| value.as_bytes());
+        let is_here = match said("sec-fetch-site") {
+            Some(site) => matches!(site, b"same-origin" | b"none"),
+            None => said("origin").is_none_or(|origin| {
+                let authority = origin.windows(3).position(|at| at == b"://");
+                authority.and_then(|at| origin.get(at + 3..)) == said("host")
+            }),
+        };
+        if is_here {
+            Ok(Self)
+        } else {
+            Err(ApiError::new(Code::CrossSite, "not from a page of another site"))
         }
     }
 }

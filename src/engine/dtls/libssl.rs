@@ -10,6 +10,7 @@
 //! the key of its certificate, and which certificate that is, str0m compares with what was
 //! signalled; application data is thrown away.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -79,8 +80,25 @@ impl DtlsProvider for LibsslProvider {
     }
 }
 
+thread_local! {
+    /// The context of the certificate used last. Making one takes longer than a handshake, and a
+    /// node has one certificate; the provider must be `'static`, hence no field of the identity.
+    static CONTEXT: RefCell<Option<(Vec<u8>, SslContext)>> = const { RefCell::new(None) };
+}
+
+fn shared_context(certificate: &DtlsCert) -> Result<SslContext, ErrorStack> {
+    CONTEXT.with_borrow_mut(|kept| match kept {
+        Some((of, context)) if *of == certificate.certificate => Ok(context.clone()),
+        _ => {
+            let made = context(certificate)?;
+            *kept = Some((certificate.certificate.clone(), made.clone()));
+            Ok(made)
+        }
+    })
+}
+
 fn stream(certificate: &DtlsCert) -> Result<SslStream<Wire>, ErrorStack> {
-    let context = context(certificate)?;
+    let context = shared_context(certificate)?;
     let mut ssl = Ssl::new(&context)?;
     ssl.set_mtu(u32::try_from(DTLS_DATAGRAM_BYTES_MAX).unwrap_or(u32::MAX))?;
     SslStream::new(ssl, Wire::default())
@@ -217,6 +235,8 @@ impl LibsslInstance {
         match shaken {
             Ok(()) => {
                 self.again = None;
+                // From here on OpenSSL answers what a client sends again.
+                self.stream.get_mut().flight = Vec::new();
                 self.state = State::Connected { is_client };
                 self.connected(is_client)
             }

@@ -200,5 +200,14 @@ async fn pages_of_other_sites_cannot_drain_the_node() {
             assert_eq!(answer.min(status), status, "{method} from {site}");
             assert_eq!(answer >= 400, status >= 400, "{method} from {site}: {answer}");
         }
+        // Without TLS a browser tells the origin alone.
+        for (origin, status) in
+            [("http://evil.example", 403), ("null", 403), ("http://10.0.0.5:6040", 200)]
+        {
+            let request = Request::builder().method(&method).uri("/admin/drain");
+            let request = request.header("host", "10.0.0.5:6040").header("origin", origin);
+            let answer = node.send(request.body(Body::empty()).unwrap()).await.status().as_u16();
+            assert_eq!(answer >= 400, status >= 400, "{method} from {origin}: {answer}");
+        }
     }
 }

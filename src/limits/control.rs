@@ -94,6 +94,14 @@ pub const ROOM_LOG_BYTES_MAX: usize = 256 * 1024;
 /// Age of a room event kept for readers that reconnect.
 pub const ROOM_LOG_AGE_MAX: Duration = Duration::from_secs(300);
 
+/// Events of one room in a second that only tell a client's bandwidth or a consumer's score; more wait,
+/// the newest of each object. A call of ten makes fewer; of twenty a second the log of a big room
+/// still holds the last minute.
+pub const ROOM_GAUGES_PER_SECOND_MAX: usize = 20;
+
+/// The same, times the readers that get them: a tenth of the control thread.
+pub const ROOM_GAUGE_DELIVERIES_PER_SECOND_MAX: usize = 5_000;
+
 /// Live readers of one room's events.
 pub const EVENT_READERS_PER_ROOM_MAX: usize = 1024;
 
@@ -162,9 +170,8 @@ pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long `ringcast doctor` waits for a name, a connection or a program of the host.
 pub const DOCTOR_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Descriptors of the control thread when the API is as full as `ringcast doctor` plans for: a reader
-/// of events for each of ten thousand peers, and what is opened for all.
-pub const API_DESCRIPTORS: usize = 10_000 + 64;
+/// Descriptors of the control thread and the outlets beside the API's connections.
+pub const CONTROL_DESCRIPTORS: usize = 64;
 
 /// A node whose every shard is busier than this is not ready for more.
 pub const BUSY_MAX: f64 = 0.95;

@@ -257,6 +257,13 @@ pub const TLS_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
 /// How often the log warns of it.
 pub const TLS_EXPIRY_CHECK: Duration = Duration::from_secs(12 * 3600);
 
+/// So many times as long as the metrics took to write, nobody is given them again: whoever asks
+/// without end gets a fifth of a core. Without it one client took half of one from media.
+pub const METRICS_REST: u32 = 4;
+
+/// The longest such rest: a host that stood still is no reason to say nothing.
+pub const METRICS_REST_MAX: Duration = Duration::from_millis(250);
+
 /// Voices of one room among which the speaker is chosen and whose levels are told, at some 150 bytes
 /// each: only who was audible of late counts, and of more than that nobody understands a word.
 pub const VOICES_PER_ROOM_MAX: usize = 256;

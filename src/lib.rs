@@ -116,6 +116,7 @@
 //! * Answers, events and reports of a shard share one lane, so that their order is the order of
 //!   happening; a command is taken only while its answer has room.
 
+pub mod access;
 pub mod api;
 pub mod config;
 pub mod control;

@@ -117,6 +117,8 @@ impl Server {
         let options = ApiOptions {
             cors_origins: config.cors_origins.clone(),
             docs_path: config.docs_path.clone(),
+            keys: config.api_keys.clone(),
+            open_metrics: config.open_metrics,
         };
         let server = Self { node, control, listener, options, outlets: threads };
         let address = server.api_address()?;

@@ -1,10 +1,11 @@
 //! Request bodies: bounded, declared as JSON, an object, and then a domain value.
 
 use axum::body::{self, Bytes};
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::{HeaderMap, header};
 use serde_json::Value;
 
+use super::caller::{Caller, Subject};
 use super::error::{ApiError, Code};
 use super::fields::Fields;
 use crate::limits::BODY_BYTES_MAX;
@@ -13,6 +14,9 @@ use crate::limits::BODY_BYTES_MAX;
 pub(super) trait FromFields: Sized {
     /// Takes what it needs.
     fn from_fields(fields: &mut Fields) -> Result<Self, ApiError>;
+
+    /// Whom it is about: the caller must be allowed to name them.
+    fn subject(&self) -> Subject<'_>;
 }
 
 /// A request's body, parsed.
@@ -27,12 +31,16 @@ impl<T: FromFields, S: Send + Sync> FromRequest<S> for Body<T> {
             let message = "Content-Type must be application/json";
             return Err(ApiError::new(Code::NotJson, message));
         }
-        let bytes = bytes_of(request).await?;
-        match serde_json::from_slice(&bytes) {
-            Ok(Value::Object(map)) => T::from_fields(&mut Fields::new(map)).map(Self),
-            Ok(_) => Err(ApiError::invalid("body", "must be a JSON object")),
-            Err(error) => Err(ApiError::new(Code::MalformedJson, error.to_string())),
-        }
+        let (mut parts, body) = request.into_parts();
+        let caller = Caller::from_request_parts(&mut parts, &()).await?;
+        let bytes = bytes_of(Request::from_parts(parts, body)).await?;
+        let read = match serde_json::from_slice(&bytes) {
+            Ok(Value::Object(map)) => T::from_fields(&mut Fields::new(map))?,
+            Ok(_) => return Err(ApiError::invalid("body", "must be a JSON object")),
+            Err(error) => return Err(ApiError::new(Code::MalformedJson, error.to_string())),
+        };
+        caller.may_name(read.subject())?;
+        Ok(Self(read))
     }
 }
 

@@ -46,6 +46,12 @@ codes! {
     MissingParameter = "missing_parameter", BAD_REQUEST;
     /// A field or parameter is of the wrong type or value; the sentence names it.
     InvalidParameter = "invalid_parameter", BAD_REQUEST;
+    /// Neither an API key nor a room token was given.
+    Unauthorized = "unauthorized", UNAUTHORIZED;
+    /// The key or token that was given is not taken; the sentence says why.
+    InvalidToken = "invalid_token", UNAUTHORIZED;
+    /// The token does not allow this; the sentence says what it lacks.
+    Forbidden = "forbidden", FORBIDDEN;
     /// No such route.
     RouteNotFound = "route_not_found", NOT_FOUND;
     /// No such room.
@@ -137,7 +143,20 @@ impl IntoResponse for ApiError {
         if status == StatusCode::SERVICE_UNAVAILABLE || self.code == Code::NothingToPlay {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
+        if let Some(challenge) = challenge(self.code) {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
         response
+    }
+}
+
+/// What a refusal says of the credentials that it wants (RFC 6750 §3).
+fn challenge(code: Code) -> Option<HeaderValue> {
+    match code {
+        Code::Unauthorized => Some(HeaderValue::from_static("Bearer")),
+        Code::InvalidToken => Some(HeaderValue::from_static("Bearer error=\"invalid_token\"")),
+        Code::Forbidden => Some(HeaderValue::from_static("Bearer error=\"insufficient_scope\"")),
+        _ => None,
     }
 }
 

@@ -6,12 +6,14 @@
 //! sends leads to a 500; no body over 256 KiB is read. It knows no shard and no engine.
 
 mod body;
+mod caller;
 mod consumers;
 pub mod cors;
 mod dtls;
 pub mod error;
 mod events;
 mod fields;
+mod gate;
 mod health;
 mod observe;
 pub mod openapi;
@@ -22,6 +24,7 @@ mod producers;
 mod reply;
 mod rooms;
 pub mod router;
+mod rule;
 mod sdp_body;
 mod sessions;
 mod transports;
@@ -33,6 +36,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use self::patience::PatientListener;
+use crate::access::ApiKeys;
 use crate::control::Control;
 use crate::limits::API_STOP_TIMEOUT;
 
@@ -43,11 +47,20 @@ pub struct ApiOptions {
     pub cors_origins: Vec<String>,
     /// Where Swagger UI is, without slash: `docs`.
     pub docs_path: String,
+    /// Who may call; none: everybody.
+    pub keys: ApiKeys,
+    /// `/metrics` needs no key.
+    pub open_metrics: bool,
 }
 
 impl Default for ApiOptions {
     fn default() -> Self {
-        Self { cors_origins: Vec::new(), docs_path: "docs".to_owned() }
+        Self {
+            cors_origins: Vec::new(),
+            docs_path: "docs".to_owned(),
+            keys: ApiKeys::default(),
+            open_metrics: false,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every route on one screen.
 
 use std::io;
+use std::sync::Arc;
 
 use axum::extract::FromRef;
 use axum::http::Uri;
@@ -9,6 +10,7 @@ use axum::{Json, Router, middleware};
 use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use super::error::{ApiError, Code};
+use super::gate::{Gate, admit};
 use super::observe::{Observed, observe};
 use super::{
     ApiOptions, consumers, cors, events, health, openapi, pages, producers, rooms, sessions,
@@ -42,7 +44,14 @@ impl FromRef<App> for Observed {
 pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
     let app = App { control, observed: Observed::default() };
     let document = openapi::document();
-    let docs = SwaggerUi::new(docs_path(&options.docs_path)?)
+    let docs_path = docs_path(&options.docs_path)?;
+    let gate = Gate {
+        control: app.control.clone(),
+        keys: Arc::new(options.keys.clone()),
+        open_metrics: options.open_metrics,
+        docs: docs_path.as_str().into(),
+    };
+    let docs = SwaggerUi::new(docs_path)
         .url("/docs-json", document.clone())
         // By default the page shows this server's document to swagger.io, for a badge.
         .config(SwaggerConfig::default().validator_url("none"));
@@ -93,6 +102,7 @@ pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .merge(docs)
+        .layer(middleware::from_fn_with_state(gate, admit))
         .layer(middleware::from_fn_with_state(app.clone(), observe))
         .layer(cors::layer(&options.cors_origins)?)
         // Outside of CORS, which answers every OPTIONS.

@@ -25,6 +25,22 @@ pub(super) struct Flags {
     )]
     allow_anonymous: Option<String>,
 
+    /// API keys, as id:secret, comma-separated: who has none, nor a room token signed with one, may
+    /// not call; the environment or a file hide them better [env: RINGCAST_API_KEYS]
+    #[arg(long, value_name = "ID:SECRET", value_delimiter = ',', help_heading = "API")]
+    api_keys: Vec<String>,
+
+    /// File of API keys, one id:secret a line [env: RINGCAST_API_KEYS_FILE]
+    #[arg(long, value_name = "FILE", help_heading = "API")]
+    api_keys_file: Option<String>,
+
+    /// Whether /metrics needs no key [default: false] [env: RINGCAST_OPEN_METRICS]
+    #[arg(
+        long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", help_heading = "API"
+    )]
+    open_metrics: Option<String>,
+
     /// Path of the Swagger UI [default: docs] [env: RINGCAST_DOCS_PATH, SWAGGER_PATH]
     #[arg(long, value_name = "PATH", help_heading = "API")]
     docs_path: Option<String>,
@@ -125,8 +141,8 @@ pub(super) struct Flags {
 }
 
 const AFTER_HELP: &str = "\
-A flag wins over the environment, the environment over the file. Without --allow-anonymous the API \
-listens on loopback only, unless a variable of the replaced service (MEDIASOUP_…, \
+A flag wins over the environment, the environment over the file. Without API keys and \
+--allow-anonymous the API listens on loopback only, unless a variable of the replaced service (MEDIASOUP_…, \
 FILES_SERVICE_APP_PORT, SWAGGER_PATH) is set: then it listens on all addresses.";
 
 impl Flags {
@@ -137,6 +153,9 @@ impl Flags {
         match name {
             "api-listen" => one(&self.api_listen),
             "allow-anonymous" => one(&self.allow_anonymous),
+            "api-keys" => many(&self.api_keys),
+            "api-keys-file" => one(&self.api_keys_file),
+            "open-metrics" => one(&self.open_metrics),
             "docs-path" => one(&self.docs_path),
             "cors-origins" => many(&self.cors_origins),
             "media-port" => one(&self.media_port),

@@ -10,10 +10,13 @@ use super::ConfigError;
 use super::flags::Flags;
 
 /// Every setting: its flag (and name in the file), and its variables in order of precedence.
-const SETTINGS: [(&str, &[&str]); 23] = [
+const SETTINGS: [(&str, &[&str]); 26] = [
     // FILES_SERVICE_APP_PORT gives only the port, and is read apart.
     ("api-listen", &["RINGCAST_API_LISTEN"]),
     ("allow-anonymous", &["RINGCAST_ALLOW_ANONYMOUS"]),
+    ("api-keys", &["RINGCAST_API_KEYS"]),
+    ("api-keys-file", &["RINGCAST_API_KEYS_FILE"]),
+    ("open-metrics", &["RINGCAST_OPEN_METRICS"]),
     ("docs-path", &["RINGCAST_DOCS_PATH", "SWAGGER_PATH"]),
     ("cors-origins", &["RINGCAST_CORS_ORIGINS"]),
     ("media-port", &["RINGCAST_MEDIA_PORT", "MEDIASOUP_RTC_MIN_PORT"]),
@@ -122,6 +125,15 @@ impl<'a> Sources<'a> {
         name: &'static str,
         parse: impl Fn(&str) -> Parsed<T>,
     ) -> Result<Option<Vec<T>>, ConfigError> {
+        Ok(self.many_with_origin(name, parse)?.map(|(values, _)| values))
+    }
+
+    /// The same, and where they came from.
+    pub(super) fn many_with_origin<T: PartialEq>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> Result<Option<(Vec<T>, Origin)>, ConfigError> {
         let Some((texts, origin)) = self.texts(name)? else { return Ok(None) };
         let mut values = Vec::new();
         for text in texts.iter().flat_map(|text| text.split(',')).map(str::trim) {
@@ -134,7 +146,7 @@ impl<'a> Sources<'a> {
                 Err(reason) => return Err(ConfigError::Invalid { origin, reason }),
             }
         }
-        Ok((!values.is_empty()).then_some(values))
+        Ok((!values.is_empty()).then_some((values, origin)))
     }
 
     /// One variable of the environment, outside the table of settings.

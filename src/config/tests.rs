@@ -62,6 +62,8 @@ fn nothing_said_gives_the_documented_defaults() {
             docs_path: "docs".to_owned(),
             cors_origins: vec![],
             allow_anonymous: false,
+            api_keys: ApiKeys::default(),
+            open_metrics: false,
             outlets: OutletsConfig::default(),
             log_format: LogFormat::Text,
             log_filter: "info".to_owned(),
@@ -91,6 +93,7 @@ fn every_flag_sets_its_setting() {
             "--docs-path=/api/docs/",
             "--cors-origins=https://A.example,http://localhost:5173",
             "--allow-anonymous",
+            "--open-metrics",
             "--kafka-brokers=a.example:9092,[::1]:9093",
             "--kafka-user=ringcast",
             "--kafka-password=sesame",
@@ -120,6 +123,8 @@ fn every_flag_sets_its_setting() {
             docs_path: "api/docs".to_owned(),
             cors_origins: vec!["https://a.example".to_owned(), "http://localhost:5173".to_owned()],
             allow_anonymous: true,
+            api_keys: ApiKeys::default(),
+            open_metrics: true,
             outlets: OutletsConfig {
                 kafka: Some(KafkaConfig {
                     brokers: vec!["a.example:9092".to_owned(), "[::1]:9093".to_owned()],
@@ -143,7 +148,7 @@ fn every_flag_sets_its_setting() {
 #[test]
 fn every_setting_has_a_variable_and_a_name_in_the_file() {
     let text = r#"{
-        "api-listen": "127.0.0.1:1", "allow-anonymous": true, "docs-path": "d",
+        "api-listen": "127.0.0.1:1", "allow-anonymous": true, "open-metrics": true, "docs-path": "d",
         "cors-origins": ["https://a.example"], "media-port": 2, "media-listen": "127.0.0.1",
         "announce": ["a.example", "b.example"], "media-udp": false, "media-tcp": true,
         "shards": 4, "pin": false, "runtime": "glommio", "steer": "off", "coalesce-us": 2000,
@@ -155,6 +160,7 @@ fn every_setting_has_a_variable_and_a_name_in_the_file() {
     let env = [
         ("RINGCAST_API_LISTEN", "127.0.0.1:1"),
         ("RINGCAST_ALLOW_ANONYMOUS", "1"),
+        ("RINGCAST_OPEN_METRICS", "1"),
         ("RINGCAST_DOCS_PATH", "d"),
         ("RINGCAST_CORS_ORIGINS", "https://a.example"),
         ("RINGCAST_MEDIA_PORT", "2"),

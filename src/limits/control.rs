@@ -181,3 +181,26 @@ pub const SPEAKER_INTERVAL: Duration = Duration::from_millis(150);
 pub const VOICE_FORGOTTEN: Duration = Duration::from_secs(10);
 
 const _: () = assert!(EVENT_KEEP_ALIVE.as_secs() * 2 < API_SILENCE_MAX.as_secs());
+
+/// API keys of one node: one for each service that calls it, and twice as many while they change.
+pub const API_KEYS_MAX: usize = 64;
+
+/// Bytes of a file of API keys: three times as many as the longest keys, for comments.
+pub const API_KEYS_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Characters of an API key's id: a service's name.
+pub const KEY_ID_CHARS_MAX: usize = 64;
+
+/// Characters of an API key's secret, at least: a key of HS256 has 32 bytes (RFC 7518 §3.2).
+pub const KEY_SECRET_CHARS_MIN: usize = 32;
+
+/// Characters of an API key's secret: 192 random bytes in base64.
+pub const KEY_SECRET_CHARS_MAX: usize = 256;
+
+/// Bytes of a room token: one with every claim and the longest names has some 1,500; other services
+/// may have put claims of theirs beside.
+pub const TOKEN_BYTES_MAX: usize = 4096;
+
+/// By how much the clock of whoever signs tokens may differ from ours: hosts with NTP are within one
+/// second, those without drift by some a day.
+pub const TOKEN_LEEWAY: Duration = Duration::from_secs(5);

@@ -6,6 +6,7 @@
 
 mod consumers;
 mod events;
+mod owners;
 mod producers;
 mod rooms;
 mod sessions;
@@ -13,6 +14,7 @@ mod stats;
 mod transports;
 
 pub use consumers::{ConsumerReply, ConsumerRequest, LayersReply};
+pub use owners::Owned;
 pub use producers::ProducerRequest;
 pub use rooms::RoomReply;
 pub use sessions::{Patched, PlayRequest, Played, Precondition, PublishRequest};

@@ -3,6 +3,7 @@
 mod adaptive;
 mod bad_requests;
 mod calls;
+mod credentials;
 mod harness;
 mod operators;
 mod races;

@@ -111,7 +111,8 @@ impl Server {
         let (outlets, threads) =
             Outlets::start(kafka.as_ref(), webhook.as_ref(), spool_dir.as_deref())
                 .map_err(|error| ServerError::Setting(error.to_string()))?;
-        let control = Control::start(links, ControlConfig { media, clock, outlets })
+        let limits = config.limits.clone();
+        let control = Control::start(links, ControlConfig { media, clock, outlets, limits })
             .map_err(|error| ServerError::Setting(error.to_string()))?;
         tokio::spawn(empty_lanes(control.clone(), from_shards, waker));
         let options = ApiOptions {
@@ -119,6 +120,7 @@ impl Server {
             docs_path: config.docs_path.clone(),
             keys: config.api_keys.clone(),
             open_metrics: config.open_metrics,
+            limits: config.limits.clone(),
         };
         let server = Self { node, control, listener, options, outlets: threads };
         let address = server.api_address()?;

@@ -89,7 +89,7 @@ impl RoomToken {
         }
         let header = decode_header(token).map_err(|error| match error.kind() {
             // An algorithm without a name here, among them `none`.
-            ErrorKind::Json(_) => TokenError::Algorithm,
+            ErrorKind::Json(error) if error.is_data() => TokenError::Algorithm,
             _ => TokenError::Malformed,
         })?;
         if header.alg != Algorithm::HS256 {

@@ -116,11 +116,15 @@ impl Caller {
     /// The name that a client goes by, who may have given one: a token's own, if it has one.
     pub(super) fn acting_as(&self, given: Option<PeerId>) -> Result<Option<PeerId>, ApiError> {
         self.may_name(Subject { room: None, peer: given.as_ref() })?;
-        let own = match self {
+        Ok(given.or_else(|| self.peer()))
+    }
+
+    /// Who it is, where a token says so.
+    pub(super) fn peer(&self) -> Option<PeerId> {
+        match self {
             Self::Anyone | Self::Key(_) => None,
             Self::Token(token) => token.peer.clone(),
-        };
-        Ok(given.or(own))
+        }
     }
 }
 

@@ -2,21 +2,24 @@
 //!
 //! A layer over all routes, on the control thread. Invariants: a handler runs only for a caller who
 //! fulfils the route's [`Rule`], apart from what only a body or a query names, which
-//! [`Body`](super::body::Body) and the handler check; a secret or token is never shown. It counts no
-//! calls over time; that is another layer's.
+//! [`Body`](super::body::Body) and the handler check; a secret or token is never shown; who asks too
+//! often is refused before anything is looked up.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State};
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tokio::time::Instant;
 
 use super::caller::{Caller, Subject};
 use super::error::{ApiError, Code};
 use super::path::{Of, Parameters, Segment, SessionId};
+use super::rates::Rates;
 use super::rule::{self, Kind, Rule};
 use crate::access::{ApiKeys, RoomToken};
 use crate::control::{Control, Owned};
@@ -31,6 +34,7 @@ pub(super) struct Gate {
     pub(super) open_metrics: bool,
     /// Where Swagger UI is, with its slash.
     pub(super) docs: Arc<str>,
+    pub(super) rates: Arc<Rates>,
 }
 
 /// Lets a request in or refuses it.
@@ -58,6 +62,12 @@ impl Gate {
 
     async fn caller(&self, parts: &mut Parts) -> Result<Caller, ApiError> {
         let rule = self.rule(parts);
+        let from = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        if let Some(ConnectInfo(from)) = from
+            && rule != Rule::Probe
+        {
+            self.rates.count_address(from.ip(), Instant::now()).map_err(ApiError::limited)?;
+        }
         if self.keys.is_empty() || matches!(rule, Rule::Open | Rule::Probe) {
             return Ok(Caller::Anyone);
         }
@@ -69,6 +79,7 @@ impl Gate {
         let caller = self.identify(&given.ok_or_else(|| {
             ApiError::new(Code::Unauthorized, "an API key or a room token is needed")
         })?)?;
+        self.rates.count_caller(&caller, Instant::now()).map_err(ApiError::limited)?;
         self.judge(rule, &caller, parts).await?;
         Ok(caller)
     }

@@ -21,6 +21,7 @@ mod pages;
 mod path;
 mod patience;
 mod producers;
+mod rates;
 mod reply;
 mod rooms;
 pub mod router;
@@ -31,14 +32,16 @@ mod transports;
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 
+use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use self::patience::PatientListener;
 use crate::access::ApiKeys;
 use crate::control::Control;
-use crate::limits::API_STOP_TIMEOUT;
+use crate::limits::{API_STOP_TIMEOUT, Limits};
 
 /// How the API presents itself.
 #[derive(Debug, Clone)]
@@ -51,6 +54,8 @@ pub struct ApiOptions {
     pub keys: ApiKeys,
     /// `/metrics` needs no key.
     pub open_metrics: bool,
+    /// How often callers may ask.
+    pub limits: Limits,
 }
 
 impl Default for ApiOptions {
@@ -60,6 +65,7 @@ impl Default for ApiOptions {
             docs_path: "docs".to_owned(),
             keys: ApiKeys::default(),
             open_metrics: false,
+            limits: Limits::default(),
         }
     }
 }
@@ -77,7 +83,8 @@ pub async fn serve(
 ) -> io::Result<()> {
     // One router for all connections: `serve` would copy a bare one, with the documents that its
     // routes hold, for each of them (1.2 MB a connection).
-    let app = router::router(control.clone(), &options)?.into_make_service();
+    let app = router::router(control.clone(), &options)?;
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let (stopping, stopped) = oneshot::channel();
     let graceful = async move {
         shutdown.await;
@@ -90,8 +97,10 @@ pub async fn serve(
             Err(_) => std::future::pending().await,
         }
     };
+    // What taps nothing makes the address known that a connection comes from.
+    let listener = PatientListener(listener).tap_io(|_| {});
     tokio::select! {
-        ended = axum::serve(PatientListener(listener), app).with_graceful_shutdown(graceful) => ended,
+        ended = axum::serve(listener, app).with_graceful_shutdown(graceful) => ended,
         () = deadline => Ok(()),
     }
 }

@@ -6,6 +6,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use crate::limits::Limit;
 use crate::metrics::HttpCounts;
 
 /// What the API counts about itself.
@@ -14,7 +15,7 @@ pub(super) struct Observed {
     pub(super) http: Arc<HttpCounts>,
 }
 
-/// Counts one request; what matches no route is one route, so that strangers add no labels.
+/// Counts one request, and the limit that it was refused for; what matches no route is one route, so that strangers add no labels.
 pub(super) async fn observe(
     State(observed): State<Observed>,
     request: Request,
@@ -23,6 +24,9 @@ pub(super) async fn observe(
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+    if let Some(limit) = response.extensions().get::<Limit>() {
+        observed.http.refuse(*limit);
+    }
     observed.http.add(route, response.status().as_u16());
     response
 }

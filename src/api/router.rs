@@ -7,11 +7,13 @@ use axum::extract::FromRef;
 use axum::http::Uri;
 use axum::routing::{delete, get, patch, post, put};
 use axum::{Json, Router, middleware};
+use tokio::time::Instant;
 use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use super::error::{ApiError, Code};
 use super::gate::{Gate, admit};
 use super::observe::{Observed, observe};
+use super::rates::Rates;
 use super::{
     ApiOptions, consumers, cors, events, health, openapi, pages, producers, rooms, sessions,
     transports,
@@ -50,6 +52,7 @@ pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
         keys: Arc::new(options.keys.clone()),
         open_metrics: options.open_metrics,
         docs: docs_path.as_str().into(),
+        rates: Arc::new(Rates::new(&options.limits, Instant::now())),
     };
     let docs = SwaggerUi::new(docs_path)
         .url("/docs-json", document.clone())

@@ -1,11 +1,11 @@
-//! Settings of who may call the API.
+//! Settings of who may call the API, and how much of it.
 
 use std::path::Path;
 
 use super::ConfigError;
 use super::sources::{Origin, Parsed, Sources};
 use crate::access::{ApiKey, ApiKeys};
-use crate::limits::API_KEYS_FILE_BYTES_MAX;
+use crate::limits::{API_KEYS_FILE_BYTES_MAX, LimitSetting, Limits};
 
 /// All keys, of the setting and of the file.
 pub(super) fn keys(sources: &Sources<'_>) -> Result<ApiKeys, ConfigError> {
@@ -17,6 +17,14 @@ pub(super) fn keys(sources: &Sources<'_>) -> Result<ApiKeys, ConfigError> {
     let mut keys = given.map(|(keys, _)| keys).unwrap_or_default();
     keys.extend(in_file.map(|(keys, _)| keys).unwrap_or_default());
     ApiKeys::new(keys).map_err(|wrong| invalid(origin, wrong.to_string()))
+}
+
+/// The default limits, and those that are set; of two for one thing the last counts.
+pub(super) fn limits(sources: &Sources<'_>) -> Result<Limits, ConfigError> {
+    let mut limits = Limits::default();
+    let given = sources.many("limits", str::parse::<LimitSetting>)?;
+    given.unwrap_or_default().into_iter().for_each(|setting| limits.set(setting));
+    Ok(limits)
 }
 
 fn invalid(origin: Origin, reason: String) -> ConfigError {

@@ -41,6 +41,11 @@ pub(super) struct Flags {
     )]
     open_metrics: Option<String>,
 
+    /// How much there may be of what, and how often callers may ask, as name=value, comma-separated;
+    /// a wrong name is answered with all of them [env: RINGCAST_LIMITS]
+    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', help_heading = "API")]
+    limits: Vec<String>,
+
     /// Path of the Swagger UI [default: docs] [env: RINGCAST_DOCS_PATH, SWAGGER_PATH]
     #[arg(long, value_name = "PATH", help_heading = "API")]
     docs_path: Option<String>,
@@ -156,6 +161,7 @@ impl Flags {
             "api-keys" => many(&self.api_keys),
             "api-keys-file" => one(&self.api_keys_file),
             "open-metrics" => one(&self.open_metrics),
+            "limits" => many(&self.limits),
             "docs-path" => one(&self.docs_path),
             "cors-origins" => many(&self.cors_origins),
             "media-port" => one(&self.media_port),

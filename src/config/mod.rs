@@ -27,6 +27,7 @@ pub use self::sources::Origin;
 use self::sources::Sources;
 pub(crate) use self::values::docs_path;
 use crate::access::ApiKeys;
+use crate::limits::Limits;
 
 /// Port of the API when nothing else is said: the replaced service's.
 const API_PORT: u16 = 6040;
@@ -90,6 +91,8 @@ pub struct Config {
     pub api_keys: ApiKeys,
     /// `/metrics` needs no key.
     pub open_metrics: bool,
+    /// How much there may be of everything.
+    pub limits: Limits,
     /// Where room events go beside their readers.
     pub outlets: OutletsConfig,
     /// Form of log lines.
@@ -237,6 +240,7 @@ impl Config {
             log_filter: sources
                 .one("log", values::log_filter)?
                 .unwrap_or_else(|| "info".to_owned()),
+            limits: access::limits(&sources)?,
             outlets,
             warnings,
         })

@@ -10,13 +10,14 @@ use super::ConfigError;
 use super::flags::Flags;
 
 /// Every setting: its flag (and name in the file), and its variables in order of precedence.
-const SETTINGS: [(&str, &[&str]); 26] = [
+const SETTINGS: [(&str, &[&str]); 27] = [
     // FILES_SERVICE_APP_PORT gives only the port, and is read apart.
     ("api-listen", &["RINGCAST_API_LISTEN"]),
     ("allow-anonymous", &["RINGCAST_ALLOW_ANONYMOUS"]),
     ("api-keys", &["RINGCAST_API_KEYS"]),
     ("api-keys-file", &["RINGCAST_API_KEYS_FILE"]),
     ("open-metrics", &["RINGCAST_OPEN_METRICS"]),
+    ("limits", &["RINGCAST_LIMITS"]),
     ("docs-path", &["RINGCAST_DOCS_PATH", "SWAGGER_PATH"]),
     ("cors-origins", &["RINGCAST_CORS_ORIGINS"]),
     ("media-port", &["RINGCAST_MEDIA_PORT", "MEDIASOUP_RTC_MIN_PORT"]),

@@ -64,6 +64,7 @@ fn nothing_said_gives_the_documented_defaults() {
             allow_anonymous: false,
             api_keys: ApiKeys::default(),
             open_metrics: false,
+            limits: Limits::default(),
             outlets: OutletsConfig::default(),
             log_format: LogFormat::Text,
             log_filter: "info".to_owned(),
@@ -94,6 +95,8 @@ fn every_flag_sets_its_setting() {
             "--cors-origins=https://A.example,http://localhost:5173",
             "--allow-anonymous",
             "--open-metrics",
+            "--limits=rooms=4,key-requests=9",
+            "--limits=rooms=5",
             "--kafka-brokers=a.example:9092,[::1]:9093",
             "--kafka-user=ringcast",
             "--kafka-password=sesame",
@@ -125,6 +128,12 @@ fn every_flag_sets_its_setting() {
             allow_anonymous: true,
             api_keys: ApiKeys::default(),
             open_metrics: true,
+            limits: {
+                let mut limits = Limits::default();
+                limits.set("rooms=5".parse().unwrap());
+                limits.set("key-requests=9".parse().unwrap());
+                limits
+            },
             outlets: OutletsConfig {
                 kafka: Some(KafkaConfig {
                     brokers: vec!["a.example:9092".to_owned(), "[::1]:9093".to_owned()],
@@ -148,7 +157,7 @@ fn every_flag_sets_its_setting() {
 #[test]
 fn every_setting_has_a_variable_and_a_name_in_the_file() {
     let text = r#"{
-        "api-listen": "127.0.0.1:1", "allow-anonymous": true, "open-metrics": true, "docs-path": "d",
+        "api-listen": "127.0.0.1:1", "allow-anonymous": true, "open-metrics": true, "limits": ["rooms=7", "peer-producers=2"], "docs-path": "d",
         "cors-origins": ["https://a.example"], "media-port": 2, "media-listen": "127.0.0.1",
         "announce": ["a.example", "b.example"], "media-udp": false, "media-tcp": true,
         "shards": 4, "pin": false, "runtime": "glommio", "steer": "off", "coalesce-us": 2000,
@@ -161,6 +170,7 @@ fn every_setting_has_a_variable_and_a_name_in_the_file() {
         ("RINGCAST_API_LISTEN", "127.0.0.1:1"),
         ("RINGCAST_ALLOW_ANONYMOUS", "1"),
         ("RINGCAST_OPEN_METRICS", "1"),
+        ("RINGCAST_LIMITS", "rooms=7, peer-producers=2"),
         ("RINGCAST_DOCS_PATH", "d"),
         ("RINGCAST_CORS_ORIGINS", "https://a.example"),
         ("RINGCAST_MEDIA_PORT", "2"),

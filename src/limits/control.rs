@@ -12,10 +12,6 @@ pub const APP_DATA_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of a request body: the largest honest one (capabilities of every codec) is under 32 KiB.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// Transports of one peer: a send and a receive one are usual; one that speaks WHEP has one for each
-/// peer that it watches, and twice as many for the moment in which it changes over.
-pub const TRANSPORTS_PER_PEER_MAX: usize = 64;
-
 /// Producers of one transport: cameras, screens and microphones of one device.
 pub const PRODUCERS_PER_TRANSPORT_MAX: usize = 64;
 
@@ -72,12 +68,6 @@ pub const SDP_SSRCS_MAX: usize = 32;
 /// Characters of an ICE user name fragment (RFC 8839 §5.4).
 pub const ICE_CHARS_MAX: usize = 256;
 
-/// Peers of one room.
-pub const PEERS_PER_ROOM_MAX: usize = 10_000;
-
-/// Rooms of one node.
-pub const ROOMS_MAX: usize = 100_000;
-
 /// A peer without any transport leaves after this long: a page that reloads takes less.
 pub const PEER_GRACE: Duration = Duration::from_secs(60);
 
@@ -93,12 +83,6 @@ pub const ROOM_LOG_BYTES_MAX: usize = 256 * 1024;
 
 /// Age of a room event kept for readers that reconnect.
 pub const ROOM_LOG_AGE_MAX: Duration = Duration::from_secs(300);
-
-/// Live readers of one room's events.
-pub const EVENT_READERS_PER_ROOM_MAX: usize = 1024;
-
-/// Live readers of events on the node.
-pub const EVENT_READERS_MAX: usize = 16 * 1024;
 
 /// Events waiting for one reader; beyond it the reader is disconnected. Equal to the log's length:
 /// whoever is further behind could not be served from the log either.
@@ -144,6 +128,17 @@ pub const BUSY_MAX: f64 = 0.95;
 
 /// Characters of a producer's `source`: a word such as `camera`, copied into lists and events.
 pub const SOURCE_CHARS_MAX: usize = 64;
+
+/// For how long a caller who was silent may ask as much as it wants, as if at its rate: a page that
+/// joins a call of 2,000 peers, or everybody behind one address after a restart.
+pub const RATE_BURST: Duration = Duration::from_secs(20);
+
+/// Addresses, or tokens, whose requests are counted apart, at some 100 bytes each.
+pub const RATE_BUCKETS_MAX: usize = 64 * 1024;
+
+/// How often those whose buckets are full again are forgotten: a look at all of them takes a
+/// millisecond.
+pub const RATE_SWEEP_PERIOD: Duration = Duration::from_secs(5);
 
 /// Fingerprints in a client's DTLS parameters: one per hash that exists, and some.
 pub const FINGERPRINTS_MAX: usize = 16;

@@ -38,6 +38,10 @@ pub fn text(node: &NodeView, latencies: &[LatencyView], http: &HttpCounts) -> St
         let status = format!("{class}xx");
         out.line("http_requests_total", &[("route", &route), ("status", &status)], count);
     }
+    out.family("api_refused_total", "counter", "Requests refused because a limit is reached.");
+    for (limit, count) in http.refused() {
+        out.line("api_refused_total", &[("limit", limit)], count);
+    }
     for outlet in &node.outlets {
         outlet_counts(&mut out, outlet);
     }

@@ -250,6 +250,7 @@ impl Node {
                 at: tokio::time::Instant::now().into_std(),
             },
             outlets: Outlets::default(),
+            limits: options.limits.clone(),
         };
         let control = Control::start(links, config).unwrap();
         for (shard, lane) in shards.iter().zip(lanes) {

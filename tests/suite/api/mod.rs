@@ -5,6 +5,7 @@ mod bad_requests;
 mod calls;
 mod credentials;
 mod harness;
+mod limits;
 mod operators;
 mod races;
 mod room_events;

@@ -329,7 +329,7 @@ async fn what_a_shard_refuses_is_taken_back_whole() {
     let path = "/whip/r?peerId=alice";
     assert_eq!(offer(&node, path, &sdp("sendonly", &["audio"])).await.status, 201);
     let refused = offer(&node, "/whep/r?viewerId=bob", &sdp("recvonly", &["audio"])).await;
-    assert_eq!(refused.code(), (429, "limit_reached".to_owned()));
+    assert_eq!(refused.code(), (503, "node_full".to_owned()));
     let room = node.get("/media/room/r").await;
     assert_eq!(room.data()["peers"].as_array().unwrap().len(), 1, "bob is not in the room");
 }

@@ -20,3 +20,4 @@ mod readers;
 mod refusals;
 mod restart;
 mod shards;
+mod strangers;

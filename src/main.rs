@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use ringcast::config::Config;
-use ringcast::server::{Server, ServerError, stop_signal};
+use ringcast::server::{Server, ServerError};
 
 /// Exit code for wrong usage (sysexits' `EX_USAGE`).
 const USAGE: u8 = 64;
@@ -45,7 +45,7 @@ fn serve(config: &Config) -> Result<(), ServerError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let server = Server::start(config).await?;
-        let shutdown = stop_signal()?;
+        let shutdown = server.stop_signal()?;
         server.run(shutdown).await
     })
 }

@@ -23,6 +23,7 @@ use crate::config::{Config, OutletsConfig, Runtime as ConfigRuntime, Steer};
 use crate::control::addresses::MediaAddresses;
 use crate::control::command::{CallId, Command, FromShard};
 use crate::control::dispatcher::{LaneFull, ShardLink};
+use crate::control::drain::{After, DrainRequest};
 use crate::control::service::{Control, ControlConfig};
 use crate::engine::demux::stun_owner;
 use crate::engine::dtls::{DtlsIdentity, IdentityError};
@@ -111,8 +112,9 @@ impl Server {
         let (outlets, threads) =
             Outlets::start(kafka.as_ref(), webhook.as_ref(), spool_dir.as_deref())
                 .map_err(|error| ServerError::Setting(error.to_string()))?;
-        let limits = config.limits.clone();
-        let control = Control::start(links, ControlConfig { media, clock, outlets, limits })
+        let (drain_timeout, limits) = (config.drain_timeout, config.limits.clone());
+        let setup = ControlConfig { media, clock, outlets, limits, drain_timeout };
+        let control = Control::start(links, setup)
             .map_err(|error| ServerError::Setting(error.to_string()))?;
         tokio::spawn(empty_lanes(control.clone(), from_shards, waker));
         let options = ApiOptions {
@@ -143,7 +145,32 @@ impl Server {
         self.node.media_address()
     }
 
-    /// Serves until `shutdown` completes, then stops API and shards.
+    /// Completes when a signal says that the process ends at once: SIGINT or a second SIGTERM. The
+    /// first SIGTERM begins a drain, at whose end [`run`](Self::run) returns by itself.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch signals.
+    pub fn stop_signal(&self) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let control = self.control.clone();
+        Ok(async move {
+            let told_twice = async {
+                terminate.recv().await;
+                tracing::info!(signal = "SIGTERM", "told to stop; a second time means at once");
+                control.drain(DrainRequest { deadline: None, after: After::Stop });
+                terminate.recv().await;
+            };
+            let name = tokio::select! {
+                () = told_twice => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            tracing::info!(signal = name, "stopping");
+        })
+    }
+
+    /// Serves until `shutdown` completes or a drain is over that the process is to end with, then
+    /// stops API and shards.
     ///
     /// # Errors
     /// When the API's listener fails or shards do not stop in time.
@@ -152,6 +179,13 @@ impl Server {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServerError> {
         let Self { node, control, listener, options, outlets } = self;
+        let drained = control.clone();
+        let shutdown = async move {
+            tokio::select! {
+                () = shutdown => {}
+                () = drained.drained() => tracing::info!("drained: stopping"),
+            }
+        };
         let served = api::serve(listener, control.clone(), options, shutdown).await;
         control.stop();
         let stopped = node.stop();
@@ -162,22 +196,6 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
-}
-
-/// Completes with SIGTERM or SIGINT.
-///
-/// # Errors
-/// When the runtime cannot watch signals.
-pub fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        };
-        tracing::info!(signal = name, "stopping");
-    })
 }
 
 /// The node's one look at both clocks.

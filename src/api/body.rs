@@ -10,6 +10,8 @@ use super::error::{ApiError, Code};
 use super::fields::Fields;
 use crate::limits::BODY_BYTES_MAX;
 
+const NOT_JSON: &str = "Content-Type must be application/json";
+
 /// A value that is made of a JSON object's fields.
 pub(super) trait FromFields: Sized {
     /// Takes what it needs.
@@ -28,20 +30,45 @@ impl<T: FromFields, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
-            let message = "Content-Type must be application/json";
-            return Err(ApiError::new(Code::NotJson, message));
+            return Err(ApiError::new(Code::NotJson, NOT_JSON));
         }
         let (mut parts, body) = request.into_parts();
         let caller = Caller::from_request_parts(&mut parts, &()).await?;
-        let bytes = bytes_of(Request::from_parts(parts, body)).await?;
-        let read = match serde_json::from_slice(&bytes) {
-            Ok(Value::Object(map)) => T::from_fields(&mut Fields::new(map))?,
-            Ok(_) => return Err(ApiError::invalid("body", "must be a JSON object")),
-            Err(error) => return Err(ApiError::new(Code::MalformedJson, error.to_string())),
-        };
-        caller.may_name(read.subject())?;
-        Ok(Self(read))
+        parsed(&bytes_of(Request::from_parts(parts, body)).await?, &caller).map(Self)
     }
+}
+
+/// A request's body, parsed; one that is not there has no fields.
+#[derive(Debug)]
+pub(super) struct BodyIfAny<T>(pub(super) T);
+
+impl<T: FromFields, S: Send + Sync> FromRequest<S> for BodyIfAny<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let declared = is_json(request.headers());
+        let (mut parts, body) = request.into_parts();
+        let caller = Caller::from_request_parts(&mut parts, &()).await?;
+        let bytes = bytes_of(Request::from_parts(parts, body)).await?;
+        if bytes.is_empty() {
+            return T::from_fields(&mut Fields::default()).map(Self);
+        }
+        if !declared {
+            return Err(ApiError::new(Code::NotJson, NOT_JSON));
+        }
+        parsed(&bytes, &caller).map(Self)
+    }
+}
+
+/// What the bytes say, of whom the caller may say it.
+fn parsed<T: FromFields>(bytes: &[u8], caller: &Caller) -> Result<T, ApiError> {
+    let read = match serde_json::from_slice(bytes) {
+        Ok(Value::Object(map)) => T::from_fields(&mut Fields::new(map))?,
+        Ok(_) => return Err(ApiError::invalid("body", "must be a JSON object")),
+        Err(error) => return Err(ApiError::new(Code::MalformedJson, error.to_string())),
+    };
+    caller.may_name(read.subject())?;
+    Ok(read)
 }
 
 /// The body, unless it is too large.

@@ -100,6 +100,12 @@ codes! {
     /// The node has as much as it may; the sentence says of what. Try again after `Retry-After`
     /// seconds, or elsewhere.
     NodeFull = "node_full", SERVICE_UNAVAILABLE;
+    /// A page of another site asked for what only operators may do.
+    CrossSite = "cross_site", FORBIDDEN;
+    /// The process is to end, which cannot be called off.
+    Ending = "ending", CONFLICT;
+    /// No new rooms begin here: try again on another server, or after `Retry-After` seconds.
+    Draining = "draining", SERVICE_UNAVAILABLE;
     /// Try again after `Retry-After` seconds.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE;
 }
@@ -209,6 +215,8 @@ impl From<ControlError> for ApiError {
             ControlError::Invalid(_) => Code::InvalidParameter,
             ControlError::Unsupported(_) => Code::NotSupported,
             ControlError::LimitReached(limit) => return Self::limited(*limit),
+            ControlError::Draining => Code::Draining,
+            ControlError::Ending => Code::Ending,
             ControlError::Overloaded => Code::Overloaded,
         };
         Self::new(code, error.to_string())
@@ -238,7 +246,7 @@ mod tests {
     fn every_code_is_written_as_its_word() {
         for code in Code::ALL {
             assert_eq!(serde_json::to_value(code).unwrap(), code.text());
-            let busy = [Code::Overloaded, Code::NodeFull].contains(code);
+            let busy = matches!(code, Code::Draining | Code::Overloaded | Code::NodeFull);
             assert!(code.status().is_client_error() || busy);
         }
     }

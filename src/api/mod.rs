@@ -9,6 +9,7 @@ mod body;
 mod caller;
 mod consumers;
 pub mod cors;
+mod drain;
 mod dtls;
 pub mod error;
 mod events;
@@ -28,6 +29,7 @@ pub mod router;
 mod rule;
 mod sdp_body;
 mod sessions;
+mod status;
 mod transports;
 
 use std::future::Future;

@@ -9,7 +9,9 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 
 use super::rule::{self, Rule};
-use super::{consumers, error, events, health, pages, producers, rooms, sessions, transports};
+use super::{
+    consumers, drain, error, events, health, pages, producers, rooms, sessions, status, transports,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -58,7 +60,9 @@ use super::{consumers, error, events, health, pages, producers, rooms, sessions,
         health::healthy,
         health::ready,
         health::metrics,
-        health::status,
+        status::status,
+        drain::begin,
+        drain::cancel,
     ),
     components(schemas(error::Failure, error::Code))
 )]

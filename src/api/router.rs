@@ -15,8 +15,8 @@ use super::gate::{Gate, admit};
 use super::observe::{Observed, observe};
 use super::rates::Rates;
 use super::{
-    ApiOptions, consumers, cors, events, health, openapi, pages, producers, rooms, sessions,
-    transports,
+    ApiOptions, consumers, cors, drain, events, health, openapi, pages, producers, rooms, sessions,
+    status, transports,
 };
 use crate::config;
 use crate::control::Control;
@@ -100,7 +100,8 @@ pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
         .route("/healthz", get(health::healthy))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
-        .route("/admin/status", get(health::status))
+        .route("/admin/status", get(status::status))
+        .route("/admin/drain", post(drain::begin).delete(drain::cancel))
         .route("/api/swagger.json", get(|| async move { Json(document) }))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)

@@ -55,6 +55,11 @@ pub(super) struct Flags {
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',', help_heading = "API")]
     cors_origins: Vec<String>,
 
+    /// Seconds that calls may go on after the first SIGTERM, when no new rooms begin; 0 ends them at
+    /// once [default: 3600] [env: RINGCAST_DRAIN_TIMEOUT]
+    #[arg(long, value_name = "SECONDS", help_heading = "API")]
+    drain_timeout: Option<String>,
+
     /// The one port of all media, UDP and TCP; 0 takes a free one [default: 10000]
     /// [env: RINGCAST_MEDIA_PORT, MEDIASOUP_RTC_MIN_PORT]
     #[arg(long, value_name = "PORT", help_heading = "Media")]
@@ -164,6 +169,7 @@ impl Flags {
             "limits" => many(&self.limits),
             "docs-path" => one(&self.docs_path),
             "cors-origins" => many(&self.cors_origins),
+            "drain-timeout" => one(&self.drain_timeout),
             "media-port" => one(&self.media_port),
             "media-listen" => many(&self.media_listen),
             "announce" => many(&self.announce),

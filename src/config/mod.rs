@@ -42,6 +42,10 @@ const MEDIA_PORT: u16 = 10_000;
 /// and 1.36 ms. A frame's packets are a train without it.
 const COALESCE: Duration = Duration::ZERO;
 
+/// How long calls may go on after the first SIGTERM when nothing else is said: nearly all end by
+/// themselves within an hour. Supervisors that kill earlier must be told to wait longer.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
 /// Variables of the replaced service. Any of them means that this server stands in its place, where
 /// clients reach the API from outside.
 const REPLACED_SERVICE: [&str; 7] = [
@@ -85,6 +89,8 @@ pub struct Config {
     pub docs_path: String,
     /// Origins allowed by CORS; empty reflects the request's.
     pub cors_origins: Vec<String>,
+    /// How long rooms may go on when the node drains, up to [`crate::limits::DRAIN_TIMEOUT_MAX`].
+    pub drain_timeout: Duration,
     /// The API may be reached from outside without credentials.
     pub allow_anonymous: bool,
     /// Who may call the API; none: everybody.
@@ -233,6 +239,9 @@ impl Config {
             media_tcp,
             docs_path: sources.one("docs-path", docs_path)?.unwrap_or_else(|| "docs".to_owned()),
             cors_origins: sources.many("cors-origins", values::web_origin)?.unwrap_or_default(),
+            drain_timeout: sources
+                .one("drain-timeout", values::drain_timeout)?
+                .unwrap_or(DRAIN_TIMEOUT),
             allow_anonymous,
             api_keys,
             open_metrics: sources.one("open-metrics", values::boolean)?.unwrap_or_default(),

@@ -10,7 +10,7 @@ use super::ConfigError;
 use super::flags::Flags;
 
 /// Every setting: its flag (and name in the file), and its variables in order of precedence.
-const SETTINGS: [(&str, &[&str]); 27] = [
+const SETTINGS: [(&str, &[&str]); 28] = [
     // FILES_SERVICE_APP_PORT gives only the port, and is read apart.
     ("api-listen", &["RINGCAST_API_LISTEN"]),
     ("allow-anonymous", &["RINGCAST_ALLOW_ANONYMOUS"]),
@@ -20,6 +20,7 @@ const SETTINGS: [(&str, &[&str]); 27] = [
     ("limits", &["RINGCAST_LIMITS"]),
     ("docs-path", &["RINGCAST_DOCS_PATH", "SWAGGER_PATH"]),
     ("cors-origins", &["RINGCAST_CORS_ORIGINS"]),
+    ("drain-timeout", &["RINGCAST_DRAIN_TIMEOUT"]),
     ("media-port", &["RINGCAST_MEDIA_PORT", "MEDIASOUP_RTC_MIN_PORT"]),
     ("media-listen", &["RINGCAST_MEDIA_LISTEN", "MEDIASOUP_LISTEN_IP"]),
     ("announce", &["RINGCAST_ANNOUNCE", "MEDIASOUP_ANNOUNCED_IP"]),

@@ -57,6 +57,7 @@ fn nothing_said_gives_the_documented_defaults() {
             runtime: Runtime::Auto,
             steer: Steer::Auto,
             coalesce: Duration::ZERO,
+            drain_timeout: Duration::from_secs(3600),
             media_udp: true,
             media_tcp: true,
             docs_path: "docs".to_owned(),
@@ -88,6 +89,7 @@ fn every_flag_sets_its_setting() {
             "--runtime=thread",
             "--steer=off",
             "--coalesce-us=150",
+            "--drain-timeout=90",
             "--media-udp=true",
             "--media-tcp",
             "no",
@@ -121,6 +123,7 @@ fn every_flag_sets_its_setting() {
             runtime: Runtime::Thread,
             steer: Steer::Off,
             coalesce: Duration::from_micros(150),
+            drain_timeout: Duration::from_secs(90),
             media_udp: true,
             media_tcp: false,
             docs_path: "api/docs".to_owned(),
@@ -340,7 +343,7 @@ fn an_open_api_must_be_asked_for() {
 
 #[test]
 fn a_wrong_value_is_refused_with_the_setting_and_its_source() {
-    let table: [(Texts, Variables, &str); 40] = [
+    let table: [(Texts, Variables, &str); 42] = [
         (&["--api-listen=6040"], &[], "--api-listen: \"6040\" is no address and port"),
         (&["--api-listen=localhost:1"], &[], "--api-listen: \"localhost:1\" is no address"),
         (&["--media-port=65536"], &[], "--media-port: \"65536\" is no port (0 to 65535)"),
@@ -358,6 +361,12 @@ fn a_wrong_value_is_refused_with_the_setting_and_its_source() {
         (&["--announce=1.2.3.400"], &[], "--announce: \"1.2.3.400\" is neither"),
         (&["--announce=a_b.example"], &[], "--announce: \"a_b.example\" is neither"),
         (&["--announce=-a.example"], &[], "--announce: \"-a.example\" is neither"),
+        (&["--drain-timeout=1h"], &[], "--drain-timeout: \"1h\" is no number of seconds"),
+        (
+            &["--drain-timeout=86401"],
+            &[],
+            "--drain-timeout: \"86401\" is no number of seconds from 0",
+        ),
         (&["--shards=0"], &[], "--shards: \"0\" is no number from 1 to 1024"),
         (&["--shards=1025"], &[], "--shards: \"1025\" is no number from 1 to 1024"),
         (&[], &[("MEDIASOUP_NUM_WORKERS", "two")], "MEDIASOUP_NUM_WORKERS: \"two\" is no number"),

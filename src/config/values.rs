@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::sources::Parsed;
 use super::{LogFormat, Runtime, Steer};
-use crate::limits::{COALESCE_MAX, SHARDS_MAX};
+use crate::limits::{COALESCE_MAX, DRAIN_TIMEOUT_MAX, SHARDS_MAX};
 
 /// First segments of paths that the API itself answers.
 const TAKEN_PATHS: [&str; 9] =
@@ -92,6 +92,15 @@ pub(super) fn coalesce(text: &str) -> Parsed<Duration> {
     match text.parse().map(Duration::from_micros) {
         Ok(wait) if wait <= COALESCE_MAX => Ok(wait),
         _ => Err(format!("{text:?} is no number of microseconds from 0 to {longest}")),
+    }
+}
+
+/// Whole seconds up to [`DRAIN_TIMEOUT_MAX`].
+pub(super) fn drain_timeout(text: &str) -> Parsed<Duration> {
+    let longest = DRAIN_TIMEOUT_MAX.as_secs();
+    match text.parse().map(Duration::from_secs) {
+        Ok(wait) if wait <= DRAIN_TIMEOUT_MAX => Ok(wait),
+        _ => Err(format!("{text:?} is no number of seconds from 0 to {longest}")),
     }
 }
 

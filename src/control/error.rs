@@ -48,6 +48,12 @@ pub enum ControlError {
     /// There is as much of something as there may be.
     #[error("{} limit reached ({})", .0.what(), .0.name())]
     LimitReached(Limit),
+    /// No new rooms are made here, and this would be one. Worth another try, elsewhere.
+    #[error("server is draining: no new rooms begin here, try another server")]
+    Draining,
+    /// The process is about to end, and that is not called off.
+    #[error("the process is to end, which cannot be called off")]
+    Ending,
     /// A shard's lane is full, a shard does not answer, or the node is stopping. Worth another try.
     #[error("server is overloaded, try again")]
     Overloaded,

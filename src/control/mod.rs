@@ -13,6 +13,7 @@
 pub mod addresses;
 pub mod command;
 pub mod dispatcher;
+pub mod drain;
 pub mod error;
 pub mod guarded;
 mod housekeeping;
@@ -29,6 +30,7 @@ mod use_cases;
 pub mod view;
 
 pub use dispatcher::{LaneFull, ShardLink};
+pub use drain::{After, DrainRequest, DrainView, Phase};
 pub use error::ControlError;
 pub use node_view::{LatencyView, NodeView, ShardView};
 pub use service::{Control, ControlConfig};

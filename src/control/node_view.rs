@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::addresses::MediaAddresses;
+use super::drain::{DrainView, Phase};
 use super::registry::{Census, Totals};
 use super::service::{Control, now};
 use crate::engine::report::Report;
@@ -39,8 +41,10 @@ pub struct NodeView {
     pub outlets: Vec<OutletView>,
     /// All shards.
     pub shards: Vec<ShardView>,
-    /// True once the node was told to stop.
-    pub stopping: bool,
+    /// Whether it takes new calls, and how far a drain is.
+    pub drain: DrainView,
+    /// Where clients reach the media port.
+    pub media: MediaAddresses,
 }
 
 /// How long forwarded packets took through one shard or all of them.
@@ -72,11 +76,11 @@ impl NodeView {
         !self.shards.is_empty() && self.shards.iter().all(|shard| shard.alive)
     }
 
-    /// Healthy, not stopping, and at least one shard has room for more.
+    /// Healthy, neither draining nor stopping, and at least one shard has room for more.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let has_room = |shard: &ShardView| shard.report.as_ref().is_some_and(|r| r.busy < BUSY_MAX);
-        self.is_healthy() && !self.stopping && self.shards.iter().any(has_room)
+        self.is_healthy() && self.drain.state == Phase::Serving && self.shards.iter().any(has_room)
     }
 }
 
@@ -108,7 +112,8 @@ impl Control {
             totals: state.registry.totals(),
             event_readers,
             outlets: self.inner.outlets.views(),
-            stopping: state.stopping,
+            drain: self.drain_view(state, now),
+            media: self.inner.media.clone(),
             shards: state
                 .shards
                 .iter()

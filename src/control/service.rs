@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use super::addresses::MediaAddresses;
 use super::command::Refusal;
 use super::dispatcher::{Dispatcher, Pending, ShardLink};
+use super::drain::{Drain, Drains};
 use super::error::ControlError;
 use super::guarded::Guarded;
 use super::journal;
@@ -42,6 +43,8 @@ pub struct ControlConfig {
     pub outlets: Outlets,
     /// How much there may be of everything.
     pub limits: Limits,
+    /// How long rooms may go on during a drain that says nothing else.
+    pub drain_timeout: Duration,
 }
 
 /// A handle to the control plane; clones share it.
@@ -64,6 +67,7 @@ pub(super) struct Inner {
     pub(super) readers: Arc<()>,
     /// Of the calls to shards that rooms' statistics take.
     pub(super) stats_turns: Semaphore,
+    pub(super) drains: Drains,
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +78,10 @@ pub(super) struct State {
     pub(super) last_epoch: u64,
     pub(super) shards: Vec<ShardState>,
     pub(super) stopping: bool,
+    /// The drain that is on.
+    pub(super) drain: Option<Drain>,
+    /// A task watches over it.
+    pub(super) drain_watched: bool,
 }
 
 impl State {
@@ -173,6 +181,7 @@ impl Control {
                 started: now(),
                 readers: Arc::default(),
                 stats_turns: Semaphore::new(ROOM_STATS_CALLS_MAX),
+                drains: Drains::new(config.drain_timeout),
             }),
         };
         control.keep_house();
@@ -216,6 +225,9 @@ impl Control {
             self.inner.outlets.offer(room, &entry, &happening.event, log.last_to_leave());
             if matches!(happening.event, RoomEvent::RoomClosed { .. }) {
                 state.logs.remove(room);
+                if state.drain.is_some() {
+                    self.inner.drains.room_ended();
+                }
             }
         }
         let closes = effects

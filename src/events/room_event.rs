@@ -21,7 +21,7 @@ pub enum RoomEvent {
     },
     /// The room ended; the log ends with it.
     RoomClosed {
-        /// `empty`, `deleted` or `idle`.
+        /// `empty`, `deleted`, `idle`, or `draining` at the deadline of a drain.
         reason: &'static str,
     },
     /// A peer has its first transport.

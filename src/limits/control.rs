@@ -150,6 +150,17 @@ pub const KEY_FRAME_REQUEST_DELAY_MAX: Duration = Duration::from_secs(10);
 /// Rooms in one page of the list.
 pub const ROOMS_PAGE_MAX: usize = 1000;
 
+/// Longest time that rooms may be given to end by themselves: a day, longer than calls last, so that
+/// a mistyped number does not keep a node alive for good.
+pub const DRAIN_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Rooms closed together at the deadline of a drain: each takes a command for each of its
+/// transports, and requests have their turn in between.
+pub const DRAIN_CLOSES_PER_TURN: usize = 64;
+
+/// Least time between two log lines that tell how many rooms are left of a drain.
+pub const DRAIN_LOG_PERIOD: Duration = Duration::from_secs(10);
+
 /// How long open HTTP connections may take to end after the API was told to stop.
 pub const API_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 

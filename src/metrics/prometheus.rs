@@ -6,7 +6,7 @@ use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;
 
 use super::HttpCounts;
-use crate::control::{LatencyView, NodeView, ShardView};
+use crate::control::{LatencyView, NodeView, Phase, ShardView};
 use crate::engine::report::Report;
 use crate::events::outlet::{OutletCounts, OutletView};
 
@@ -31,6 +31,8 @@ pub fn text(node: &NodeView, latencies: &[LatencyView], http: &HttpCounts) -> St
         out.family(name, "gauge", help);
         out.line(name, &[], value);
     }
+    out.family("draining", "gauge", "1 while the node makes no new rooms because it is to end.");
+    out.line("draining", &[], u8::from(node.drain.state != Phase::Serving));
     out.family("uptime_seconds", "gauge", "Time since the node started.");
     out.line("uptime_seconds", &[], node.uptime.as_secs_f64());
     out.family("http_requests_total", "counter", "HTTP requests answered.");

@@ -28,7 +28,8 @@ impl Control {
     /// The room of that name, made if there is none.
     ///
     /// # Errors
-    /// [`ControlError::LimitReached`], [`ControlError::Overloaded`].
+    /// [`ControlError::LimitReached`], [`ControlError::Overloaded`]; [`ControlError::Draining`]
+    /// when it would have to be made during a drain.
     pub fn create_room(
         &self,
         room: &RoomId,
@@ -39,6 +40,9 @@ impl Control {
                 return Err(ControlError::Overloaded);
             }
             if !state.registry.renew_room(room, now()) {
+                if state.drain.is_some() {
+                    return Err(ControlError::Draining);
+                }
                 let shard = state.place_room()?;
                 let effects = state.registry.add_room(room, shard, initiator, now())?;
                 self.settle(state, effects).finish_later();

@@ -1,4 +1,4 @@
-// Starts the server under test as an operator would, on free loopback ports, and stops it with SIGTERM.
+// Starts the server under test as an operator would, on free loopback ports, and stops it with SIGINT.
 
 import { spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
@@ -95,10 +95,10 @@ export class Server {
     throw new Error(`/readyz was not ok within ${READY_MS} ms:\n${this.log.join('\n')}`);
   }
 
-  /** SIGTERM; gives the exit code, or the signal that was needed when two seconds were not enough. */
-  async stop() {
+  /** Ends calls too; gives the exit code, or the signal that was needed when two seconds were not enough. */
+  async stop(signalled = 'SIGINT') {
     const kill = setTimeout(() => this.child.kill('SIGKILL'), STOP_MS + 500);
-    if (this.running) this.child.kill('SIGTERM');
+    if (this.running) this.child.kill(signalled);
     const { code, signal } = await this.ended;
     clearTimeout(kill);
     return { code, signal };

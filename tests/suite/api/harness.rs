@@ -251,6 +251,7 @@ impl Node {
             },
             outlets: Outlets::default(),
             limits: options.limits.clone(),
+            drain_timeout: Duration::from_secs(600),
         };
         let control = Control::start(links, config).unwrap();
         for (shard, lane) in shards.iter().zip(lanes) {

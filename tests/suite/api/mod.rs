@@ -4,6 +4,7 @@ mod adaptive;
 mod bad_requests;
 mod calls;
 mod credentials;
+mod drain;
 mod harness;
 mod limits;
 mod operators;

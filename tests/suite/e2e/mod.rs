@@ -10,6 +10,7 @@ mod media;
 mod servers;
 mod stock;
 
+mod drain;
 mod floods;
 mod leaks;
 mod load;

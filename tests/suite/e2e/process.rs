@@ -14,15 +14,17 @@ use super::servers::{Hosted, PATIENCE, Process};
 use super::stock::Net;
 
 #[test]
-fn sigterm_in_a_call_ends_the_process_in_time_and_its_ports_are_free_at_once() {
+fn a_second_sigterm_in_a_call_ends_the_process_in_time_and_its_ports_are_free_at_once() {
     let mut process = Process::start(&["--shards=2"]);
     let mut call = Call::full(process.api(), "last", 2, &[Net::Udp4]);
     call.all_media_arrives(5);
     let (api, media) = (process.api(), process.media_port());
     process.terminate();
+    process.line_with(&["draining"]);
+    process.terminate();
     let (log, status) = process.ended(STOP_TIMEOUT);
     assert_eq!(status.code(), Some(0), "{log:#?}");
-    assert!(log.iter().any(|line| line.contains("SIGTERM")), "{log:#?}");
+    assert!(log.iter().any(|line| line.contains("stopping signal=\"SIGTERM\"")), "{log:#?}");
     assert!(!log.iter().any(|line| line.contains("ERROR")), "{log:#?}");
     let listen = format!("--api-listen={}", api.0);
     let mut heir = Process::start(&[&listen, &format!("--media-port={media}")]);
@@ -50,9 +52,10 @@ fn open_connections_to_the_api_do_not_hold_up_the_end() {
     let silent = open("");
     let half_a_head = open("POST /media/room HTTP/1.1\r\nhost");
     let half_a_body = open("POST /media/room HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n{");
-    process.terminate();
+    process.interrupt();
     let (log, status) = process.ended(STOP_TIMEOUT);
     assert_eq!(status.code(), Some(0), "{log:#?}");
+    assert!(log.iter().any(|line| line.contains("stopping signal=\"SIGINT\"")), "{log:#?}");
     drop((silent, half_a_head, half_a_body));
 }
 
@@ -128,7 +131,7 @@ fn a_log_that_cannot_be_written_harms_no_call_and_no_end() {
     process.lose_log_reader(|| assert_eq!(room("told"), 201));
     assert_eq!(room("untold"), 201);
     Call::pair(api, "unseen").all_media_arrives(5);
-    process.terminate();
+    process.interrupt();
     let (_, status) = process.ended(STOP_TIMEOUT);
     assert_eq!(status.code(), Some(0));
 }

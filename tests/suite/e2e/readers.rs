@@ -134,7 +134,7 @@ fn as_many_readers_as_there_may_be_that_never_read_cost_little_and_hold_up_nobod
     let grown = process.resident_kib().saturating_sub(before);
     assert!(grown < 64 * 1024, "{grown} KiB for {} readers", hostile.len());
     drop(hostile);
-    process.terminate();
+    process.interrupt();
     assert_eq!(process.ended(STOP_TIMEOUT).1.code(), Some(0));
 }
 
@@ -167,7 +167,7 @@ fn destinations_that_accept_and_never_answer_hold_up_neither_calls_nor_the_end()
     ] {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }
-    process.terminate();
+    process.interrupt();
     let (log, status) = process.ended(STOP_TIMEOUT + OUTLET_STOP_TIMEOUT);
     let log = log.join("\n");
     assert_eq!(status.code(), Some(0), "{log}");

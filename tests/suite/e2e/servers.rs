@@ -172,9 +172,19 @@ impl Process {
         self.reader.take().unwrap().join().unwrap();
     }
 
+    /// Ends without calls, drains with them.
     pub(crate) fn terminate(&self) {
-        let sent = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
-        assert!(sent.success());
+        self.signal("-TERM");
+    }
+
+    /// Ends at once.
+    pub(crate) fn interrupt(&self) {
+        self.signal("-INT");
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
     /// Waits for its end, which closes its log; the log and how it ended.

@@ -7,7 +7,7 @@
 
 mod calls;
 mod cluster;
-mod receiver;
+pub(crate) mod receiver;
 
 mod kafka;
 mod webhook;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::calls::{PATIENCE, Told};
 
-const SECRET: &str = "between us";
+pub(crate) const SECRET: &str = "between us";
 /// How long the test waits before it looks at its condition again.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -59,10 +59,11 @@ impl Receiver {
     }
 
     pub(crate) fn config(&self) -> WebhookConfig {
-        WebhookConfig {
-            url: Secret::new(format!("http://{}/hook?token=1", self.address)),
-            secret: Secret::new(SECRET),
-        }
+        WebhookConfig { url: Secret::new(self.url()), secret: Secret::new(SECRET) }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/hook?token=1", self.address)
     }
 
     pub(crate) fn next(&self) -> Delivery {

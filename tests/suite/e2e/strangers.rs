@@ -42,7 +42,7 @@ fn who_has_a_key_or_a_token_is_let_in_and_no_log_shows_either() {
     let file = std::env::temp_dir().join(format!("ringcast-strangers-{}", std::process::id()));
     std::fs::write(&file, format!("# of the backend\nbackend:{SECRET}\n")).unwrap();
     let flag = format!("--api-keys-file={}", file.display());
-    let mut process = Process::start(&["--shards=1", "--log=trace", &flag]);
+    let mut process = Process::start(&["--shards=1", "--log=trace", "--drain-timeout=0", &flag]);
     let api = process.api().0;
     std::fs::remove_file(&file).unwrap();
 

@@ -1,20 +1,18 @@
 # ringcast in a container. Build: docker build -t ringcast .
 #
 # Run it in the host's network: media then reaches it without address translation, and the API stays on the host's
-# loopback address.
+# loopback address. .deploy/compose.yml does that, with Kafka beside it on demand.
 #
-#   docker run --rm --network host --security-opt seccomp=unconfined --ulimit memlock=67108864 ringcast
+#   docker run --rm --network host --security-opt seccomp=.deploy/seccomp.json --ulimit memlock=67108864 ringcast
+#   docker run --rm --network host --security-opt seccomp=.deploy/seccomp.json --ulimit memlock=67108864 ringcast doctor
 #
-# What it asks of the container runtime, and what happens without:
-#   io_uring   The default seccomp profiles of Docker and containerd refuse io_uring_setup, io_uring_enter and
-#              io_uring_register: allow the three in a profile, or run with seccomp=unconfined. Before Linux 5.12 rings
-#              also count against RLIMIT_MEMLOCK (--ulimit memlock). Where it is refused, also by the sysctl
-#              kernel.io_uring_disabled, shards run on plain threads; the log says which at start.
+# What it asks of the container runtime; without, it works, less well, and `doctor` says so:
+#   io_uring   The default seccomp profiles of Docker and containerd refuse it; .deploy/seccomp.json allows it, and less of
+#              the rest. Where it is refused, also by the sysctl kernel.io_uring_disabled, shards run on plain threads.
 #   BPF        Steering datagrams to their shard in the kernel needs CAP_BPF in effect. Docker gives added capabilities
 #              to root only: --user 0 --cap-drop ALL --cap-add BPF (or a runtime with ambient capabilities). Without,
-#              shards hand datagrams to each other in user space; the log says which at start.
-#   buffers    Without CAP_NET_ADMIN, socket buffers are bounded by the sysctls net.core.rmem_max and wmem_max of the
-#              host; the log warns when they are small.
+#              shards hand datagrams to each other in user space.
+#   buffers    Without CAP_NET_ADMIN, socket buffers are bounded by the host's sysctls: .deploy/sysctl/60-ringcast.conf.
 #
 # With published ports (-p 10000:10000/udp -p 10000:10000/tcp -p 6040:6040) instead of the host's network, name the
 # address that clients reach (-e RINGCAST_ANNOUNCE=203.0.113.7) and open the API inside the container
@@ -28,11 +26,21 @@ COPY . .
 RUN cargo build --release --locked --package ringcast --bin ringcast
 
 FROM debian:bookworm-slim
-RUN useradd --system --no-create-home --shell /usr/sbin/nologin ringcast
+LABEL org.opencontainers.image.title="ringcast" \
+      org.opencontainers.image.description="A WebRTC selective forwarding unit: one binary, one UDP port, every core" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.source="https://github.com/ringcast/ringcast" \
+      org.opencontainers.image.base.name="docker.io/library/debian:bookworm-slim"
+RUN useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin ringcast \
+    && install -d -m 770 -o ringcast -g root /var/lib/ringcast
 COPY --from=build /ringcast/target/release/ringcast /usr/local/bin/ringcast
-USER ringcast
+# As a number, so that Kubernetes can tell that it is not root.
+USER 10001:10001
+# Events that Kafka or a webhook did not take yet; a volume of its own keeps them over restarts.
+ENV RINGCAST_SPOOL_DIR=/var/lib/ringcast
+VOLUME /var/lib/ringcast
 EXPOSE 6040/tcp 10000/udp 10000/tcp
-# No curl in a slim image: bash speaks enough HTTP.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["bash", "-c", \
-    "exec 3<>/dev/tcp/127.0.0.1/6040 && printf 'GET /healthz HTTP/1.0\\r\\n\\r\\n' >&3 && head -n 1 <&3 | grep -q ' 200 '"]
+# The first one drains: no new rooms, calls go on (docker stop --time 3600); a second one ends them.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s CMD ["ringcast", "health"]
 ENTRYPOINT ["ringcast"]

@@ -95,6 +95,14 @@
 //! into the room's log ([`events`]): readers follow it over Server-Sent Events and WebSockets, and
 //! [`outlet`](events::outlet)s carry it to Kafka and a webhook.
 //!
+//! ## The program around it
+//!
+//! `main` hands arguments and environment to [`cli`], which has a file for each command: to serve is
+//! [`Config`](config::Config) → [`Server::start`](server::Server::start) →
+//! [`Server::run`](server::Server::run), with [`systemd`] told of it; `ringcast config` prints the
+//! settings, `doctor` tries what a start would need on this host ([`doctor`]), and `health`
+//! asks a running server how it is ([`health`]).
+//!
 //! ## What always holds
 //!
 //! 1. Nothing but STUN is taken from an address that ICE has not validated.
@@ -118,10 +126,13 @@
 
 pub mod access;
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod control;
+mod doctor;
 pub mod engine;
 pub mod events;
+mod health;
 pub mod id;
 pub mod lane;
 pub mod limits;
@@ -132,3 +143,4 @@ pub mod ortc;
 pub mod sdp;
 pub mod server;
 pub mod shard;
+pub mod systemd;

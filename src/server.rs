@@ -145,6 +145,12 @@ impl Server {
         self.node.media_address()
     }
 
+    /// The rooms, for whoever tells others of them.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
     /// Completes when a signal says that the process ends at once: SIGINT or a second SIGTERM. The
     /// first SIGTERM begins a drain, at whose end [`run`](Self::run) returns by itself.
     ///
@@ -275,18 +281,24 @@ async fn bind_api(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// What clients are told: as configured, else the addresses that the node listens on.
-fn announced(config: &Config) -> Vec<String> {
+pub(crate) fn announced_addresses(config: &Config) -> Vec<String> {
     if !config.announce.is_empty() {
         return config.announce.clone();
     }
-    let addresses = listening(&config.media_listen, own_addresses());
-    if addresses.iter().all(is_private) {
+    let own = listening(&config.media_listen, own_addresses());
+    own.iter().map(IpAddr::to_string).collect()
+}
+
+fn announced(config: &Config) -> Vec<String> {
+    let addresses = announced_addresses(config);
+    let private = |told: &String| told.parse().is_ok_and(|ip| is_private(&ip));
+    if config.announce.is_empty() && addresses.iter().all(private) {
         tracing::warn!(
             "only private addresses are announced; clients elsewhere need --announce with the \
              address or name under which they reach this host"
         );
     }
-    addresses.iter().map(IpAddr::to_string).collect()
+    addresses
 }
 
 /// The addresses that media is received on: those named, or `own` ones of the families listened to.
@@ -301,7 +313,7 @@ fn listening(listen: &[IpAddr], own: Vec<IpAddr>) -> Vec<IpAddr> {
 }
 
 /// This host's addresses, IPv4 first; loopback only where there is nothing else.
-fn own_addresses() -> Vec<IpAddr> {
+pub(crate) fn own_addresses() -> Vec<IpAddr> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     let mut addresses: Vec<IpAddr> =
         interfaces.iter().filter(|i| !i.is_link_local()).map(if_addrs::Interface::ip).collect();
@@ -313,7 +325,8 @@ fn own_addresses() -> Vec<IpAddr> {
     addresses
 }
 
-fn is_private(ip: &IpAddr) -> bool {
+/// True for an address that only neighbours can reach.
+pub(crate) fn is_private(ip: &IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),

@@ -207,7 +207,9 @@ mod tests {
             ApiKeys::new(vec![key(&format!("a:{SECRET}")), key(&format!("b:{other}"))]).unwrap();
         assert_eq!(keys.with_secret(SECRET).unwrap().id(), "a");
         assert_eq!(keys.with_secret(&other).unwrap().id(), "b");
-        for wrong in ["", "a", &SECRET[1..], &format!("{SECRET}0"), &format!("a:{SECRET}")] {
+        for wrong in
+            ["", "a", SECRET.trim_start_matches('0'), &format!("{SECRET}0"), &format!("a:{SECRET}")]
+        {
             assert_eq!(keys.with_secret(wrong), None, "{wrong}");
         }
         assert_eq!(keys.named("b").unwrap().id(), "b");

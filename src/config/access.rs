@@ -19,6 +19,15 @@ pub(super) fn keys(sources: &Sources<'_>) -> Result<ApiKeys, ConfigError> {
     ApiKeys::new(keys).map_err(|wrong| invalid(origin, wrong.to_string()))
 }
 
+/// Whether nobody needs a key, which cannot be while there are some.
+pub(super) fn allows_anonymous(sources: &Sources<'_>, keys: &ApiKeys) -> Result<bool, ConfigError> {
+    match sources.one_with_origin("allow-anonymous", super::values::boolean)? {
+        Some((true, origin)) if !keys.is_empty() => Err(ConfigError::NobodyNeedsKeys(origin)),
+        Some((allowed, _)) => Ok(allowed),
+        None => Ok(false),
+    }
+}
+
 /// The default limits, and those that are set; of two for one thing the last counts.
 pub(super) fn limits(sources: &Sources<'_>) -> Result<Limits, ConfigError> {
     let mut limits = Limits::default();

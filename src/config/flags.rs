@@ -3,10 +3,9 @@
 
 use std::path::PathBuf;
 
-/// A WebRTC selective forwarding unit: one binary, one UDP port, every core.
-#[derive(Debug, clap::Parser)]
-#[command(name = "ringcast", version, about, after_help = AFTER_HELP)]
-pub(super) struct Flags {
+// No doc comment: every command takes these flags, and would be described by it in its help.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Flags {
     /// Read settings from this JSON file: an object with the names of the flags below
     /// [env: RINGCAST_CONFIG]
     #[arg(long, value_name = "FILE")]
@@ -150,7 +149,8 @@ pub(super) struct Flags {
     log_format: Option<String>,
 }
 
-const AFTER_HELP: &str = "\
+/// Below the flags in `--help`.
+pub(crate) const AFTER_HELP: &str = "\
 A flag wins over the environment, the environment over the file. Without API keys and \
 --allow-anonymous the API listens on loopback only, unless a variable of the replaced service (MEDIASOUP_…, \
 FILES_SERVICE_APP_PORT, SWAGGER_PATH) is set: then it listens on all addresses.";

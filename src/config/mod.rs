@@ -11,6 +11,7 @@
 mod access;
 mod flags;
 mod outlets;
+mod shown;
 mod sources;
 mod values;
 
@@ -20,8 +21,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser as _;
+use serde_json::{Map, Value};
 
-use self::flags::Flags;
+pub(crate) use self::flags::{AFTER_HELP, Flags};
 pub use self::outlets::{KafkaConfig, OutletsConfig, Secret, WebhookConfig};
 pub use self::sources::Origin;
 use self::sources::Sources;
@@ -95,6 +97,8 @@ pub struct Config {
     pub allow_anonymous: bool,
     /// Who may call the API; none: everybody.
     pub api_keys: ApiKeys,
+    /// The file that some of them came from.
+    pub api_keys_file: Option<PathBuf>,
     /// `/metrics` needs no key.
     pub open_metrics: bool,
     /// How much there may be of everything.
@@ -189,6 +193,14 @@ impl ConfigError {
     }
 }
 
+/// A command line of settings alone.
+#[derive(Debug, clap::Parser)]
+#[command(name = "ringcast", version, after_help = AFTER_HELP)]
+struct Serve {
+    #[command(flatten)]
+    settings: Flags,
+}
+
 impl Config {
     /// The configuration that arguments (the program's name first), environment and, if one is
     /// named, file say.
@@ -199,28 +211,46 @@ impl Config {
         args: impl IntoIterator<Item = OsString>,
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        let flags = Flags::try_parse_from(args)?;
-        let sources = Sources::new(flags, &env)?;
+        Self::from_flags(Serve::try_parse_from(args)?.settings, &env)
+    }
+
+    /// The same, from flags that are parsed already.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first setting that is wrong.
+    pub(crate) fn from_flags(
+        flags: Flags,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        Self::of(&Sources::new(flags, env)?)
+    }
+
+    /// Every setting as a file would say it, without secrets; where each came from, and what is
+    /// to be warned of, as that file's comment.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first setting that is wrong.
+    pub(crate) fn shown(
+        flags: Flags,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Map<String, Value>, ConfigError> {
+        let sources = Sources::new(flags, env)?;
+        shown::shown(&Self::of(&sources)?, &sources)
+    }
+
+    fn of(sources: &Sources<'_>) -> Result<Self, ConfigError> {
         let replaced: Vec<&str> =
             REPLACED_SERVICE.into_iter().filter(|name| sources.has_variable(name)).collect();
-        let api_keys = access::keys(&sources)?;
-        let anonymous = sources.one_with_origin("allow-anonymous", values::boolean)?;
-        let anonymous = anonymous.filter(|(allowed, _)| *allowed);
-        let allow_anonymous = anonymous.is_some();
-        match anonymous {
-            Some((_, origin)) if !api_keys.is_empty() => {
-                return Err(ConfigError::NobodyNeedsKeys(origin));
-            }
-            _ => {}
-        }
+        let api_keys = access::keys(sources)?;
+        let allow_anonymous = access::allows_anonymous(sources, &api_keys)?;
         let anywhere = allow_anonymous || !api_keys.is_empty();
-        let api_listen = api_listen(&sources, anywhere, &replaced)?;
+        let api_listen = api_listen(sources, anywhere, &replaced)?;
         let media_udp = sources.one("media-udp", values::boolean)?.unwrap_or(true);
         let media_tcp = sources.one("media-tcp", values::boolean)?.unwrap_or(true);
         if !media_udp && !media_tcp {
             return Err(ConfigError::NoProtocol);
         }
-        let outlets = OutletsConfig::of(&sources)?;
+        let outlets = OutletsConfig::of(sources)?;
         let mut warnings = warnings(api_listen, &api_keys, &replaced);
         warnings.extend(outlets.warnings.iter().cloned());
         Ok(Self {
@@ -244,12 +274,13 @@ impl Config {
                 .unwrap_or(DRAIN_TIMEOUT),
             allow_anonymous,
             api_keys,
+            api_keys_file: sources.one("api-keys-file", |path| Ok(PathBuf::from(path)))?,
             open_metrics: sources.one("open-metrics", values::boolean)?.unwrap_or_default(),
             log_format: sources.one("log-format", values::log_format)?.unwrap_or_default(),
             log_filter: sources
                 .one("log", values::log_filter)?
                 .unwrap_or_else(|| "info".to_owned()),
-            limits: access::limits(&sources)?,
+            limits: access::limits(sources)?,
             outlets,
             warnings,
         })

@@ -10,7 +10,7 @@ use super::ConfigError;
 use super::flags::Flags;
 
 /// Every setting: its flag (and name in the file), and its variables in order of precedence.
-const SETTINGS: [(&str, &[&str]); 28] = [
+pub(super) const SETTINGS: [(&str, &[&str]); 28] = [
     // FILES_SERVICE_APP_PORT gives only the port, and is read apart.
     ("api-listen", &["RINGCAST_API_LISTEN"]),
     ("allow-anonymous", &["RINGCAST_ALLOW_ANONYMOUS"]),
@@ -42,6 +42,9 @@ const SETTINGS: [(&str, &[&str]); 28] = [
     ("log", &["RINGCAST_LOG"]),
     ("log-format", &["RINGCAST_LOG_FORMAT"]),
 ];
+
+/// What a file may say under this name means nothing: JSON has no comments.
+pub(super) const COMMENT: &str = "//";
 
 /// Where the value of a setting came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,6 +166,14 @@ impl<'a> Sources<'a> {
             .map_err(|reason| ConfigError::Invalid { origin: Origin::Variable(name), reason })
     }
 
+    /// Where the value of a setting of the table comes from; `None` when it is the default.
+    ///
+    /// # Errors
+    /// When the file has something else than a value.
+    pub(super) fn origin(&self, name: &'static str) -> Result<Option<Origin>, ConfigError> {
+        Ok(self.texts(name)?.map(|(_, origin)| origin))
+    }
+
     fn text_of(&self, variable: &str) -> Option<String> {
         (self.env)(variable).filter(|text| !text.trim().is_empty())
     }
@@ -201,7 +212,9 @@ fn read_file(path: &Path) -> Result<Map<String, Value>, ConfigError> {
         Ok(_) => return Err(wrong("must be a JSON object".to_owned())),
         Err(error) => return Err(wrong(error.to_string())),
     };
-    match settings.keys().find(|name| !SETTINGS.iter().any(|(setting, _)| setting == name)) {
+    let known =
+        |name: &&String| *name == COMMENT || SETTINGS.iter().any(|(setting, _)| setting == name);
+    match settings.keys().find(|name| !known(name)) {
         None => Ok(settings),
         Some(unknown) => {
             let known: Vec<&str> = SETTINGS.iter().map(|(setting, _)| *setting).collect();

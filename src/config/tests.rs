@@ -64,6 +64,7 @@ fn nothing_said_gives_the_documented_defaults() {
             cors_origins: vec![],
             allow_anonymous: false,
             api_keys: ApiKeys::default(),
+            api_keys_file: None,
             open_metrics: false,
             limits: Limits::default(),
             outlets: OutletsConfig::default(),
@@ -72,6 +73,29 @@ fn nothing_said_gives_the_documented_defaults() {
             warnings: vec![],
         }
     );
+}
+
+fn limits(settings: &[&str]) -> Limits {
+    let mut limits = Limits::default();
+    settings.iter().for_each(|setting| limits.set(setting.parse().unwrap()));
+    limits
+}
+
+/// As the flags of the test below say.
+fn all_outlets() -> OutletsConfig {
+    OutletsConfig {
+        kafka: Some(KafkaConfig {
+            brokers: vec!["a.example:9092".to_owned(), "[::1]:9093".to_owned()],
+            credentials: Some(("ringcast".to_owned(), Secret::new("sesame"))),
+            room_events_topic: Some("rooms".to_owned()),
+        }),
+        webhook: Some(WebhookConfig {
+            url: Secret::new("https://hooks.example/in?token=1"),
+            secret: Secret::new("s3cret"),
+        }),
+        spool_dir: Some(PathBuf::from("/var/lib/ringcast")),
+        warnings: vec![],
+    }
 }
 
 #[test]
@@ -130,26 +154,10 @@ fn every_flag_sets_its_setting() {
             cors_origins: vec!["https://a.example".to_owned(), "http://localhost:5173".to_owned()],
             allow_anonymous: true,
             api_keys: ApiKeys::default(),
+            api_keys_file: None,
             open_metrics: true,
-            limits: {
-                let mut limits = Limits::default();
-                limits.set("rooms=5".parse().unwrap());
-                limits.set("key-requests=9".parse().unwrap());
-                limits
-            },
-            outlets: OutletsConfig {
-                kafka: Some(KafkaConfig {
-                    brokers: vec!["a.example:9092".to_owned(), "[::1]:9093".to_owned()],
-                    credentials: Some(("ringcast".to_owned(), Secret::new("sesame"))),
-                    room_events_topic: Some("rooms".to_owned()),
-                }),
-                webhook: Some(WebhookConfig {
-                    url: Secret::new("https://hooks.example/in?token=1"),
-                    secret: Secret::new("s3cret"),
-                }),
-                spool_dir: Some(PathBuf::from("/var/lib/ringcast")),
-                warnings: vec![],
-            },
+            limits: limits(&["rooms=5", "key-requests=9"]),
+            outlets: all_outlets(),
             log_format: LogFormat::Json,
             log_filter: "ringcast=debug,warn".to_owned(),
             warnings: vec![],
@@ -160,7 +168,8 @@ fn every_flag_sets_its_setting() {
 #[test]
 fn every_setting_has_a_variable_and_a_name_in_the_file() {
     let text = r#"{
-        "api-listen": "127.0.0.1:1", "allow-anonymous": true, "open-metrics": true, "limits": ["rooms=7", "peer-producers=2"], "docs-path": "d",
+        "api-listen": "127.0.0.1:1", "allow-anonymous": true, "docs-path": "d",
+        "open-metrics": true, "limits": ["rooms=7", "peer-producers=2"],
         "cors-origins": ["https://a.example"], "media-port": 2, "media-listen": "127.0.0.1",
         "announce": ["a.example", "b.example"], "media-udp": false, "media-tcp": true,
         "shards": 4, "pin": false, "runtime": "glommio", "steer": "off", "coalesce-us": 2000,

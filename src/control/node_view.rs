@@ -100,6 +100,20 @@ impl Control {
         })
     }
 
+    /// For how long the shard that was silent longest has not reported a turn; `None` while one
+    /// never has. Between reports, made once a second, it grows.
+    #[must_use]
+    pub fn silence(&self) -> Option<Duration> {
+        let now = now();
+        self.inner.state.with(|state| {
+            let silences = state.shards.iter().map(|shard| {
+                let (at, _) = shard.report.as_ref()?;
+                Some(now.saturating_duration_since(*at))
+            });
+            silences.collect::<Option<Vec<_>>>()?.into_iter().max()
+        })
+    }
+
     /// The whole node now.
     #[must_use]
     pub fn node(&self) -> NodeView {

@@ -123,6 +123,23 @@ pub const CLOSE_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// A report is made once a second; one older than this says that its shard did not turn for 2 s.
 pub const REPORT_AGE_MAX: Duration = Duration::from_secs(3);
 
+/// How often a service manager is told of the node: about as often as shards report.
+pub const NOTIFY_PERIOD: Duration = Duration::from_secs(1);
+
+/// By how much a service manager's patience with a node that stops is prolonged, again and again: its
+/// control thread may be away for as long as the outlets need.
+pub const NOTIFY_EXTENSION: Duration = Duration::from_secs(30);
+
+/// How long `ringcast health` waits for an answer: less than the patience of those who ask through it.
+pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long `ringcast doctor` waits for a name, a connection or a program of the host.
+pub const DOCTOR_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Descriptors of the control thread when the API is as full as `ringcast doctor` plans for: a reader
+/// of events for each of ten thousand peers, and what is opened for all.
+pub const API_DESCRIPTORS: usize = 10_000 + 64;
+
 /// A node whose every shard is busier than this is not ready for more.
 pub const BUSY_MAX: f64 = 0.95;
 
@@ -206,6 +223,10 @@ pub const KEY_SECRET_CHARS_MAX: usize = 256;
 /// Bytes of a room token: one with every claim and the longest names has some 1,500; other services
 /// may have put claims of theirs beside.
 pub const TOKEN_BYTES_MAX: usize = 4096;
+
+/// How long a token may be valid that `ringcast token` makes: for a device that is never touched
+/// again.
+pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
 /// By how much the clock of whoever signs tokens may differ from ours: hosts with NTP are within one
 /// second, those without drift by some a day.

@@ -147,6 +147,12 @@ impl Limits {
         }
     }
 
+    /// Every limit that can be set, as the setting says it: `rooms=100`.
+    pub fn settings(&self) -> impl Iterator<Item = String> {
+        let settable = Limit::ALL.iter().filter(|limit| limit.is_settable());
+        settable.map(|limit| format!("{}={}", limit.name(), self.get(*limit)))
+    }
+
     /// The most there may be; of a rate, requests per second, and 0 for any number.
     #[must_use]
     pub fn get(&self, limit: Limit) -> usize {

@@ -33,6 +33,16 @@ pub const FLOW_RETRIES_PER_SECOND_MAX: usize = 256;
 /// about eight, and a request with more before it is handed to its shard in user space.
 pub const STEERED_ATTRIBUTES_MAX: usize = 32;
 
+/// Descriptors of one shard beside its connections: sockets, wakers, timers, rings.
+pub const SHARD_DESCRIPTORS: usize = 32;
+
+/// Memory that a process must be permitted to lock before glommio makes any ring.
+pub const LOCKED_BYTES_MIN: u64 = 512 * 1024;
+
+/// Memory that one shard's rings lock at most: buffers of 64 KiB, and three rings of 32 entries where
+/// the kernel counts those too (before Linux 5.12).
+pub const LOCKED_BYTES_PER_SHARD: u64 = 256 * 1024;
+
 /// How long SIGTERM waits for the threads to end.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 

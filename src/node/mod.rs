@@ -9,6 +9,7 @@
 
 mod lanes;
 mod ports;
+pub(crate) mod probe;
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
@@ -314,20 +315,23 @@ fn tell(started: &Sender<Started>, what: Started) {
 /// A glommio executor on this thread, or `None` where io_uring is refused (a container's seccomp
 /// profile, `kernel.io_uring_disabled`, a small memlock limit).
 fn executor(shard: ShardId) -> Option<glommio::LocalExecutor> {
-    // Unbound: the thread is pinned already, and then in the same way with and without glommio.
-    // Made here and not spawned, because a spawned executor panics where it cannot be made.
-    let made = LocalExecutorBuilder::new(Placement::Unbound)
-        .name(&format!("shard-{shard}"))
-        .io_memory(GLOMMIO_BUFFER_BYTES)
-        .ring_depth(GLOMMIO_RING_DEPTH)
-        .make();
-    match made {
+    match executor_named(&format!("shard-{shard}")) {
         Ok(executor) => Some(executor),
         Err(error) => {
             tracing::warn!(shard.id = %shard, %error, "io_uring refused: plain thread");
             None
         }
     }
+}
+
+fn executor_named(name: &str) -> glommio::Result<glommio::LocalExecutor, ()> {
+    // Unbound: the thread is pinned already, and then in the same way with and without glommio.
+    // Made here and not spawned, because a spawned executor panics where it cannot be made.
+    LocalExecutorBuilder::new(Placement::Unbound)
+        .name(name)
+        .io_memory(GLOMMIO_BUFFER_BYTES)
+        .ring_depth(GLOMMIO_RING_DEPTH)
+        .make()
 }
 
 /// The cores this process may run on, no more of them than its CPU quota pays for.

@@ -64,7 +64,7 @@ pub(super) fn bind_group<F>(setup: &NodeSetup<F>) -> Result<(SocketAddr, Sockets
     }
 }
 
-fn is_without_ipv6(error: &io::Error) -> bool {
+pub(super) fn is_without_ipv6(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EAFNOSUPPORT) || error.kind() == ErrorKind::AddrNotAvailable
 }
 
@@ -100,7 +100,7 @@ fn try_bind_group<F>(
     Ok((address, sockets))
 }
 
-fn bind_tcp(address: SocketAddr, exclusive: bool) -> io::Result<TcpListener> {
+pub(super) fn bind_tcp(address: SocketAddr, exclusive: bool) -> io::Result<TcpListener> {
     let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;

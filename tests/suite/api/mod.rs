@@ -12,3 +12,4 @@ mod races;
 mod room_events;
 mod sdp;
 mod shards;
+mod systemd;

@@ -10,6 +10,7 @@ mod media;
 mod servers;
 mod stock;
 
+mod deployed;
 mod drain;
 mod floods;
 mod leaks;
@@ -22,3 +23,4 @@ mod refusals;
 mod restart;
 mod shards;
 mod strangers;
+mod supervised;

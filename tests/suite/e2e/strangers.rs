@@ -64,6 +64,25 @@ fn who_has_a_key_or_a_token_is_let_in_and_no_log_shows_either() {
         assert_eq!(answered, status, "{headers}: {text}");
         assert_eq!(status == 401, text.contains("www-authenticate: Bearer"), "{text}");
     }
+    let words = ["token", "--room=tea", "--peer=bob", "--subscribe", "--ttl=15m"];
+    let keys = format!("other:{SECRET}-,backend:{SECRET}");
+    let made = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
+        command.args(words).args(more).env("RINGCAST_API_KEYS", &keys).output().unwrap()
+    };
+    let which = made(&[]);
+    let said = String::from_utf8(which.stderr).unwrap();
+    assert_eq!(which.status.code(), Some(64), "{said}");
+    assert!(said.contains("--key must say which: other, backend"), "{said}");
+    let made = made(&["--key=backend"]);
+    let made = String::from_utf8(made.stdout).unwrap();
+    let bobs = made.strip_suffix('\n').unwrap();
+    let join = r#"{"peerId":"bob","direction":"recv"}"#;
+    let (status, text) = ask(api, "POST /media/transport/tea", &bearer(bobs), join);
+    assert_eq!(status, 201, "{text}");
+    let (status, text) = ask(api, "POST /media/producer", &bearer(bobs), "{}");
+    assert!(status == 403 && text.contains("`publish`"), "{text}");
+
     let (status, text) = ask(api, "GET /media/rooms", &bearer(&good), "");
     assert_eq!(status, 403, "{text}");
     let join = r#"{"peerId":"alice","direction":"send"}"#;

@@ -83,7 +83,8 @@
 //!
 //! ## The life of a command
 //!
-//! A handler of [`api`] parses into domain types and calls one method of
+//! A gate before all routes asks [`access`] who calls, and what the route wants of them, as long as
+//! they do not ask too often. A handler of [`api`] parses into domain types and calls one method of
 //! [`Control`](control::Control) → [`placement`](control::placement) names the shard of a new room or
 //! transport (all else goes where its transport is) →
 //! [`Dispatcher::call`](control::dispatcher::Dispatcher::call) → lane → the shard's turn →
@@ -100,8 +101,8 @@
 //! `main` hands arguments and environment to [`cli`], which has a file for each command: to serve is
 //! [`Config`](config::Config) → [`Server::start`](server::Server::start) →
 //! [`Server::run`](server::Server::run), with [`systemd`] told of it; `ringcast config` prints the
-//! settings, `doctor` tries what a start would need on this host ([`doctor`]), and `health`
-//! asks a running server how it is ([`health`]).
+//! settings, `doctor` tries what a start would need on this host ([`doctor`]), `health`
+//! asks a running server how it is ([`health`]), and `token` signs a room token ([`access`]).
 //!
 //! ## What always holds
 //!

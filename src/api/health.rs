@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use tokio::task::spawn_blocking;
 
 use super::error::{ApiError, Code, Failure};
 use super::observe::Observed;
@@ -46,6 +47,17 @@ pub(super) async fn metrics(
     State(control): State<Control>,
     State(observed): State<Observed>,
 ) -> Response {
-    let text = prometheus::text(&control.node(), &control.latencies(), &observed.http);
-    (StatusCode::OK, [(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], text).into_response()
+    // Never closed: whoever asks while another is answered waits.
+    let _turn = observed.scrapes.acquire().await;
+    let (node, latencies) = (control.node(), control.latency_totals());
+    let (http, refusals) = (observed.http.all(), observed.refusals.all());
+    // Beside the control thread, which has calls to see to.
+    let write = move || prometheus::text(&node, &latencies, &http, &refusals);
+    let written = spawn_blocking(write).await;
+    match written {
+        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], text)
+            .into_response(),
+        // The runtime is stopping.
+        Err(_) => ApiError::new(Code::Overloaded, "not now").into_response(),
+    }
 }

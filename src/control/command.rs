@@ -290,6 +290,10 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// All reasons.
+    pub const ALL: [Self; 5] =
+        [Self::NeverConnected, Self::ConsentLost, Self::DtlsFailed, Self::DtlsClosed, Self::Fault];
+
     /// The label in logs, metrics and events.
     #[must_use]
     pub fn label(self) -> &'static str {

@@ -39,6 +39,22 @@ struct Calls {
     last: u64,
     waiting: HashMap<CallId, oneshot::Sender<Answer>>,
     closed: bool,
+    sent: u64,
+    refused: u64,
+    late: u64,
+}
+
+/// What became of the calls to shards since the start, and how many are under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CallCounts {
+    /// Put into a shard's lane.
+    pub sent: u64,
+    /// Refused: the lane was full, or too many calls were under way.
+    pub refused: u64,
+    /// Answered when nobody waited any more.
+    pub late: u64,
+    /// Without an answer so far.
+    pub waiting: usize,
 }
 
 /// Calls under way to all shards.
@@ -96,6 +112,7 @@ impl Dispatcher {
         let (answer, answered) = oneshot::channel();
         let number = self.calls.with(|calls| {
             if calls.closed || calls.waiting.len() >= CALLS_OUTSTANDING_MAX {
+                calls.refused += 1;
                 return None;
             }
             calls.last += 1;
@@ -105,9 +122,13 @@ impl Dispatcher {
         });
         let Some(number) = number else { return Pending::refused() };
         if link.send(number, command).is_err() {
-            self.calls.with(|calls| calls.waiting.remove(&number));
+            self.calls.with(|calls| {
+                calls.waiting.remove(&number);
+                calls.refused += 1;
+            });
             return Pending::refused();
         }
+        self.calls.with(|calls| calls.sent += 1);
         Pending(Ok((answered, Instant::now() + self.patience)))
     }
 
@@ -123,7 +144,9 @@ impl Dispatcher {
     pub fn handle_answer(&self, call: CallId, answer: Answer) {
         if let Some(waiting) = self.calls.with(|calls| calls.waiting.remove(&call)) {
             // Whoever asked may have given up.
-            let _ = waiting.send(answer);
+            if waiting.send(answer).is_err() {
+                self.calls.with(|calls| calls.late += 1);
+            }
         }
     }
 
@@ -139,6 +162,17 @@ impl Dispatcher {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.calls.with(|calls| calls.closed)
+    }
+
+    /// What became of the calls.
+    #[must_use]
+    pub fn counts(&self) -> CallCounts {
+        self.calls.with(|calls| CallCounts {
+            sent: calls.sent,
+            refused: calls.refused,
+            late: calls.late,
+            waiting: calls.waiting.len(),
+        })
     }
 
     /// How many shards there are.
@@ -174,5 +208,13 @@ mod tests {
         let pending = dispatcher.submit(ShardId(0), Command::Inventory);
         dispatcher.handle_answer(CallId(2), Ok(Reply::Done));
         assert!(matches!(pending.answer().await, Ok(Reply::Done)));
+        let counts = CallCounts { sent: 2, refused: 0, late: 1, waiting: 0 };
+        assert_eq!(dispatcher.counts(), counts);
+        dispatcher.close();
+        assert!(matches!(
+            dispatcher.call(ShardId(0), Command::Inventory).await,
+            Err(Refusal::Overloaded)
+        ));
+        assert_eq!(dispatcher.counts(), CallCounts { refused: 1, ..counts });
     }
 }

@@ -12,6 +12,7 @@
 
 pub mod addresses;
 pub mod command;
+pub mod counts;
 pub mod dispatcher;
 pub mod drain;
 pub mod error;

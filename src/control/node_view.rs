@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::addresses::MediaAddresses;
+use super::counts::ControlCounts;
+use super::dispatcher::CallCounts;
 use super::drain::{DrainView, Phase};
 use super::registry::{Census, Totals};
-use super::service::{Control, now};
+use super::service::{Control, State, now};
 use crate::engine::report::Report;
 use crate::events::outlet::OutletView;
 use crate::id::ShardId;
@@ -41,6 +43,10 @@ pub struct NodeView {
     pub outlets: Vec<OutletView>,
     /// All shards.
     pub shards: Vec<ShardView>,
+    /// What happened in rooms, and how far clients came that joined.
+    pub counts: ControlCounts,
+    /// Calls of the control thread to the shards.
+    pub calls: CallCounts,
     /// Whether it takes new calls, and how far a drain is.
     pub drain: DrainView,
     /// Where clients reach the media port.
@@ -100,6 +106,15 @@ impl Control {
         })
     }
 
+    /// Since the start alone, by shard: what machines ask for, time and again.
+    #[must_use]
+    pub fn latency_totals(&self) -> Vec<LatencyCounts> {
+        let totals = |state: &mut State| {
+            state.shards.iter().map(|shard| shard.latency.total().clone()).collect()
+        };
+        self.inner.state.with(totals)
+    }
+
     /// For how long the shard that was silent longest has not reported a turn; `None` while one
     /// never has. Between reports, made once a second, it grows.
     #[must_use]
@@ -126,6 +141,8 @@ impl Control {
             totals: state.registry.totals(),
             event_readers,
             outlets: self.inner.outlets.views(),
+            counts: state.counts.clone(),
+            calls: self.inner.dispatcher.counts(),
             drain: self.drain_view(state, now),
             media: self.inner.media.clone(),
             shards: state

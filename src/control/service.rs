@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::addresses::MediaAddresses;
 use super::command::Refusal;
+use super::counts::ControlCounts;
 use super::dispatcher::{Dispatcher, Pending, ShardLink};
 use super::drain::{Drain, Drains};
 use super::error::ControlError;
@@ -77,6 +78,7 @@ pub(super) struct State {
     /// Of the log that began last.
     pub(super) last_epoch: u64,
     pub(super) shards: Vec<ShardState>,
+    pub(super) counts: ControlCounts,
     pub(super) stopping: bool,
     /// The drain that is on.
     pub(super) drain: Option<Drain>,
@@ -214,6 +216,7 @@ impl Control {
         let now = now();
         for happening in &effects.events {
             journal::note(happening);
+            state.counts.note(&happening.event);
             let room = &happening.room;
             let epochs = &mut state.last_epoch;
             let log = state.logs.entry(room.clone()).or_insert_with(|| {
@@ -222,6 +225,7 @@ impl Control {
                 RoomLog::new(room.clone(), *epochs)
             });
             let entry = log.append(now, self.inner.clock, &happening.event);
+            state.counts.readers_dropped += log.take_dropped();
             self.inner.outlets.offer(room, &entry, &happening.event, log.last_to_leave());
             if matches!(happening.event, RoomEvent::RoomClosed { .. }) {
                 state.logs.remove(room);

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::Hash;
+use std::time::Instant;
 
 use super::command::{CloseReason, DtlsState, Event, FromShard, IceState, Inventory};
 use super::command::{Command, Refusal, Reply};
+use super::counts::{ControlCounts, Stage};
 use super::registry::{Close, Effects, Transport};
 use super::service::{Control, State, now};
 use crate::engine::voice::LevelWindow;
@@ -48,6 +50,7 @@ impl Control {
                 }
                 Event::ProducerStarted { producer } => {
                     tracing::debug!(producer.id = %producer, shard.id = %shard, "first packet");
+                    note_first_packet(state, shard, producer);
                     Effects::default()
                 }
                 Event::AudioLevels(levels) => audio_levels(state, &levels),
@@ -189,16 +192,49 @@ fn ice_state(
         );
     }
     transport.remote = remote.or(transport.remote);
-    if std::mem::replace(&mut transport.ice, ice) == ice {
+    let before = std::mem::replace(&mut transport.ice, ice);
+    if before == ice {
         return Effects::default();
+    }
+    if before == IceState::New && ice != IceState::Disconnected {
+        pass(&mut state.counts, Stage::Ice, &mut transport.since);
     }
     let event =
         RoomEvent::TransportIceState { transport: id, peer: transport.peer.clone(), state: ice };
     Effects::event(&transport.room, transport.shard, event)
 }
 
+/// The client has passed a stage; the next one begins.
+fn pass(counts: &mut ControlCounts, stage: Stage, since: &mut Option<Instant>) {
+    let now = now();
+    counts.pass(stage, since.replace(now).unwrap_or(now), now);
+}
+
+/// Of the shard that the producer lives on; those that mirror it tell of their own.
+fn note_first_packet(state: &mut State, shard: ShardId, id: ProducerId) {
+    let Some(producer) = state.registry.producer_mut(id).filter(|it| it.shard == shard) else {
+        return;
+    };
+    if std::mem::replace(&mut producer.heard, true) {
+        return;
+    }
+    let (made_at, transport) = (producer.made_at, producer.transport);
+    let keyed_at = state.registry.any_transport(transport).and_then(|it| it.since);
+    // A packet may be quicker than the answer that its producer is made.
+    if let Some(since) = made_at.max(keyed_at) {
+        state.counts.pass(Stage::FirstPacket, since, now());
+    }
+}
+
 /// A WHIP or WHEP client that hangs up without a DELETE has ended its session all the same.
 fn transport_closed(state: &mut State, id: TransportId, reason: CloseReason) -> Effects {
+    if let Some(transport) = state.registry.any_transport(id)
+        && transport.dtls != DtlsState::Connected
+        && reason != CloseReason::DtlsClosed
+    {
+        let is_reached = transport.ice != IceState::New;
+        state.counts.fail(if is_reached { Stage::Dtls } else { Stage::Ice });
+    }
     let hangs_up = reason == CloseReason::DtlsClosed;
     let found = state.registry.any_transport(id).filter(|it| hangs_up && it.session.is_some());
     let member = found.map(|transport| (transport.room.clone(), transport.peer.clone()));
@@ -231,6 +267,7 @@ fn dtls_state(
     }
     if dtls == DtlsState::Connected {
         note_connected(id, transport, cipher);
+        pass(&mut state.counts, Stage::Dtls, &mut transport.since);
     }
     let event =
         RoomEvent::TransportDtlsState { transport: id, peer: transport.peer.clone(), state: dtls };

@@ -78,12 +78,14 @@ impl Engine {
             RtcpItem::Pli { media_ssrc, .. } => {
                 if let Some(tally) = self.handle_key_frame_wish(now, key, *media_ssrc) {
                     tally.plis += 1;
+                    self.counters.plis_received += 1;
                 }
             }
             RtcpItem::Fir(fir) => {
                 for entry in fir.entries.clone() {
                     if let Some(tally) = self.handle_key_frame_wish(now, key, entry.ssrc) {
                         tally.firs += 1;
+                        self.counters.firs_received += 1;
                     }
                 }
             }
@@ -131,7 +133,6 @@ impl Engine {
         ssrc: u32,
     ) -> Option<&mut OutgoingTally> {
         let consumer = self.consumer_at(key, ssrc)?;
-        self.counters.key_frames_asked += 1;
         self.ask_key_frame(now, consumer);
         Some(&mut *self.consumers.get_mut(consumer)?.tally)
     }
@@ -157,7 +158,7 @@ impl Engine {
             return;
         }
         consumer.round_trip = round_trip.unwrap_or(consumer.round_trip);
-        consumer.tally.handle_report(Reported {
+        self.counters.packets_lost_out += consumer.tally.handle_report(Reported {
             lost: block.cumulative_lost,
             fraction: block.fraction_lost,
             jitter: block.jitter,

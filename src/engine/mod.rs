@@ -82,7 +82,7 @@ use crate::engine::io::{Path, PathChange, Received, TransmitBatch};
 use crate::engine::machine::Machine;
 use crate::engine::producer::Producer;
 use crate::engine::relay::{RelayItem, RelayLanes, RelayPacket, Relaying};
-use crate::engine::report::{Counters, Discard, DiscardCounts, Gauges};
+use crate::engine::report::{Counters, Discard, DiscardCounts, Estimates, Gauges};
 use crate::engine::ring::SLOT_BYTES;
 use crate::engine::rtcp::{Arrival, ReportBlock};
 use crate::engine::stream::Stream;
@@ -161,6 +161,8 @@ pub struct Engine {
     /// UDP paths that came or went, for the shard.
     path_changes: VecDeque<PathChange>,
     counters: Counters,
+    /// What transports can be sent, each once a report.
+    estimates: Estimates,
     discards: DiscardCounts,
     scratch: Box<[u8; SLOT_BYTES]>,
     nack_list: Vec<u16>,
@@ -202,6 +204,7 @@ impl Engine {
             events_lost: 0,
             path_changes: VecDeque::new(),
             counters: Counters::default(),
+            estimates: Estimates::default(),
             discards: DiscardCounts::default(),
             scratch: Box::new([0; SLOT_BYTES]),
             nack_list: Vec::new(),
@@ -365,18 +368,22 @@ impl Machine for Engine {
     }
 
     fn report(&self) -> (Counters, DiscardCounts, Gauges) {
-        let gauges = Gauges {
+        let mut gauges = Gauges {
             transports: self.transports.len(),
-            transports_connected: self.transports.values().filter(|t| t.connected).count(),
             producers: self.producers.len() - self.relaying.mirrors,
             mirrors: self.relaying.mirrors,
             streams: self.streams.values().filter(|s| s.source.transport().is_some()).count(),
             consumers: self.consumers.len(),
             consumers_stopped: self.transports.values().map(|t| t.tally.stopped).sum(),
             estimate_bps: self.transports.values().filter_map(Transport::estimate_bps).sum(),
+            estimates: self.estimates,
             tuples: self.demux.path_count(),
             ring_bytes: self.streams.values().map(|stream| stream.ring.bytes()).sum(),
+            ..Gauges::default()
         };
+        for transport in self.transports.values() {
+            *transport.state_among(&mut gauges) += 1;
+        }
         (self.counters, self.discards.clone(), gauges)
     }
 

@@ -3,8 +3,11 @@
 //! The engine owns its [`Counters`] and increments them as plain integers; the shard adds what only
 //! it sees ([`IoCounters`]). Nothing here is shared between threads.
 
+use std::time::Duration;
+
 use crate::id::ShardId;
 use crate::limits::SEGMENTS_PER_TRAIN_MAX;
+use crate::metrics::buckets::{Buckets, Estimate, TurnLength};
 use crate::metrics::latency::LatencyInterval;
 
 /// Declares a struct of `u64` counters with their metric names.
@@ -59,8 +62,14 @@ counters! {
         retransmit_missed,
         /// Key frames asked of publishers (PLI).
         plis_sent,
-        /// Key frames asked of us (PLI and FIR).
-        key_frames_asked,
+        /// Key frames asked of us by PLI.
+        plis_received,
+        /// Key frames asked of us by FIR.
+        firs_received,
+        /// Packets of publishers that did not arrive, repaired ones included.
+        packets_lost_in,
+        /// Packets that receivers told to have lost, repaired ones included.
+        packets_lost_out,
         /// Packets overwritten in a ring before a consumer took them.
         ring_overruns,
         /// Audio packets not sent because they had waited too long for their turn: overload.
@@ -113,8 +122,6 @@ counters! {
         relay_refused,
         /// Boxes for relayed packets made because none had come back.
         relay_boxes,
-        /// Nanoseconds of CPU time of the shard's thread.
-        cpu_ns,
     }
 }
 
@@ -241,8 +248,14 @@ impl std::ops::AddAssign for TrainSizes {
 pub struct Gauges {
     /// Transports.
     pub transports: usize,
+    /// Transports that no client has reached yet.
+    pub transports_new: usize,
+    /// Transports that a client has reached and whose DTLS is not connected.
+    pub transports_connecting: usize,
     /// Transports whose DTLS is connected.
     pub transports_connected: usize,
+    /// Transports whose client has no address left: its TCP connection is gone, or consent.
+    pub transports_disconnected: usize,
     /// Producers, without mirrors.
     pub producers: usize,
     /// Mirrors of other shards' producers.
@@ -255,11 +268,19 @@ pub struct Gauges {
     pub consumers_stopped: usize,
     /// What all clients together can be sent, bits/s, as estimated.
     pub estimate_bps: u64,
+    /// Estimates of all transports that have one, each once a second since the start.
+    pub estimates: Estimates,
     /// Validated addresses.
     pub tuples: usize,
     /// Bytes of packet rings.
     pub ring_bytes: usize,
 }
+
+/// What transports' clients can be sent, looked at once a second.
+pub type Estimates = Buckets<Estimate>;
+
+/// How long turns lasted.
+pub type TurnLengths = Buckets<TurnLength>;
 
 /// One shard's report.
 #[derive(Debug, Clone)]
@@ -272,12 +293,16 @@ pub struct Report {
     pub io: IoCounters,
     /// Messages sent, by their number of segments.
     pub trains: TrainSizes,
+    /// How long its turns lasted, from their beginning to the next wait or turn.
+    pub turns: TurnLengths,
     /// Discards by reason.
     pub discards: DiscardCounts,
     /// What is alive.
     pub gauges: Gauges,
     /// Latencies of what was forwarded since the last report.
     pub latency: LatencyInterval,
+    /// CPU time of its thread.
+    pub cpu: Duration,
     /// Part of the last second that the shard was not waiting, 0–1.
     pub busy: f64,
     /// True when the shard runs on glommio, false on a plain thread (io_uring refused).

@@ -45,6 +45,9 @@ impl Engine {
             let probed_bytes = transport.outgoing.as_ref().map_or(0, |o| o.probed_bytes());
             sent.probes = probed_bytes.saturating_sub(transport.tally.probes.bytes);
             transport.tally.advance(received, sent, span);
+            if let Some(bps) = transport.estimate_bps() {
+                self.estimates.record(bps / 8);
+            }
             transport.tally.stopped = stopped;
         }
     }
@@ -54,6 +57,7 @@ impl Engine {
         for stream in &producer.streams {
             let Some(stream) = self.streams.get_mut(*stream) else { continue };
             let (media, rtx) = stream.tally.take_bytes();
+            self.counters.packets_lost_in += stream.tally.note_lost(stream.reception.totals().1);
             *received = (received.0 + media, received.1 + rtx);
             if !stream.paused {
                 stream.score(now);

@@ -67,6 +67,8 @@ pub struct IncomingTally {
     pub nacked: u64,
     /// Key frames asked for.
     pub plis: u64,
+    /// Most packets that were ever missing.
+    most_lost: i64,
     /// How well it arrives.
     pub score: ScoreKeeper,
     /// `media.bytes` and `rtx.bytes` when the transport's flows were last advanced.
@@ -80,6 +82,19 @@ impl IncomingTally {
         let before = std::mem::replace(&mut self.seen, now);
         (now.0 - before.0, now.1 - before.1)
     }
+
+    /// How many more packets than ever before are missing, now that `lost` are.
+    pub fn note_lost(&mut self, lost: i64) -> u64 {
+        grown(&mut self.most_lost, lost)
+    }
+}
+
+/// By how much `now` is above everything before: late and repeated packets make a loss smaller
+/// again, and a counter must not fall.
+fn grown(most: &mut i64, now: i64) -> u64 {
+    let more = u64::try_from(now.saturating_sub(*most)).unwrap_or(0);
+    *most = now.max(*most);
+    more
 }
 
 /// What the last report block of a consumer's receiver said.
@@ -120,6 +135,8 @@ pub struct OutgoingTally {
     pub firs: u64,
     /// What its receiver last told; `None` before the first time.
     pub reported: Option<Reported>,
+    /// Most packets that it told to be lost.
+    most_lost: i64,
     /// The receiver told something since the score was last worked out.
     pub fresh: bool,
     /// How well it arrives.
@@ -144,6 +161,7 @@ impl Default for OutgoingTally {
             plis: 0,
             firs: 0,
             reported: None,
+            most_lost: 0,
             fresh: false,
             score_told: score.score(),
             score,
@@ -180,10 +198,11 @@ impl OutgoingTally {
         self.repaired += u64::from(repeat == Repeat::First);
     }
 
-    /// Takes a report block.
-    pub fn handle_report(&mut self, reported: Reported) {
+    /// Takes a report block; how many more packets than ever before it tells to be lost.
+    pub fn handle_report(&mut self, reported: Reported) -> u64 {
         self.reported = Some(reported);
         self.fresh = true;
+        grown(&mut self.most_lost, reported.lost.into())
     }
 
     /// Works out the score if the receiver told something new; `Some` when it has changed.
@@ -278,6 +297,17 @@ mod tests {
         tally.rtx.add(88);
         assert_eq!(tally.tick(4, 400, SECOND), (0, 100));
         assert_eq!((tally.bitrate_bps, tally.tick(4, 400, SECOND)), (800, (0, 0)));
+    }
+
+    #[test]
+    fn a_loss_counts_once_also_when_it_was_smaller_in_between() {
+        let mut tally = IncomingTally::default();
+        let noted = [3, 1, 4, -2, 4, 10].map(|lost| tally.note_lost(lost));
+        assert_eq!(noted, [3, 0, 1, 0, 0, 6]);
+        let mut tally = OutgoingTally::default();
+        let told = |lost| Reported { lost, ..Reported::default() };
+        let noted = [-1, 5, 5, 2, 6].map(|lost| tally.handle_report(told(lost)));
+        assert_eq!(noted, [0, 5, 0, 0, 1]);
     }
 
     #[test]

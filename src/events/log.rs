@@ -121,6 +121,8 @@ pub struct RoomLog {
     bytes: usize,
     entries: VecDeque<(Instant, Arc<Entry>)>,
     readers: Vec<Reader>,
+    /// Readers disconnected because they were too slow.
+    dropped: u64,
     leaver: Option<PeerId>,
     /// The last snapshot, after which entry and of what it was made.
     snapshot: Option<((u64, u64), Arc<Entry>)>,
@@ -138,6 +140,7 @@ impl RoomLog {
             bytes: 0,
             entries: VecDeque::new(),
             readers: Vec::new(),
+            dropped: 0,
             snapshot: None,
         }
     }
@@ -161,10 +164,16 @@ impl RoomLog {
             Err(TrySendError::Closed(_)) => false,
             Err(TrySendError::Full(_)) => {
                 tracing::debug!(room.id = %self.room, "slow event reader disconnected");
+                self.dropped += 1;
                 false
             }
         });
         entry
+    }
+
+    /// How many readers were disconnected because they were too slow, since the last call.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
     }
 
     /// True when somebody follows the log.
@@ -425,6 +434,7 @@ mod tests {
         assert_eq!(seen, EVENT_READER_QUEUE + 10);
         assert_eq!(numbers(&mut slow).len(), EVENT_READER_QUEUE);
         assert!(slow.live.is_closed(), "nobody sends to it any more");
+        assert_eq!([story.log.take_dropped(), story.log.take_dropped()], [1, 0]);
         assert!(!quick.live.is_closed());
     }
 

@@ -1,91 +1,125 @@
 //! Prometheus text (exposition format 0.0.4).
 //!
-//! Pure: values in, text out. Names begin with `ringcast_`; counters end with `_total`.
+//! Values in, text out; only the process itself is looked at while writing. Names begin with
+//! `ringcast_`, but for those that every program uses; counters end with `_total`, and units are
+//! seconds and bytes.
 
-use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;
 
-use super::HttpCounts;
-use crate::control::{LatencyView, NodeView, Phase, ShardView};
-use crate::engine::report::Report;
+use super::exposition::Text;
+use super::http::RouteCounts;
+use super::process::Process;
+use super::shards;
+use crate::control::{NodeView, Phase};
 use crate::events::outlet::{OutletCounts, OutletView};
+use crate::metrics::latency::LatencyCounts;
 
 /// The content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Everything about the node; `latencies` are of its shards, in order of their ids.
+/// Everything about the node; `latencies` are of its shards, in order of their ids. It takes
+/// milliseconds and reads `/proc`: not for the control thread.
 #[must_use]
-pub fn text(node: &NodeView, latencies: &[LatencyView], http: &HttpCounts) -> String {
+pub fn text(
+    node: &NodeView,
+    latencies: &[LatencyCounts],
+    http: &[(String, &'static str, RouteCounts)],
+    refusals: &[(&'static str, u64)],
+) -> String {
     let mut out = Text::default();
     out.family("build_info", "gauge", "The version that runs; always 1.");
-    out.line("build_info", &[("version", node.version)], 1);
-    let totals = node.totals;
-    for (name, help, value) in [
-        ("rooms", "Rooms.", totals.rooms),
-        ("peers", "Peers in rooms.", totals.peers),
-        ("transports", "Transports.", totals.transports),
-        ("producers", "Producers.", totals.producers),
-        ("consumers", "Consumers.", totals.consumers),
-        ("event_readers", "Readers of room events that are connected.", node.event_readers),
-    ] {
-        out.family(name, "gauge", help);
-        out.line(name, &[], value);
-    }
-    out.family("draining", "gauge", "1 while the node makes no new rooms because it is to end.");
-    out.line("draining", &[], u8::from(node.drain.state != Phase::Serving));
-    out.family("uptime_seconds", "gauge", "Time since the node started.");
-    out.line("uptime_seconds", &[], node.uptime.as_secs_f64());
-    out.family("http_requests_total", "counter", "HTTP requests answered.");
-    for (route, class, count) in http.all() {
-        let status = format!("{class}xx");
-        out.line("http_requests_total", &[("route", &route), ("status", &status)], count);
-    }
-    out.family("api_refused_total", "counter", "Requests refused because a limit is reached.");
-    for (limit, count) in http.refused() {
-        out.line("api_refused_total", &[("limit", limit)], count);
+    out.line(&[("version", node.version)], 1);
+    let help = "Time since the node started.";
+    out.single("uptime_seconds", "gauge", help, node.uptime.as_secs_f64());
+    let help = "1 while every shard turns, as /healthz says.";
+    out.single("healthy", "gauge", help, u8::from(node.is_healthy()));
+    let help = "1 while new calls are taken, as /readyz says.";
+    out.single("ready", "gauge", help, u8::from(node.is_ready()));
+    let help = "1 while the node makes no new rooms because it is to end.";
+    out.single("draining", "gauge", help, u8::from(node.drain.state != Phase::Serving));
+    alive(&mut out, node);
+    joins(&mut out, node);
+    commands(&mut out, node);
+    requests(&mut out, http);
+    let help = "Requests refused because a limit is reached, by limit.";
+    out.family("api_refused_total", "counter", help);
+    for (limit, count) in refusals {
+        out.line(&[("limit", limit)], count);
     }
     for outlet in &node.outlets {
         outlet_counts(&mut out, outlet);
     }
-    shards(&mut out, &node.shards);
-    forward_latency(&mut out, latencies);
-    out.0
+    shards::shards(&mut out, &node.shards);
+    shards::forward_latency(&mut out, latencies);
+    process(&mut out, &Process::read());
+    out.into_string()
 }
 
-fn shards(out: &mut Text, shards: &[ShardView]) {
-    let known: Vec<(String, &Report)> = shards
-        .iter()
-        .filter_map(|shard| Some((shard.shard.to_string(), shard.report.as_deref()?)))
-        .collect();
-    out.family("shard_up", "gauge", "1 while the shard turns.");
-    for shard in shards {
-        out.line("shard_up", &[("shard", &shard.shard.to_string())], u8::from(shard.alive));
+fn alive(out: &mut Text, node: &NodeView) {
+    let totals = node.totals;
+    out.single("rooms", "gauge", "Rooms.", totals.rooms);
+    out.single("peers", "gauge", "Peers in rooms.", totals.peers);
+    out.single("transports", "gauge", "Transports.", totals.transports);
+    for (name, help, kinds) in [
+        ("producers", "Producers.", totals.producers_by_kind),
+        ("consumers", "Consumers.", totals.consumers_by_kind),
+    ] {
+        out.family(name, "gauge", help);
+        out.line(&[("kind", "audio")], kinds.audio);
+        out.line(&[("kind", "video")], kinds.video);
     }
-    let help = "Part of the last second that the shard was not waiting, 0 to 1.";
-    out.family("shard_busy_ratio", "gauge", help);
-    out.family_lines("shard_busy_ratio", &known, |report| report.busy);
-    let help = "1 on glommio, 0 on a plain thread because io_uring is refused.";
-    out.family("shard_on_glommio", "gauge", help);
-    out.family_lines("shard_on_glommio", &known, |report| u8::from(report.on_glommio));
-    let help = "1 when the kernel steers datagrams to their shards, 0 when shards hand them over.";
-    out.family("shard_steering", "gauge", help);
-    out.family_lines("shard_steering", &known, |report| u8::from(report.steering));
-    out.table(&known, "counter", |report| {
-        let counters = report.counters.iter().chain(report.io.iter());
-        counters.map(|(name, help, value)| (format!("shard_{name}_total"), help, value)).collect()
-    });
-    out.table(&known, "gauge", gauges);
-    let help = "What all clients together can be sent, in bits/s, as estimated.";
-    out.family("shard_estimate_bps", "gauge", help);
-    out.family_lines("shard_estimate_bps", &known, |report| report.gauges.estimate_bps);
-    trains(out, &known);
-    let help = "Datagrams and packets that were let go, by reason.";
-    out.family("shard_discards_total", "counter", help);
-    for (shard, report) in &known {
-        for (reason, count) in report.discards.iter() {
-            let labels = [("shard", shard.as_str()), ("reason", reason)];
-            out.line("shard_discards_total", &labels, count);
+    let help = "Readers of room events that are connected.";
+    out.single("event_readers", "gauge", help, node.event_readers);
+    let help = "Readers of room events disconnected because they were too slow.";
+    out.single("event_readers_dropped_total", "counter", help, node.counts.readers_dropped);
+    out.family("room_events_total", "counter", "What happened in rooms, by type of event.");
+    for (event, count) in node.counts.events() {
+        out.line(&[("type", event)], count);
+    }
+}
+
+fn joins(out: &mut Text, node: &NodeView) {
+    let help = "How long stages of joining took: until the transport was made, then reached (ICE), \
+        then keyed (DTLS), then the first packet of a producer came. Network and client included.";
+    out.family("join_stage_seconds", "histogram", help);
+    for (stage, buckets) in node.counts.stages() {
+        out.histogram(&[("stage", stage.label())], buckets);
+    }
+    let help = "Transports that were given up in a stage of joining.";
+    out.family("join_failures_total", "counter", help);
+    for (stage, count) in node.counts.failures() {
+        out.line(&[("stage", stage.label())], count);
+    }
+    out.family("transports_closed_total", "counter", "Transports closed, by reason.");
+    for (reason, count) in node.counts.closed() {
+        out.line(&[("reason", reason)], count);
+    }
+}
+
+fn commands(out: &mut Text, node: &NodeView) {
+    let calls = node.calls;
+    let help = "Commands that the control thread put into shards' lanes.";
+    out.single("commands_total", "counter", help, calls.sent);
+    let help = "Commands refused because a lane was full; whoever asked got 503.";
+    out.single("commands_refused_total", "counter", help, calls.refused);
+    let help = "Answers of shards that came when nobody waited any more.";
+    out.single("commands_late_total", "counter", help, calls.late);
+    let help = "Commands that wait for their answer.";
+    out.single("commands_waiting", "gauge", help, calls.waiting);
+}
+
+fn requests(out: &mut Text, http: &[(String, &'static str, RouteCounts)]) {
+    out.family("http_requests_total", "counter", "HTTP requests answered.");
+    for (route, method, counts) in http {
+        for (class, count) in counts.classes() {
+            let status = format!("{class}xx");
+            out.line(&[("route", route), ("method", method), ("status", &status)], count);
         }
+    }
+    let help = "Time to answer an HTTP request; of an event stream, until it began.";
+    out.family("http_request_duration_seconds", "histogram", help);
+    for (route, method, counts) in http {
+        out.histogram(&[("route", route), ("method", method)], &counts.time);
     }
 }
 
@@ -93,9 +127,7 @@ fn shards(out: &mut Text, shards: &[ShardView]) {
 fn outlet_counts(out: &mut Text, outlet: &OutletView) {
     let OutletView { name, counts } = outlet;
     for (counter, help, value) in counts.counters() {
-        let family = format!("{name}_{counter}_total");
-        out.family(&family, "counter", help);
-        out.line(&family, &[], value);
+        out.single(&format!("{name}_{counter}_total"), "counter", help, value);
     }
     let waiting = OutletCounts::of(&counts.waiting);
     let spooled = OutletCounts::of(&counts.spooled_bytes);
@@ -105,128 +137,30 @@ fn outlet_counts(out: &mut Text, outlet: &OutletView) {
         ("spooled_bytes", "Bytes of messages on disk.", spooled),
         ("up", "1 while the destination takes messages, 0 also before the first one.", up),
     ] {
-        let family = format!("{name}_{gauge}");
-        out.family(&family, "gauge", help);
-        out.line(&family, &[], value);
+        out.single(&format!("{name}_{gauge}"), "gauge", help, value);
     }
 }
 
-fn forward_latency(out: &mut Text, latencies: &[LatencyView]) {
-    let help = "From the kernel's receive time of a packet to the send call of each of its copies.";
-    out.family("forward_latency_seconds", "histogram", help);
-    for (shard, latency) in latencies.iter().enumerate() {
-        let shard = shard.to_string();
-        let total = &latency.total;
-        let (name, of) = ("forward_latency_seconds_bucket", ("shard", shard.as_str()));
-        for (bound, count) in total.buckets() {
-            out.line(name, &[of, ("le", &bound.to_string())], count);
+/// The families that every Prometheus client library has, by their usual names.
+fn process(out: &mut Text, process: &Process) {
+    let name = |name: &str| format!("process_{name}");
+    let help = "User and system CPU time of all threads.";
+    out.begin(name("cpu_seconds_total"), "counter", help);
+    out.line(&[], process.cpu_seconds);
+    if let Some(start) = process.start_seconds {
+        out.begin(name("start_time_seconds"), "gauge", "When it started, since the Unix epoch.");
+        out.line(&[], start);
+    }
+    for (gauge, help, value) in [
+        ("resident_memory_bytes", "Memory in RAM.", process.resident_bytes),
+        ("virtual_memory_bytes", "Address space.", process.virtual_bytes),
+        ("open_fds", "Open file descriptors.", process.open_fds),
+        ("max_fds", "Most file descriptors that may be open.", process.max_fds),
+        ("threads", "Threads.", process.threads),
+    ] {
+        if let Some(value) = value {
+            out.begin(name(gauge), "gauge", help);
+            out.line(&[], value);
         }
-        out.line(name, &[of, ("le", "+Inf")], total.count());
-        out.line("forward_latency_seconds_sum", &[of], total.sum_seconds());
-        out.line("forward_latency_seconds_count", &[of], total.count());
-    }
-}
-
-/// Datagrams per message: what segmentation by the kernel saves.
-fn trains(out: &mut Text, shards: &[(String, &Report)]) {
-    let help = "Datagrams of each message given to the kernel.";
-    out.family("shard_train_segments", "histogram", help);
-    for (shard, report) in shards {
-        let (mut count, mut sum) = (0, 0);
-        for (segments, messages) in report.trains.iter() {
-            count += messages;
-            sum += segments as u64 * messages;
-            let labels = [("shard", shard.as_str()), ("le", &segments.to_string())];
-            out.line("shard_train_segments_bucket", &labels, count);
-        }
-        let shard = ("shard", shard.as_str());
-        out.line("shard_train_segments_bucket", &[shard, ("le", "+Inf")], count);
-        out.line("shard_train_segments_sum", &[shard], sum);
-        out.line("shard_train_segments_count", &[shard], count);
-    }
-}
-
-fn gauges(report: &Report) -> Vec<(String, &'static str, u64)> {
-    let gauges = report.gauges;
-    [
-        ("transports", "Transports.", gauges.transports),
-        (
-            "transports_connected",
-            "Transports whose DTLS is connected.",
-            gauges.transports_connected,
-        ),
-        ("producers", "Producers whose transports live here.", gauges.producers),
-        ("mirrors", "Mirrors of other shards' producers.", gauges.mirrors),
-        ("streams", "Incoming RTP streams, without mirrors'.", gauges.streams),
-        ("consumers", "Consumers.", gauges.consumers),
-        (
-            "consumers_stopped",
-            "Consumers that are sent nothing for want of bandwidth.",
-            gauges.consumers_stopped,
-        ),
-        ("tuples", "Addresses of clients that ICE has validated.", gauges.tuples),
-        ("ring_bytes", "Memory of the packets kept for repair.", gauges.ring_bytes),
-    ]
-    .into_iter()
-    .map(|(name, help, value)| {
-        (format!("shard_{name}"), help, u64::try_from(value).unwrap_or(u64::MAX))
-    })
-    .collect()
-}
-
-#[derive(Default)]
-struct Text(String);
-
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let help = help.trim();
-        self.write(format_args!("# HELP ringcast_{name} {help}\n# TYPE ringcast_{name} {kind}\n"));
-    }
-
-    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.write(format_args!("ringcast_{name}"));
-        for (position, (label, text)) in labels.iter().enumerate() {
-            let open = if position == 0 { '{' } else { ',' };
-            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            self.write(format_args!("{open}{label}=\"{text}\""));
-        }
-        let close = if labels.is_empty() { "" } else { "}" };
-        self.write(format_args!("{close} {value}\n"));
-    }
-
-    fn family_lines<V: Display>(
-        &mut self,
-        name: &str,
-        shards: &[(String, &Report)],
-        value: impl Fn(&Report) -> V,
-    ) {
-        for (shard, report) in shards {
-            self.line(name, &[("shard", shard)], value(report));
-        }
-    }
-
-    /// One family per value that `values` names, each with a line per shard.
-    fn table(
-        &mut self,
-        shards: &[(String, &Report)],
-        kind: &str,
-        values: impl Fn(&Report) -> Vec<(String, &'static str, u64)>,
-    ) {
-        let columns: Vec<_> =
-            shards.iter().map(|(shard, report)| (shard, values(report))).collect();
-        let Some((_, first)) = columns.first() else { return };
-        for (position, (name, help, _)) in first.iter().enumerate() {
-            self.family(name, kind, help);
-            for (shard, values) in &columns {
-                if let Some((name, _, value)) = values.get(position) {
-                    self.line(name, &[("shard", shard)], value);
-                }
-            }
-        }
-    }
-
-    fn write(&mut self, text: std::fmt::Arguments<'_>) {
-        // Writing into a string does not fail.
-        let _ = self.0.write_fmt(text);
     }
 }

@@ -40,7 +40,7 @@ use self::tcp::TcpConnections;
 use crate::control::command::{CallId, Command, Event, FromShard};
 use crate::engine::io::{Protocol, Train, TransmitBatch};
 use crate::engine::machine::Machine;
-use crate::engine::report::{Discard, IoCounters, Report, TrainSizes};
+use crate::engine::report::{Discard, IoCounters, Report, TrainSizes, TurnLengths};
 use crate::id::ShardId;
 use crate::lane::{LaneReceiver, LaneSender, Waker};
 use crate::limits::{
@@ -125,6 +125,7 @@ pub(crate) struct Shard<M> {
     io: IoCounters,
     latency: LatencyRecorder,
     trains: TrainSizes,
+    turns: TurnLengths,
     events_lost: u64,
     events_untold: u64,
     /// When the control thread is woken for events that it was not told of yet.
@@ -167,6 +168,7 @@ impl<M: Machine> Shard<M> {
             io: IoCounters::default(),
             latency: LatencyRecorder::default(),
             trains: TrainSizes::default(),
+            turns: TurnLengths::default(),
             events_lost: 0,
             events_untold: 0,
             wake_control_at: None,
@@ -448,7 +450,6 @@ impl<M: Machine> Shard<M> {
         self.io.handoff_dropped = self.handoff.dropped;
         self.io.relay_refused = self.relay.refused;
         self.io.relay_boxes = self.relay.boxes;
-        self.io.cpu_ns = run::thread_cpu_ns();
         let (mut counters, discards, gauges) = self.machine.report();
         counters.events_lost += self.events_lost;
         let report = Report {
@@ -456,9 +457,11 @@ impl<M: Machine> Shard<M> {
             counters,
             io: self.io,
             trains: self.trains,
+            turns: self.turns,
             discards,
             gauges,
             latency: self.latency.take(),
+            cpu: run::thread_cpu(),
             busy: (1.0 - waited / interval).clamp(0.0, 1.0),
             on_glommio: self.on_glommio,
             steering: self.flows.is_some(),

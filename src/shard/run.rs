@@ -30,10 +30,13 @@ pub(crate) fn clock() -> Instant {
 }
 
 /// CPU time of this thread so far.
-pub(super) fn thread_cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+pub(super) fn thread_cpu() -> Duration {
+    duration(clock_gettime(ClockId::ThreadCPUTime))
+}
+
+fn duration(time: Timespec) -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    seconds.saturating_mul(1_000_000_000) + u64::try_from(time.tv_nsec).unwrap_or_default()
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// Both clocks at one moment, to tell when something happened by the one that knows only the other.
@@ -49,10 +52,7 @@ impl ClockPair {
     pub(super) fn read() -> Self {
         // In this order: if the thread is held up in between, ages come out longer, never shorter.
         let now = clock();
-        let time = clock_gettime(ClockId::Realtime);
-        let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-        let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
-        Self { now, wall: Duration::new(seconds, nanoseconds) }
+        Self { now, wall: duration(clock_gettime(ClockId::Realtime)) }
     }
 
     /// When the kernel stamped what was read just before. A stamp that lies ahead or more than
@@ -93,10 +93,14 @@ impl<M: Machine> Shard<M> {
     /// Runs until the node stops it, on a plain thread.
     pub(crate) fn run_plain(mut self) {
         self.sharpen_sleep();
+        let mut now = clock();
         while !self.is_stopping() {
-            if !self.turn(clock()) {
+            let more = self.turn(now);
+            now = self.end_turn(now);
+            if !more {
                 let deadline = self.deadline();
-                self.wait(deadline);
+                self.wait(now, deadline);
+                now = clock();
             }
         }
         self.finish();
@@ -112,15 +116,18 @@ impl<M: Machine> Shard<M> {
         let bed = Bed::new(&self)?;
         let park = PollableFd::new(Epoll(bed.epoll.as_raw_fd()))
             .map_err(|error| io::Error::other(error.to_string()))?;
+        let mut now = clock();
         while !self.is_stopping() {
-            let now = clock();
-            if !self.turn(now) {
+            let more = self.turn(now);
+            now = self.end_turn(now);
+            if !more {
                 let deadline = self.deadline();
                 // From the end of the turn: a long one is no sign of idleness.
-                let idle = clock() + IDLE_BEFORE_PARK;
-                if !self.wait(deadline.min(idle)) && idle < deadline {
+                let idle = now + IDLE_BEFORE_PARK;
+                if !self.wait(now, deadline.min(idle)) && idle < deadline {
                     self.park(&bed, &park, deadline).await;
                 }
+                now = clock();
             }
             glommio::executor().yield_if_needed().await;
         }
@@ -133,9 +140,17 @@ impl<M: Machine> Shard<M> {
         self.turn(clock());
     }
 
-    /// Waits for a descriptor, a lane or the deadline; false when nothing but time came.
-    fn wait(&mut self, deadline: Instant) -> bool {
-        let start = clock();
+    /// Notes how long the turn took that began at `now`; the time at which it ends.
+    fn end_turn(&mut self, now: Instant) -> Instant {
+        let end = clock();
+        let took = end.saturating_duration_since(now).as_nanos();
+        self.turns.record(u64::try_from(took).unwrap_or(u64::MAX));
+        end
+    }
+
+    /// Waits from `start` for a descriptor, a lane or the deadline; false when nothing but time
+    /// came.
+    fn wait(&mut self, start: Instant, deadline: Instant) -> bool {
         self.waker.prepare_sleep();
         if self.is_wanted() {
             self.waker.awake();

@@ -7,6 +7,7 @@ use crate::control::stats::Score;
 use crate::events::RoomEvent;
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, TransportId};
 use crate::limits::Limit;
+use crate::ortc::types::MediaKind;
 
 /// A consumer to reserve.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct Consumer {
     pub transport: TransportId,
     /// What it copies.
     pub producer: ProducerId,
+    /// Audio or video.
+    pub kind: MediaKind,
     /// SSRCs it is sent with.
     pub ssrcs: Vec<u32>,
     /// Paused.
@@ -83,12 +86,14 @@ impl Registry {
         transport.ssrcs.extend(&new.ssrcs);
         let (room, peer) = (transport.room.clone(), transport.peer.clone());
         producer.consumers.insert(id);
+        let kind = producer.kind;
         let NewConsumer { transport, producer, ssrcs, paused, mime_type, highest } = new;
         let consumer = Consumer {
             room,
             peer,
             transport,
             producer,
+            kind,
             ssrcs,
             paused,
             mime_type,
@@ -97,6 +102,7 @@ impl Registry {
             score: SCORE_FIRST,
             ready: false,
         };
+        *self.alive.consumers.of(kind) += 1;
         self.consumers.insert(id, consumer);
         Ok(())
     }
@@ -217,6 +223,7 @@ impl Registry {
                 peer.consumers -= 1;
             }
         }
+        *self.alive.consumers.of(consumer.kind) -= 1;
         if let Some(transport) = self.transports.get_mut(&consumer.transport) {
             transport.consumers.remove(&id);
             for ssrc in &consumer.ssrcs {

@@ -21,6 +21,7 @@ use super::error::ControlError;
 use crate::events::RoomEvent;
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
 use crate::limits::Limits;
+use crate::ortc::types::MediaKind;
 
 pub use consumer::{Consumer, NewConsumer};
 pub use peer::Peer;
@@ -92,6 +93,7 @@ pub struct Registry {
     producers: HashMap<ProducerId, Producer>,
     consumers: HashMap<ConsumerId, Consumer>,
     peers: usize,
+    alive: Alive,
     census: BTreeMap<ShardId, Census>,
     limits: Limits,
 }
@@ -103,6 +105,31 @@ pub struct Census {
     pub rooms: usize,
     /// Transports of any room, also those still being made.
     pub transports: usize,
+}
+
+/// How many of something there are of each kind of media.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kinds {
+    /// Audio.
+    pub audio: usize,
+    /// Video.
+    pub video: usize,
+}
+
+impl Kinds {
+    fn of(&mut self, kind: MediaKind) -> &mut usize {
+        match kind {
+            MediaKind::Audio => &mut self.audio,
+            MediaKind::Video => &mut self.video,
+        }
+    }
+}
+
+/// Kept with every change, so that nobody has to go through all to count them.
+#[derive(Debug, Default)]
+struct Alive {
+    producers: Kinds,
+    consumers: Kinds,
 }
 
 /// How much is alive.
@@ -118,6 +145,10 @@ pub struct Totals {
     pub producers: usize,
     /// Consumers of all transports.
     pub consumers: usize,
+    /// Producers by kind.
+    pub producers_by_kind: Kinds,
+    /// Consumers by kind.
+    pub consumers_by_kind: Kinds,
 }
 
 impl Registry {
@@ -136,6 +167,8 @@ impl Registry {
             transports: self.transports.len(),
             producers: self.producers.len(),
             consumers: self.consumers.len(),
+            producers_by_kind: self.alive.producers,
+            consumers_by_kind: self.alive.consumers,
         }
     }
 

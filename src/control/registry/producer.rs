@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -53,6 +54,10 @@ pub struct Producer {
     pub demand: Vec<Option<Layers>>,
     /// Its shard has made it.
     pub ready: bool,
+    /// When it was made.
+    pub made_at: Option<Instant>,
+    /// Its first packet has come.
+    pub heard: bool,
     /// SSRC and score of each encoding that has begun, as its shard last told.
     pub(super) scores: Vec<Option<(u32, u8)>>,
     /// Other shards that were told to mirror it, until it closes; true while one could not be told
@@ -183,11 +188,14 @@ impl Registry {
             app_data,
             demand: Vec::new(),
             ready: false,
+            made_at: None,
+            heard: false,
             scores: Vec::new(),
             mirrors: BTreeMap::new(),
             order,
             consumers: BTreeSet::new(),
         };
+        *self.alive.producers.of(producer.kind) += 1;
         self.producers.insert(id, producer);
         Ok(())
     }
@@ -253,6 +261,7 @@ impl Registry {
         let Some(producer) = self.producers.remove(&id) else {
             return Effects::default();
         };
+        *self.alive.producers.of(producer.kind) -= 1;
         let mut effects = Effects::default();
         for consumer in &producer.consumers {
             self.forget_consumer(*consumer);

@@ -80,6 +80,8 @@ pub struct Transport {
     pub remote: Option<(SocketAddr, bool)>,
     /// The CNAME of all its producers: the first one given, or made.
     pub cname: Option<String>,
+    /// When the present stage of joining began: it was made, reached, or keyed.
+    pub since: Option<Instant>,
     /// What it was made by, where that was an SDP offer.
     pub session: Option<SdpSession>,
     pub(super) next_mid: u32,
@@ -154,6 +156,7 @@ impl Registry {
             dtls: DtlsState::New,
             remote: None,
             cname: None,
+            since: None,
             session: None,
             next_mid: 0,
             ssrcs: HashSet::new(),

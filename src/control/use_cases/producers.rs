@@ -10,7 +10,7 @@ use crate::control::dispatcher::Pending;
 use crate::control::error::ControlError;
 use crate::control::negotiation;
 use crate::control::registry::{Close, Effects, NewProducer};
-use crate::control::service::{Control, Inner, State, whole};
+use crate::control::service::{Control, Inner, State, now, whole};
 use crate::id::{PeerId, ProducerId, RoomId, ShardId, TransportId};
 use crate::limits::CLOSE_RETRY_DELAY;
 use crate::ortc::types::{MediaKind, RtpParameters};
@@ -87,6 +87,9 @@ impl Control {
                     }
                     // When its transport closed in between, the shard was told with it.
                     let added = state.registry.commit_producer(id)?;
+                    if let Some(producer) = state.registry.producer_mut(id) {
+                        producer.made_at = Some(now());
+                    }
                     let mut effects = Effects::default();
                     if let Some(old) = replaced {
                         let closed = state.registry.close_producer(old, "replaced");

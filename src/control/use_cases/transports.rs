@@ -8,6 +8,7 @@ use crate::control::command::{
     BitrateChange, BitrateLimits, Command, ConnectTransport, CreateTransport, Refusal, Reply,
     TransportCreated,
 };
+use crate::control::counts::Stage;
 use crate::control::error::ControlError;
 use crate::control::registry::{Close, Direction, NewTransport};
 use crate::control::service::{Control, now, whole};
@@ -106,6 +107,7 @@ impl Control {
     ) -> Result<TransportReply, ControlError> {
         let TransportRequest { room, peer, direction } = request;
         let id = TransportId::random();
+        let asked = now();
         let (shard, pending) = self.inner.state.with(|state| {
             let new = NewTransport { room: room.clone(), peer: peer.clone(), direction };
             let shard = state.place_transport(id, new)?;
@@ -122,11 +124,17 @@ impl Control {
             Ok(created) => {
                 // When the peer left in between, its transport was closed with it.
                 let effects = state.registry.commit_transport(id)?;
+                let made = now();
+                state.counts.pass(Stage::Transport, asked, made);
+                if let Some(transport) = state.registry.transport_mut(id) {
+                    transport.since = Some(made);
+                }
                 self.settle(state, effects).finish_later();
                 Ok(self.transport_reply(id, &created))
             }
             Err(refusal) => {
                 state.registry.abandon_transport(id, now());
+                state.counts.fail(Stage::Transport);
                 Err(self.give_up(state, refusal, (shard, Close::Transport(id))))
             }
         })

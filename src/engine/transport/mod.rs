@@ -17,6 +17,7 @@ use crate::control::command::{BitrateLimits, IceState};
 use crate::engine::incoming_limit::IncomingLimit;
 use crate::engine::listener::{Listener, Route};
 use crate::engine::outgoing::Outgoing;
+use crate::engine::report::Gauges;
 use crate::engine::rtcp_queue::RtcpQueue;
 use crate::engine::rtp::{ExtensionIds, Token};
 use crate::engine::source_clock::SenderClock;
@@ -256,6 +257,16 @@ impl Transport {
     #[must_use]
     pub fn can_send(&self) -> bool {
         self.srtp.is_some() && self.connection.selected().is_some()
+    }
+
+    /// The gauge of transports that are in the same state.
+    pub fn state_among<'g>(&self, gauges: &'g mut Gauges) -> &'g mut usize {
+        match (self.connection.ice_state(), self.connected) {
+            (IceState::Disconnected, _) => &mut gauges.transports_disconnected,
+            (_, true) => &mut gauges.transports_connected,
+            (IceState::New, false) => &mut gauges.transports_new,
+            (_, false) => &mut gauges.transports_connecting,
+        }
     }
 
     /// What its client can be sent, bits/s; `None` where nothing is estimated.

@@ -19,7 +19,9 @@ use ringcast::control::stats::{
     ConsumerNumbers, LayersNow, StreamNumbers, Traffic, TransportNumbers,
 };
 use ringcast::control::{Control, ControlConfig, LaneFull, ShardLink};
-use ringcast::engine::report::{Counters, DiscardCounts, Gauges, IoCounters, Report, TrainSizes};
+use ringcast::engine::report::{
+    Counters, DiscardCounts, Estimates, Gauges, IoCounters, Report, TrainSizes, TurnLengths,
+};
 use ringcast::events::outlet::Outlets;
 use ringcast::events::timestamp::WallAnchor;
 use ringcast::id::ShardId;
@@ -287,14 +289,26 @@ impl Node {
         let mut trains = TrainSizes::default();
         trains.add(1);
         trains.add(5);
+        let mut turns = TurnLengths::default();
+        turns.record(30_000);
+        let mut estimates = Estimates::default();
+        estimates.record(75_000);
         let report = Report {
             shard: ShardId(shard),
             counters,
             io: IoCounters::default(),
             trains,
+            turns,
             discards: DiscardCounts::default(),
-            gauges: Gauges { streams: 3, estimate_bps: 600_000, ..Gauges::default() },
+            gauges: Gauges {
+                streams: 3,
+                estimate_bps: 600_000,
+                estimates,
+                transports_connected: 2,
+                ..Gauges::default()
+            },
             latency: recorder.take(),
+            cpu: Duration::from_millis(1500),
             busy,
             on_glommio: true,
             steering: true,

@@ -7,10 +7,12 @@ use axum::body::Body;
 use axum::http::{Method, Request, header};
 use http_body_util::BodyExt;
 use ringcast::api::{ApiOptions, openapi, serve};
+use ringcast::control::command::{CloseReason, DtlsState, Event, IceState, Refusal};
+use ringcast::id::TransportId;
 use ringcast::metrics::latency::LatencyRecorder;
 use serde_json::{Value, json};
 
-use super::harness::{Node, bare};
+use super::harness::{Node, bare, simulcast};
 
 async fn text_of(node: &Node, path: &str) -> String {
     let response = node.send(bare(Method::GET, path)).await;
@@ -63,6 +65,8 @@ async fn metrics_name_shards_counters_discards_and_requests() {
     node.reports(0, 0.25);
     node.room("r").await;
     node.get("/no/such/route").await;
+    let strange = Method::from_bytes(b"BREW").unwrap();
+    assert_eq!(node.send(bare(strange, "/no/such/route")).await.status(), 404);
     let text = text_of(&node, "/metrics").await;
     for line in [
         "ringcast_rooms 1",
@@ -76,12 +80,26 @@ async fn metrics_name_shards_counters_discards_and_requests() {
         "ringcast_shard_train_segments_bucket{shard=\"0\",le=\"+Inf\"} 2",
         "ringcast_shard_train_segments_sum{shard=\"0\"} 6",
         "ringcast_shard_trains_refused_total{shard=\"0\"} 0",
-        "ringcast_shard_estimate_bps{shard=\"0\"} 600000",
+        "ringcast_shard_estimated_bytes_per_second{shard=\"0\"} 75000",
+        "ringcast_shard_transport_estimate_bytes_per_second_bucket{shard=\"0\",le=\"64000\"} 0",
+        "ringcast_shard_transport_estimate_bytes_per_second_bucket{shard=\"0\",le=\"125000\"} 1",
+        "ringcast_shard_transport_estimate_bytes_per_second_sum{shard=\"0\"} 75000",
+        "ringcast_shard_turn_seconds_bucket{shard=\"0\",le=\"0.00002\"} 0",
+        "ringcast_shard_turn_seconds_bucket{shard=\"0\",le=\"0.00005\"} 1",
+        "ringcast_shard_turn_seconds_sum{shard=\"0\"} 0.00003",
+        "ringcast_shard_cpu_seconds_total{shard=\"0\"} 1.5",
+        "ringcast_shard_transports{shard=\"0\",state=\"connected\"} 2",
+        "ringcast_shard_transports{shard=\"0\",state=\"new\"} 0",
+        "ringcast_healthy 0",
+        "ringcast_ready 0",
         "ringcast_shard_consumers_stopped{shard=\"0\"} 0",
         "ringcast_shard_probe_bytes_total{shard=\"0\"} 0",
         "ringcast_shard_discards_total{shard=\"0\",reason=\"replayed\"} 0",
-        "ringcast_http_requests_total{route=\"/media/room\",status=\"2xx\"} 1",
-        "ringcast_http_requests_total{route=\"unmatched\",status=\"4xx\"} 1",
+        "ringcast_http_requests_total{route=\"/media/room\",method=\"POST\",status=\"2xx\"} 1",
+        "ringcast_http_requests_total{route=\"/media/room\",method=\"POST\",status=\"5xx\"} 0",
+        "ringcast_http_requests_total{route=\"unmatched\",method=\"GET\",status=\"4xx\"} 1",
+        "ringcast_http_requests_total{route=\"unmatched\",method=\"other\",status=\"4xx\"} 1",
+        "ringcast_http_request_duration_seconds_count{route=\"/media/room\",method=\"POST\"} 1",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
@@ -98,6 +116,92 @@ async fn metrics_name_shards_counters_discards_and_requests() {
         assert!(is_sentence && !help.contains('\\'), "{family}: {help:?}");
     }
     assert!(families.contains("ringcast_shard_padding_bytes_total"));
+}
+
+#[tokio::test]
+async fn joins_are_counted_by_stage_and_what_ends_them_by_reason() {
+    let node = Node::start(1);
+    node.reports(0, 0.1);
+    node.room("r").await;
+    let id = |text: &str| text.parse::<TransportId>().unwrap();
+    let alice = node.transport("r", "alice").await;
+    let sound = node.producer("r", "alice", &alice).await;
+    let transport = id(&alice);
+    let ice = |state| Event::IceState { transport, state, remote: None, tcp: false };
+    let dtls = |state| Event::DtlsState { transport, state, cipher: None };
+    let steps = [
+        ice(IceState::Connected),
+        ice(IceState::Completed),
+        dtls(DtlsState::Connecting),
+        dtls(DtlsState::Connected),
+        // Twice, as a shard that mirrors it would.
+        Event::ProducerStarted { producer: sound.parse().unwrap() },
+        Event::ProducerStarted { producer: sound.parse().unwrap() },
+        Event::TransportClosed { transport, reason: CloseReason::ConsentLost },
+    ];
+    steps.into_iter().for_each(|step| node.happens(step));
+    let bob = id(&node.transport("r", "bob").await);
+    node.happens(Event::TransportClosed { transport: bob, reason: CloseReason::NeverConnected });
+    let carol = id(&node.transport("r", "carol").await);
+    let reached = IceState::Connected;
+    node.happens(Event::IceState { transport: carol, state: reached, remote: None, tcp: false });
+    node.happens(Event::TransportClosed { transport: carol, reason: CloseReason::DtlsFailed });
+    node.shard().refuses(Refusal::Overloaded);
+    let body = json!({ "peerId": "dave", "direction": "send" });
+    assert_eq!(node.post("/media/transport/r", body).await.status, 503);
+    let text = text_of(&node, "/metrics").await;
+    for line in [
+        "ringcast_join_stage_seconds_count{stage=\"transport\"} 3",
+        "ringcast_join_stage_seconds_count{stage=\"ice\"} 2",
+        "ringcast_join_stage_seconds_count{stage=\"dtls\"} 1",
+        "ringcast_join_stage_seconds_count{stage=\"first_packet\"} 1",
+        "ringcast_join_failures_total{stage=\"transport\"} 1",
+        "ringcast_join_failures_total{stage=\"ice\"} 1",
+        "ringcast_join_failures_total{stage=\"dtls\"} 1",
+        "ringcast_join_failures_total{stage=\"first_packet\"} 0",
+        "ringcast_transports_closed_total{reason=\"consent_lost\"} 1",
+        "ringcast_transports_closed_total{reason=\"never_connected\"} 1",
+        "ringcast_transports_closed_total{reason=\"dtls_failed\"} 1",
+        "ringcast_transports_closed_total{reason=\"fault\"} 0",
+        "ringcast_room_events_total{type=\"peer-joined\"} 3",
+        "ringcast_room_events_total{type=\"producer-closed\"} 1",
+        "ringcast_producers{kind=\"audio\"} 0",
+        "ringcast_producers{kind=\"video\"} 0",
+        "ringcast_commands_refused_total 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_alive_is_counted_by_kind() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let (alice, bob) = (node.transport("r", "alice").await, node.transport("r", "bob").await);
+    let camera =
+        node.post("/media/producer", simulcast("r", "alice", &alice)).await.id("producerId");
+    let sound = node.producer("r", "alice", &alice).await;
+    for producer in [&camera, &sound] {
+        assert_eq!(node.consume(("r", "bob"), &bob, producer).await.status, 201);
+    }
+    let lines = |kinds: [(&str, &str, usize); 4]| {
+        kinds.map(|(what, kind, count)| format!("ringcast_{what}{{kind=\"{kind}\"}} {count}"))
+    };
+    let all = [
+        ("producers", "audio", 1),
+        ("producers", "video", 1),
+        ("consumers", "audio", 1),
+        ("consumers", "video", 1),
+    ];
+    let text = text_of(&node, "/metrics").await;
+    for line in lines(all) {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    node.delete(&format!("/media/producer/{sound}")).await;
+    let text = text_of(&node, "/metrics").await;
+    for line in lines(all.map(|(what, kind, _)| (what, kind, usize::from(kind == "video")))) {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
 }
 
 #[tokio::test]

@@ -220,6 +220,45 @@ fn systemd_understands_the_unit_and_finds_little_exposed() {
     fs::remove_dir_all(&folder).unwrap();
 }
 
+/// The calls of a list of systemd's, in which groups stand for what `groups` says of them.
+fn calls(list: &str, groups: &str) -> BTreeSet<String> {
+    let mut calls = BTreeSet::new();
+    for name in list.split_whitespace() {
+        let Some(start) = groups.find(&format!("\n{name}\n")).filter(|_| name.starts_with('@'))
+        else {
+            calls.insert(name.to_owned());
+            continue;
+        };
+        let members = groups.split_at(start + name.len() + 2).1.lines();
+        let members = members.take_while(|line| line.starts_with(' ') || line.is_empty());
+        for member in members.filter(|line| !line.trim_start().starts_with('#')) {
+            calls.extend(self::calls(member, groups));
+        }
+    }
+    calls
+}
+
+#[test]
+fn the_units_filter_lets_through_what_the_seccomp_profile_does() {
+    // Where systemd is not installed, nobody knows what its groups hold.
+    let Ok(known) = Command::new("systemd-analyze").arg("syscall-filter").output() else { return };
+    let groups = format!("\n{}", String::from_utf8(known.stdout).unwrap());
+    let unit = text(".deploy/systemd/ringcast.service");
+    let lists = unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter="));
+    let (denied, allowed): (Vec<_>, Vec<_>) = lists.partition(|list| list.starts_with('~'));
+    let denied = calls(&denied.join(" ").replace('~', " "), &groups);
+    let allowed = calls(&allowed.join(" "), &groups);
+    assert!(allowed.contains("io_uring_setup") && denied.contains("setuid"), "{allowed:?}");
+    let profile: Value = serde_json::from_str(&text(".deploy/seccomp.json")).unwrap();
+    for rule in rules(&profile, "SCMP_ACT_ALLOW") {
+        let name = rule["syscall"].as_str().unwrap();
+        // What a container's runtime does before it starts the server.
+        let before = ["setuid", "setgid", "setgroups"].contains(&name);
+        let lets = allowed.contains(name) && !denied.contains(name);
+        assert!(lets || before, "SystemCallFilter= refuses {name}");
+    }
+}
+
 /// One filter that does `action` where any of the rules matches, and `otherwise` elsewhere.
 fn filter(action: &Value, otherwise: &Value, rules: &[Value]) -> Result<BpfProgram, String> {
     let filter =

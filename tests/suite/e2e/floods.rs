@@ -76,7 +76,7 @@ fn a_call_outlives_a_hundred_thousand_hostile_datagrams() {
     });
     assert!(process.is_running());
     assert!(call.clients.iter().all(|client| client.connected && !client.closed));
-    assert_eq!(api.metric("shard_transports_connected"), 4.0);
+    assert_eq!(api.metric_where("shard_transports", "state=\"connected\""), 4.0);
 }
 
 #[test]

@@ -79,12 +79,18 @@ impl Api {
     /// A metric, summed over its labels; not a number while there is none, so that no comparison
     /// with it holds.
     pub(crate) fn metric(self, name: &str) -> f64 {
+        self.metric_where(name, "")
+    }
+
+    /// The same of its lines that have `label`.
+    pub(crate) fn metric_where(self, name: &str, label: &str) -> f64 {
         let text = self.get("/metrics").text;
         let value = |line: &str| -> Option<f64> {
             let rest = line.strip_prefix("ringcast_")?.strip_prefix(name)?;
             let value = rest.strip_prefix(' ').or_else(|| rest.split_once("} ").map(|(_, v)| v))?;
             (rest.starts_with('{') || rest.starts_with(' ')).then(|| value.parse().unwrap())
         };
-        text.lines().filter_map(value).reduce(|sum, value| sum + value).unwrap_or(f64::NAN)
+        let lines = text.lines().filter(|line| line.contains(label));
+        lines.filter_map(value).reduce(|sum, value| sum + value).unwrap_or(f64::NAN)
     }
 }

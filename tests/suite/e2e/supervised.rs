@@ -104,6 +104,54 @@ fn a_configuration_that_is_wrong_is_refused_with_the_settings_name() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--media-port"), "{refused:?}");
 }
 
+/// What the doctor says of each check, and its exit status.
+fn examined(command: &mut Command) -> (Value, Option<i32>) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    (report, output.status.code())
+}
+
+/// One of its findings.
+fn finding<'a>(report: &'a Value, check: &str) -> &'a Value {
+    let mut checks = report["checks"].as_array().unwrap().iter();
+    checks.find(|found| found["check"] == check).unwrap_or_else(|| panic!("{check}: {report:#}"))
+}
+
+#[test]
+fn the_doctor_finds_what_is_missing_and_says_how_to_mend_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("--api-listen={}", taken.local_addr().unwrap());
+    let program = env!("CARGO_BIN_EXE_ringcast");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -l 64; exec \"$0\" doctor --json --media-port=0 \"$@\"", program]);
+    let (report, status) = examined(shell.args([&listen, "--announce=10.0.0.7", "--shards=1"]));
+    assert_eq!((status, &report["worst"]), (Some(2), &json!("fail")), "{report:#}");
+    for (check, level, mend) in [
+        ("io_uring", "warn", "LimitMEMLOCK"),
+        ("memlock", "warn", "--ulimit memlock"),
+        ("announce", "warn", "--announce"),
+        ("api-port", "fail", "ss -lntp"),
+    ] {
+        let found = finding(&report, check);
+        assert_eq!(found["level"], level, "{found:#}");
+        assert!(found["mend"].as_str().unwrap().contains(mend), "{found:#}");
+    }
+    assert_eq!(finding(&report, "media-port")["level"], "ok");
+
+    let mut command = Command::new(program);
+    command.args(["doctor", "--json", "--api-listen=127.0.0.1:0", "--media-port=0"]);
+    let (report, status) = examined(command.args(["--announce=203.0.113.7", "--shards=1"]));
+    assert!(matches!(status, Some(0 | 1)), "nothing is in the way of a start: {report:#}");
+    let mut lines = Command::new(program);
+    lines.args(["doctor", "--api-listen=127.0.0.1:0", "--media-port=0"]);
+    let lines = lines.args(["--announce=203.0.113.7", "--shards=1"]).output().unwrap();
+    let lines = String::from_utf8(lines.stdout).unwrap();
+    assert_eq!(lines.lines().count(), report["checks"].as_array().unwrap().len(), "{lines}");
+    let levels = ["ok    ", "warn  ", "fail  "];
+    assert!(lines.lines().all(|line| levels.iter().any(|level| line.starts_with(level))));
+}
+
 #[test]
 fn settings_stand_behind_their_command() {
     let refused = ringcast(&["--media-port=1", "config"]);
@@ -111,7 +159,7 @@ fn settings_stand_behind_their_command() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("config"), "{refused:?}");
     let help = ringcast(&["--help"]);
     let text = String::from_utf8_lossy(&help.stdout).into_owned();
-    for command in ["serve", "config"] {
+    for command in ["serve", "config", "doctor", "health"] {
         assert!(text.contains(&format!("\n  {command} ")), "{command} in {text}");
     }
 }

@@ -1,7 +1,7 @@
 # ringcast in a container. Build: docker build -t ringcast .
 #
 # Run it in the host's network: media then reaches it without address translation, and the API stays on the host's
-# loopback address. .deploy/compose.yml does that, with Kafka beside it on demand.
+# loopback address. .deploy/compose.yml does that, with Kafka, Prometheus and Grafana on demand.
 #
 #   docker run --rm --network host --security-opt seccomp=.deploy/seccomp.json --ulimit memlock=67108864 ringcast
 #   docker run --rm --network host --security-opt seccomp=.deploy/seccomp.json --ulimit memlock=67108864 ringcast doctor

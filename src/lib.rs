@@ -37,6 +37,8 @@
 //!   [wants](engine::demand); it chooses the [speaker](control::speakers) of a room, which may live on
 //!   several shards.
 //! * The **control thread** decides everything that is not per packet and is never on a packet's way.
+//!   A process that is told to end [drains](control::drain) first: no new rooms, and those there are
+//!   go on until they end or a deadline.
 //! * A **[lane]** full of commands refuses with 503; full of misdirected datagrams or relayed packets
 //!   it drops and counts (video goes on with its next key frame); full of what shards tell each other
 //!   it is tried again; full of events it counts what is lost, and the control thread asks for an

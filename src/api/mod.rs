@@ -18,6 +18,7 @@ mod gate;
 mod health;
 mod observe;
 pub mod openapi;
+mod overview;
 mod pages;
 mod path;
 mod patience;

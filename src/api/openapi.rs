@@ -10,7 +10,8 @@ use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 
 use super::rule::{self, Rule};
 use super::{
-    consumers, drain, error, events, health, pages, producers, rooms, sessions, status, transports,
+    consumers, drain, error, events, health, overview, pages, producers, rooms, sessions, status,
+    transports,
 };
 
 #[derive(OpenApi)]
@@ -57,10 +58,12 @@ use super::{
         sessions::patch_played,
         sessions::end_played,
         pages::call,
+        pages::admin,
         health::healthy,
         health::ready,
         health::metrics,
         status::status,
+        overview::rooms,
         drain::begin,
         drain::cancel,
     ),

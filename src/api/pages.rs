@@ -42,3 +42,21 @@ pub(super) async fn call_style() -> Response {
 pub(super) async fn call_script() -> Response {
     page("text/javascript; charset=utf-8", include_str!("../pages/call.js"))
 }
+
+/// A dashboard for operators.
+#[utoipa::path(get, path = "/admin",
+    operation_id = "adminPage", tag = "pages", responses(
+    (status = 200, content_type = "text/html", body = String)))]
+pub(super) async fn admin() -> Response {
+    page("text/html; charset=utf-8", include_str!("../pages/admin.html"))
+}
+
+/// How it looks.
+pub(super) async fn admin_style() -> Response {
+    page("text/css; charset=utf-8", include_str!("../pages/admin.css"))
+}
+
+/// What it does.
+pub(super) async fn admin_script() -> Response {
+    page("text/javascript; charset=utf-8", include_str!("../pages/admin.js"))
+}

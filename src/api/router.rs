@@ -15,8 +15,8 @@ use super::gate::{Gate, admit};
 use super::observe::{Observed, observe};
 use super::rates::Rates;
 use super::{
-    ApiOptions, consumers, cors, drain, events, health, openapi, pages, producers, rooms, sessions,
-    status, transports,
+    ApiOptions, consumers, cors, drain, events, health, openapi, overview, pages, producers, rooms,
+    sessions, status, transports,
 };
 use crate::config;
 use crate::control::Control;
@@ -100,6 +100,10 @@ pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
         .route("/healthz", get(health::healthy))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
+        .route("/admin", get(pages::admin))
+        .route("/pages/admin.css", get(pages::admin_style))
+        .route("/pages/admin.js", get(pages::admin_script))
+        .route("/admin/rooms", get(overview::rooms))
         .route("/admin/status", get(status::status))
         .route("/admin/drain", post(drain::begin).delete(drain::cancel))
         .route("/api/swagger.json", get(|| async move { Json(document) }))

@@ -1,18 +1,25 @@
 //! What operators ask: the node at one moment.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
 use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::reply::{Answer, Success, ok};
-use crate::control::{Control, DrainView, LatencyView, ShardView};
-use crate::metrics::latency::LatencySummary;
+use crate::control::addresses::MediaAddresses;
+use crate::control::{Control, DrainView, LatencyView, NodeView, ShardView};
+use crate::events::outlet::{OutletCounts, OutletView};
+use crate::metrics::latency::{BUCKETS_US, LatencyCounts, LatencySummary};
 
 /// The node, its shards and their load.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Status {
     version: &'static str,
+    /// What the node's clock says, ISO 8601.
+    time: String,
     uptime_seconds: u64,
     healthy: bool,
     ready: bool,
@@ -24,9 +31,94 @@ pub(super) struct Status {
     producers: usize,
     consumers: usize,
     event_readers: usize,
+    /// Where clients are told to send media to.
+    media: Media,
+    /// Where room events go beside their readers.
+    outlets: Vec<Outlet>,
+    /// Datagrams and packets that were let go since the start, by reason, where there were any.
+    discards: BTreeMap<&'static str, u64>,
     /// All shards' together.
     forward_latency: ForwardLatency,
+    /// The same, by length.
+    latency_histogram: LatencyHistogram,
     shards: Vec<ShardStatus>,
+}
+
+/// Where clients are told to send media to.
+#[derive(Debug, Serialize, ToSchema)]
+struct Media {
+    addresses: Vec<String>,
+    port: u16,
+    udp: bool,
+    tcp: bool,
+}
+
+impl From<MediaAddresses> for Media {
+    fn from(media: MediaAddresses) -> Self {
+        let MediaAddresses { addresses, port, udp, tcp } = media;
+        Self { addresses, port, udp, tcp }
+    }
+}
+
+/// Kafka or a webhook, and what became of its messages.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Outlet {
+    name: &'static str,
+    /// It takes messages; false also before the first one.
+    up: bool,
+    waiting: u64,
+    delivered: u64,
+    /// Refused by the destination for good.
+    failed: u64,
+    lost: u64,
+    /// Not accepted: its queue was full.
+    refused: u64,
+    spooled_bytes: u64,
+}
+
+impl From<&OutletView> for Outlet {
+    fn from(OutletView { name, counts }: &OutletView) -> Self {
+        Self {
+            name,
+            up: counts.up.load(Ordering::Relaxed),
+            waiting: OutletCounts::of(&counts.waiting),
+            delivered: OutletCounts::of(&counts.delivered),
+            failed: OutletCounts::of(&counts.failed),
+            lost: OutletCounts::of(&counts.lost),
+            refused: OutletCounts::of(&counts.refused),
+            spooled_bytes: OutletCounts::of(&counts.spooled_bytes),
+        }
+    }
+}
+
+/// Packets forwarded, by how long they took; what took longer than all bounds comes last.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct LatencyHistogram {
+    /// In microseconds.
+    bounds_us: Vec<u64>,
+    last_10_seconds: Vec<u64>,
+    since_start: Vec<u64>,
+}
+
+impl From<&LatencyView> for LatencyHistogram {
+    fn from(view: &LatencyView) -> Self {
+        let apart = |counts: &LatencyCounts| {
+            let up_to = counts.buckets().map(|(_, count)| count).chain([counts.count()]);
+            let each = up_to.scan(0, |before, count| {
+                let more = count.saturating_sub(*before);
+                *before = count;
+                Some(more)
+            });
+            each.collect()
+        };
+        Self {
+            bounds_us: BUCKETS_US.to_vec(),
+            last_10_seconds: apart(&view.recent),
+            since_start: apart(&view.total),
+        }
+    }
 }
 
 /// How long forwarded packets took from the kernel's receive time to the send call, repairs aside.
@@ -98,6 +190,27 @@ pub(super) struct ShardStatus {
     ring_bytes: usize,
     packets_in: u64,
     packets_out: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    /// What all its clients together can be sent, in bits/s, as estimated.
+    estimate_bps: u64,
+    /// Consumers that are sent nothing for want of bandwidth.
+    consumers_stopped: usize,
+    turns: u64,
+    /// CPU time of its thread.
+    cpu_ns: u64,
+    /// Datagrams given to the shards that own them.
+    handed_off: u64,
+    /// Datagrams taken over from other shards.
+    taken_over: u64,
+    /// Datagrams lost on their way to the shards that own them.
+    handoff_dropped: u64,
+    /// Datagrams and packets that were let go, for any reason.
+    discarded: u64,
+    /// Packets not sent because they had waited too long for their turn.
+    shed: u64,
+    /// Datagrams that the kernel dropped before they were read.
+    kernel_dropped: u64,
     forward_latency: ForwardLatency,
 }
 
@@ -106,6 +219,7 @@ impl ShardStatus {
         let report = view.report.as_deref();
         let gauges = report.map(|report| report.gauges).unwrap_or_default();
         let counters = report.map(|report| report.counters).unwrap_or_default();
+        let io = report.map(|report| report.io).unwrap_or_default();
         Self {
             shard: view.shard.0,
             alive: view.alive,
@@ -123,6 +237,18 @@ impl ShardStatus {
             ring_bytes: gauges.ring_bytes,
             packets_in: counters.packets_in,
             packets_out: counters.packets_out,
+            bytes_in: counters.bytes_in,
+            bytes_out: counters.bytes_out,
+            estimate_bps: gauges.estimate_bps,
+            consumers_stopped: gauges.consumers_stopped,
+            turns: io.turns,
+            cpu_ns: io.cpu_ns,
+            handed_off: io.handed_off,
+            taken_over: io.taken_over,
+            handoff_dropped: io.handoff_dropped,
+            discarded: report.map_or(0, |report| report.discards.iter().map(|(_, n)| n).sum()),
+            shed: counters.shed_audio + counters.shed_video,
+            kernel_dropped: io.kernel_dropped,
             forward_latency: latency.into(),
         }
     }
@@ -135,8 +261,10 @@ impl ShardStatus {
 pub(super) async fn status(State(control): State<Control>) -> Answer {
     let (node, latencies) = (control.node(), control.latencies());
     let shards = node.shards.iter().zip(&latencies);
+    let all = LatencyView::merged(&latencies);
     ok(Status {
         version: node.version,
+        time: node.time.clone(),
         uptime_seconds: node.uptime.as_secs(),
         healthy: node.is_healthy(),
         ready: node.is_ready(),
@@ -147,7 +275,22 @@ pub(super) async fn status(State(control): State<Control>) -> Answer {
         producers: node.totals.producers,
         consumers: node.totals.consumers,
         event_readers: node.event_readers,
-        forward_latency: (&LatencyView::merged(&latencies)).into(),
+        discards: discards(&node),
+        outlets: node.outlets.iter().map(Outlet::from).collect(),
+        media: node.media.clone().into(),
+        forward_latency: (&all).into(),
+        latency_histogram: (&all).into(),
         shards: shards.map(|(view, latency)| ShardStatus::new(view, latency)).collect(),
     })
+}
+
+/// Of all shards, by reason.
+fn discards(node: &NodeView) -> BTreeMap<&'static str, u64> {
+    let mut all = BTreeMap::new();
+    for report in node.shards.iter().filter_map(|shard| shard.report.as_deref()) {
+        for (reason, count) in report.discards.iter().filter(|(_, count)| *count > 0) {
+            *all.entry(reason).or_default() += count;
+        }
+    }
+    all
 }

@@ -38,5 +38,6 @@ pub use service::{Control, ControlConfig};
 pub use use_cases::{
     ConsumerReply, ConsumerRequest, DtlsFingerprint, DtlsParameters, DtlsRequest, IceParameters,
     IceReply, LayersReply, NoCursor, Owned, Patched, PlayRequest, Played, Precondition,
-    ProducerRequest, PublishRequest, RoomReply, StatsCursor, TransportReply, TransportRequest,
+    ProducerRequest, PublishRequest, RoomLoad, RoomReply, RoomsBy, RoomsOverview, RoomsQuery,
+    StatsCursor, TransportReply, TransportRequest,
 };

@@ -35,6 +35,8 @@ pub struct NodeView {
     pub version: &'static str,
     /// Since the control plane started.
     pub uptime: Duration,
+    /// What the wall clock says, ISO 8601.
+    pub time: String,
     /// How much is alive.
     pub totals: Totals,
     /// Live readers of events.
@@ -138,6 +140,7 @@ impl Control {
         self.inner.state.with(|state| NodeView {
             version: env!("CARGO_PKG_VERSION"),
             uptime: self.uptime(),
+            time: self.inner.clock.iso(now),
             totals: state.registry.totals(),
             event_readers,
             outlets: self.inner.outlets.views(),

@@ -285,6 +285,9 @@ pub struct ProducerStats {
     /// Whose.
     #[schema(value_type = String)]
     pub peer_id: PeerId,
+    /// What it arrives over.
+    #[schema(value_type = String, format = "uuid")]
+    pub transport_id: TransportId,
     /// True while nothing of it is forwarded.
     pub paused: bool,
     /// How well each encoding that has begun arrives.
@@ -306,6 +309,9 @@ pub struct ConsumerStats {
     /// Whose.
     #[schema(value_type = String)]
     pub peer_id: PeerId,
+    /// What it is sent over.
+    #[schema(value_type = String, format = "uuid")]
+    pub transport_id: TransportId,
     /// It is paused itself.
     pub paused: bool,
     /// Its producer is paused.

@@ -114,6 +114,16 @@ pub const ROOM_STATS_PAGE_MAX: usize = 1000;
 /// turn carries out, so that they never delay others' commands by a whole turn.
 pub const ROOM_STATS_CALLS_MAX: usize = 32;
 
+/// Rooms in one answer to an operator who looks through them: more than a screen shows.
+pub const OVERVIEW_ROOMS_MAX: usize = 100;
+
+/// Transports that are asked for their bitrates for one such answer: all of a page of usual calls;
+/// rooms for which they do not reach are told without.
+pub const OVERVIEW_CALLS_MAX: usize = 512;
+
+/// How long such an answer waits for these bitrates; shards answer within milliseconds.
+pub const OVERVIEW_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How often the control thread looks for peers and rooms whose grace is over.
 pub const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(5);
 

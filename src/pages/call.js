@@ -539,6 +539,8 @@ document.addEventListener('keydown', ({ key, target, ctrlKey, metaKey, altKey })
 });
 addEventListener('pagehide', leave);
 
+// Phones share no screens.
+$('screen').hidden = !navigator.mediaDevices?.getDisplayMedia;
 const asked = new URLSearchParams(location.search);
 $('room').value = asked.get('room') ?? '';
 $('name').value = asked.get('name') ?? '';

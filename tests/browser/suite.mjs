@@ -12,6 +12,7 @@ import './calls/network.mjs';
 import './calls/quality.mjs';
 import './calls/sdp.mjs';
 import './calls/page.mjs';
+import './calls/admin.mjs';
 import './calls/sound.mjs';
 import './calls/life.mjs';
 import './calls/shards.mjs';

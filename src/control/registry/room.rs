@@ -1,6 +1,6 @@
 //! Rooms: they begin on request and end with their last peer, on request, or unused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::{Close, Effects, Peer, Registry};
@@ -43,6 +43,13 @@ impl Room {
         self.speakers.dominant()
     }
 
+    /// Where its transports live, also those still being made.
+    #[must_use]
+    pub fn shards(&self) -> BTreeSet<ShardId> {
+        let some = self.transports.iter().filter(|(_, count)| **count > 0);
+        some.map(|(shard, _)| *shard).collect()
+    }
+
     /// How many of its transports live on a shard, also those still being made.
     #[must_use]
     pub fn transports_on(&self, shard: ShardId) -> usize {
@@ -76,6 +83,14 @@ impl Registry {
         self.rooms.insert(id.clone(), room);
         self.census_mut(shard).rooms += 1;
         Ok(Effects::event(id, shard, RoomEvent::RoomCreated { initiator }))
+    }
+
+    /// How many consumers a room's transports have, also those still being made.
+    #[must_use]
+    pub fn consumers_in(&self, room: &Room) -> usize {
+        let transports = room.peers.values().flat_map(|peer| &peer.transports);
+        let known = transports.filter_map(|id| self.transports.get(id));
+        known.map(|transport| transport.consumers.len()).sum()
     }
 
     /// True when there is a room of that name. One without peers gets its whole grace again:

@@ -6,6 +6,7 @@
 
 mod consumers;
 mod events;
+mod overview;
 mod owners;
 mod producers;
 mod rooms;
@@ -14,6 +15,7 @@ mod stats;
 mod transports;
 
 pub use consumers::{ConsumerReply, ConsumerRequest, LayersReply};
+pub use overview::{RoomLoad, RoomsBy, RoomsOverview, RoomsQuery};
 pub use owners::Owned;
 pub use producers::ProducerRequest;
 pub use rooms::RoomReply;

@@ -132,6 +132,7 @@ impl Control {
             Ok(ProducerStats {
                 producer_id: id,
                 peer_id: producer.peer.clone(),
+                transport_id: producer.transport,
                 paused: producer.paused,
                 score: producer.encoding_scores(),
                 stats: told.map(|(place, n)| inbound(producer, place, n, timestamp)).collect(),
@@ -287,6 +288,7 @@ fn consumer_told(
         consumer_id: id,
         producer_id: consumer.producer,
         peer_id: transport.peer.clone(),
+        transport_id: consumer.transport,
         paused: consumer.paused,
         producer_paused: producer.paused,
         layers: numbers.layers,

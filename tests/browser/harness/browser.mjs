@@ -212,7 +212,7 @@ class ChromiumPage {
 
   async press(key, code = `Key${key.toUpperCase()}`) {
     const text = key.length === 1 ? { text: key } : {};
-    const windowsVirtualKeyCode = { Tab: 9, Enter: 13 }[key] ?? key.toUpperCase().charCodeAt(0);
+    const windowsVirtualKeyCode = { Tab: 9, Enter: 13, Escape: 27 }[key] ?? key.toUpperCase().charCodeAt(0);
     const enter = key === 'Enter' ? { text: '\r' } : {};
     const event = { key, code, windowsVirtualKeyCode, ...text, ...enter };
     await this.#send('Input.dispatchKeyEvent', { type: 'keyDown', ...event });

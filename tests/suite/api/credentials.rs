@@ -20,7 +20,7 @@ const SECRET: &str = "a-secret-of-the-backend-0123456789";
 const OTHER: &str = "another-secret-of-somebody-0123456";
 
 /// What needs no credentials.
-const OPEN: [&str; 3] = ["GET /", "GET /healthz", "GET /readyz"];
+const OPEN: [&str; 4] = ["GET /", "GET /admin", "GET /healthz", "GET /readyz"];
 
 fn guarded() -> Node {
     guarded_with(|_| {})

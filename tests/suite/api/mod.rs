@@ -8,6 +8,7 @@ mod drain;
 mod harness;
 mod limits;
 mod operators;
+mod overview;
 mod races;
 mod room_events;
 mod sdp;

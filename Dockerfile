@@ -19,8 +19,10 @@
 # (-e RINGCAST_API_LISTEN=0.0.0.0:6040 -e RINGCAST_ALLOW_ANONYMOUS=true). Everyone who reaches the API may use it.
 
 FROM rust:1-slim-bookworm AS build
-# librdkafka is built from its source.
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends g++ make && rm -rf /var/lib/apt/lists/*
+# librdkafka is built from its source; OpenSSL is the system's.
+RUN apt-get update -qq \
+    && apt-get install -y -qq --no-install-recommends g++ make libssl-dev pkg-config \
+    && rm -rf /var/lib/apt/lists/*
 WORKDIR /ringcast
 COPY . .
 RUN cargo build --release --locked --package ringcast --bin ringcast
@@ -31,7 +33,10 @@ LABEL org.opencontainers.image.title="ringcast" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.source="https://github.com/ringcast/ringcast" \
       org.opencontainers.image.base.name="docker.io/library/debian:bookworm-slim"
-RUN useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin ringcast \
+RUN apt-get update -qq \
+    && apt-get install -y -qq --no-install-recommends libssl3 \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin ringcast \
     && install -d -m 770 -o ringcast -g root /var/lib/ringcast
 COPY --from=build /ringcast/target/release/ringcast /usr/local/bin/ringcast
 # As a number, so that Kubernetes can tell that it is not root.

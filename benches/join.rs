@@ -32,9 +32,11 @@ use gauge::settings;
 use ringcast::control::command::{Command, ConnectTransport, Reply};
 use ringcast::engine::Engine;
 use ringcast::engine::demux::PacketClass;
+use ringcast::engine::dtls::PeerCertificate;
 use ringcast::engine::io::{Path, Protocol, Received};
 use ringcast::engine::machine::Machine;
 use ringcast::engine::srtp::SrtpProfile;
+use ringcast::engine::transport::rtc::RemoteDtls;
 use sim::params::{BROWSER_CODECS, browser_extensions};
 use sim::stage::{Stage, create, created, transport};
 use sim::stock::{Numbers, SERVER, StockClient};
@@ -120,8 +122,11 @@ impl Lobby {
         let mut client = StockClient::new(self.stage.now, home, &numbers);
         let connect = ConnectTransport {
             transport: transport(number),
-            fingerprint: client.fingerprint(),
-            remote_is_client: true,
+            remote: RemoteDtls {
+                fingerprint: client.fingerprint(),
+                is_client: true,
+                certificate: PeerCertificate::Ecdsa,
+            },
         };
         client.connect(&server);
         self.command(ICE, Command::ConnectTransport(connect));

@@ -121,6 +121,8 @@
 //!
 //! ## Where this differs from the first design
 //!
+//! * Clients that speak SDP may have RSA certificates (GStreamer makes them), which the DTLS under
+//!   `str0m` refuses: their handshakes are OpenSSL's ([`dtls`](engine::dtls)), on the same terms.
 //! * STUN is answered by our own code: `str0m`'s parser indexes past the end of malformed messages
 //!   and does not know renomination. `str0m` gets one synthetic address pair and no SRTP keys at all
 //!   (instead of random ones), so it can neither seal nor open media.

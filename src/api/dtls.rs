@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::error::{ApiError, Code};
-use crate::control::DtlsRequest;
+use crate::control::{DtlsRequest, PeerCertificate};
 use crate::limits::FINGERPRINTS_MAX;
 use crate::sdp::fingerprint_bytes;
 
@@ -46,7 +46,8 @@ pub(super) fn read(parameters: &Value) -> Result<DtlsRequest, ApiError> {
     let fingerprint = chosen.ok_or_else(|| {
         ApiError::new(Code::NotSupported, "dtlsParameters.fingerprints must contain a sha-256 one")
     })?;
-    Ok(DtlsRequest { fingerprint, remote_is_client })
+    // Whoever speaks ORTC is a browser, or a library made of one.
+    Ok(DtlsRequest { fingerprint, remote_is_client, certificate: PeerCertificate::Ecdsa })
 }
 
 fn text<'a>(object: &'a Map<String, Value>, at: &str, name: &str) -> Result<&'a str, ApiError> {
@@ -75,7 +76,14 @@ mod tests {
             { "algorithm": "sha-256", "value": pairs("00") },
         ]});
         let read = read(&parameters).unwrap();
-        assert_eq!(read, DtlsRequest { fingerprint: [0xab; 32], remote_is_client: true });
+        assert_eq!(
+            read,
+            DtlsRequest {
+                fingerprint: [0xab; 32],
+                remote_is_client: true,
+                certificate: PeerCertificate::Ecdsa,
+            }
+        );
     }
 
     #[test]

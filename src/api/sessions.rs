@@ -15,7 +15,8 @@ use super::reply::{Answer, Done, Success, ok};
 use super::sdp_body::{FRAGMENT, FragmentBody, IfMatch, OfferBody, SDP};
 use crate::control::registry::SdpProtocol;
 use crate::control::{
-    Control, DtlsRequest, Patched, PlayRequest, Played, PublishRequest, TransportReply,
+    Control, DtlsRequest, Patched, PeerCertificate, PlayRequest, Played, PublishRequest,
+    TransportReply,
 };
 use crate::id::{PeerId, RoomId};
 use crate::sdp::play::{Receiving, receivings};
@@ -137,7 +138,11 @@ impl<'a> Named<'a> {
 
 fn dtls(offer: &Offer) -> DtlsRequest {
     let remote_is_client = offer.setup.client_begins();
-    DtlsRequest { fingerprint: offer.fingerprint, remote_is_client }
+    DtlsRequest {
+        fingerprint: offer.fingerprint,
+        remote_is_client,
+        certificate: PeerCertificate::Any,
+    }
 }
 
 fn peer(query: &Parameters, name: &str) -> Result<Option<PeerId>, ApiError> {

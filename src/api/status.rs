@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::extract::State;
 use serde::Serialize;
@@ -242,7 +243,7 @@ impl ShardStatus {
             estimate_bps: gauges.estimate_bps,
             consumers_stopped: gauges.consumers_stopped,
             turns: io.turns,
-            cpu_ns: io.cpu_ns,
+            cpu_ns: report.map_or(0, |report| nanoseconds(report.cpu)),
             handed_off: io.handed_off,
             taken_over: io.taken_over,
             handoff_dropped: io.handoff_dropped,
@@ -282,6 +283,10 @@ pub(super) async fn status(State(control): State<Control>) -> Answer {
         latency_histogram: (&all).into(),
         shards: shards.map(|(view, latency)| ShardStatus::new(view, latency)).collect(),
     })
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Of all shards, by reason.

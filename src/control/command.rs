@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::stats::{ConsumerNumbers, StreamNumbers, TransportNumbers};
 use crate::engine::report::Report;
+use crate::engine::transport::rtc::RemoteDtls;
 use crate::engine::voice::LevelWindow;
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
 use crate::ortc::types::{CodecMapping, MediaKind, ProducerType, RtpMapping, RtpParameters};
@@ -84,10 +85,8 @@ pub struct CreateTransport {
 pub struct ConnectTransport {
     /// Which transport.
     pub transport: TransportId,
-    /// SHA-256 of the client's certificate.
-    pub fingerprint: [u8; 32],
-    /// True when the client starts the handshake (`role: client`).
-    pub remote_is_client: bool,
+    /// What its client's side of the handshake must be.
+    pub remote: RemoteDtls,
 }
 
 /// A producer to make; parameters are normalised by `ortc`.

@@ -30,6 +30,7 @@ pub mod stats;
 mod use_cases;
 pub mod view;
 
+pub use crate::engine::dtls::PeerCertificate;
 pub use dispatcher::{LaneFull, ShardLink};
 pub use drain::{After, DrainRequest, DrainView, Phase};
 pub use error::ControlError;

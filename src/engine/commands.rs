@@ -156,7 +156,7 @@ impl Engine {
     ) -> Result<Reply, Refusal> {
         let key = self.transport_key(command.transport)?;
         let transport = self.transports.get_mut(key).ok_or(Refusal::NoTransport)?;
-        transport.connection.connect(now, command.fingerprint, command.remote_is_client)?;
+        transport.connection.connect(now, command.remote)?;
         self.settle_transport(now, key);
         Ok(Reply::Done)
     }

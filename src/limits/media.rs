@@ -169,6 +169,9 @@ pub const RTC_OUTPUTS_MAX: usize = 256;
 /// Bytes of a DTLS datagram at most: passes every network that passes browsers' own 1,200.
 pub const DTLS_DATAGRAM_BYTES_MAX: usize = 1200;
 
+/// Datagrams of a DTLS flight kept to be sent again: ours has two, and up to three for a chain.
+pub const DTLS_FLIGHT_DATAGRAMS_MAX: usize = 8;
+
 /// First retransmission of a DTLS flight; doubles each time. RFC 6347's 1 s would be a second of
 /// black for each lost flight.
 pub const DTLS_RETRANSMIT_AFTER: Duration = Duration::from_millis(200);

@@ -11,6 +11,7 @@ import './calls/adaptive.mjs';
 import './calls/network.mjs';
 import './calls/quality.mjs';
 import './calls/sdp.mjs';
+import './calls/gstreamer.mjs';
 import './calls/page.mjs';
 import './calls/admin.mjs';
 import './calls/sound.mjs';

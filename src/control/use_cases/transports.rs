@@ -12,6 +12,8 @@ use crate::control::counts::Stage;
 use crate::control::error::ControlError;
 use crate::control::registry::{Close, Direction, NewTransport};
 use crate::control::service::{Control, now, whole};
+use crate::engine::dtls::PeerCertificate;
+use crate::engine::transport::rtc::RemoteDtls;
 use crate::id::{PeerId, RoomId, TransportId};
 
 /// A transport to make.
@@ -85,6 +87,8 @@ pub struct DtlsRequest {
     pub fingerprint: [u8; 32],
     /// True when the client starts the handshake.
     pub remote_is_client: bool,
+    /// Of which kinds its certificate may be.
+    pub certificate: PeerCertificate,
 }
 
 impl Control {
@@ -171,8 +175,11 @@ impl Control {
                 let shard = state.registry.transport(id)?.shard;
                 let connect = ConnectTransport {
                     transport: id,
-                    fingerprint: dtls.fingerprint,
-                    remote_is_client: dtls.remote_is_client,
+                    remote: RemoteDtls {
+                        fingerprint: dtls.fingerprint,
+                        is_client: dtls.remote_is_client,
+                        certificate: dtls.certificate,
+                    },
                 };
                 Ok::<_, ControlError>(
                     control.inner.dispatcher.submit(shard, Command::ConnectTransport(connect)),

@@ -24,7 +24,7 @@ use str0m::{Candidate, Event, Input, Output, Reason, Rtc, RtcError};
 
 use super::stun::{IntegrityKey, RequestOptions, request};
 use crate::engine::demux::PacketClass;
-use crate::engine::dtls::{DtlsIdentity, Tap, TappedKeys, tapped};
+use crate::engine::dtls::{DtlsIdentity, PeerCertificate, Tap, TappedKeys, tapped};
 use crate::limits::RTC_OUTPUTS_MAX;
 
 /// The two addresses that the `Rtc` knows, of a network that exists in documents only (RFC 5737).
@@ -51,6 +51,8 @@ pub struct RemoteDtls {
     pub fingerprint: [u8; 32],
     /// True when it sends the first message.
     pub is_client: bool,
+    /// Of which kinds that may be.
+    pub certificate: PeerCertificate,
 }
 
 /// What came out of one change.
@@ -91,7 +93,7 @@ impl RtcHost {
         panic_now: bool,
     ) -> Result<(Box<Self>, Drained), RtcFailure> {
         let config = identity
-            .rtc_config()
+            .rtc_config(remote.certificate)
             .set_ice_lite(true)
             .set_local_ice_credentials(IceCreds { ufrag: UFRAG.into(), pass: PASSWORD.into() });
         let (rtc, tap) = tapped(|| config.build(now)).ok_or(RtcFailure::Failed)?;

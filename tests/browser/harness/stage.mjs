@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { Chromium, Firefox } from './browser.mjs';
+import { GStreamer } from './gstreamer.mjs';
 import { Proxy } from './proxy.mjs';
 import { Server } from './server.mjs';
 import { Site } from './site.mjs';
@@ -129,6 +130,19 @@ class Scenario {
     this.peers.push(peer);
     await page.call('joinBare', name, { api: this.server.api, room, name });
     return peer;
+  }
+
+  /** A peer of GStreamer that publishes a codec by WHIP, or plays another peer by WHEP; ends with the scenario. */
+  async gstreamer(name, { room, publish, play, lines }) {
+    this.sources += 1;
+    const source = this.sources;
+    const [verb, peerId] = publish ? ['whip', name] : ['whep', play];
+    const url = `${this.server.api}/${verb}/${encodeURIComponent(room)}?peerId=${encodeURIComponent(peerId)}`;
+    const made = publish ? GStreamer.publish({ url, source, codec: publish }) : GStreamer.play({ url, lines });
+    this.proxies.push(made);
+    await until(`${name} has an answer: ${made.failures}`, CALL_STANDS_MS, () => made.answer ?? made.failures[0]);
+    assert.deepEqual(made.failures, [], `${name} ${verb}`);
+    return Object.assign(made, { name, source });
   }
 
   /** A faulty path to the media port; give its `port` to a peer as `path: {udpPort}`. */

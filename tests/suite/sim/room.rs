@@ -10,10 +10,11 @@ use ringcast::control::command::{
     Command, ConnectTransport, CreateConsumer, CreateProducer, CreateTransport, Event, Reply,
     TransportCreated,
 };
-use ringcast::engine::dtls::DtlsIdentity;
+use ringcast::engine::dtls::{DtlsIdentity, PeerCertificate};
 use ringcast::engine::io::TransmitBatch;
 use ringcast::engine::rtp::NtpTime;
 use ringcast::engine::srtp::SrtpProfile;
+use ringcast::engine::transport::rtc::RemoteDtls;
 use ringcast::engine::wall::WallClock;
 use ringcast::engine::{Engine, EngineSetup};
 use ringcast::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
@@ -219,7 +220,14 @@ impl Room {
         let mut client = StockClient::new(self.now, home, numbers);
         let fingerprint = fingerprint.unwrap_or_else(|| client.fingerprint());
         client.connect(&created);
-        let connect = ConnectTransport { transport, fingerprint, remote_is_client: true };
+        let connect = ConnectTransport {
+            transport,
+            remote: RemoteDtls {
+                fingerprint,
+                is_client: true,
+                certificate: PeerCertificate::Ecdsa,
+            },
+        };
         self.command(Command::ConnectTransport(connect));
         self.sit(Party::Stock(Box::new(client)), transport, home)
     }

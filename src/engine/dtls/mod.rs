@@ -12,8 +12,13 @@
 //! * tells faults that end a handshake from packets that merely do not fit, which anyone who can
 //!   forge the client's address could send.
 //!
+//! Who may come with a certificate of another kind than ECDSA is served by OpenSSL ([`libssl`]), with
+//! the same tap.
+//!
 //! Invariants: DTLS 1.2 only; no cookie exchange (ICE has proved that the client is where it says);
 //! never a seeded random number generator.
+
+mod libssl;
 
 use std::cell::Cell;
 use std::fmt;
@@ -21,6 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use libssl::LibsslProvider;
 use str0m::RtcConfig;
 use str0m::config::{DtlsCert, DtlsVersion};
 use str0m::crypto::CryptoError;
@@ -45,10 +51,20 @@ pub enum IdentityError {
     Configuration,
 }
 
+/// What certificates a client may come with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerCertificate {
+    /// ECDSA, as browsers make them.
+    Ecdsa,
+    /// RSA too: publishers and viewers that speak SDP.
+    Any,
+}
+
 /// The certificate of this node with what every `Rtc` is made from.
 pub struct DtlsIdentity {
     fingerprint: [u8; 32],
-    template: RtcConfig,
+    for_ecdsa: RtcConfig,
+    for_any: RtcConfig,
 }
 
 impl fmt::Debug for DtlsIdentity {
@@ -64,18 +80,23 @@ impl DtlsIdentity {
         let certificate = dimpl::certificate::generate_self_signed_certificate()
             .map_err(|_| IdentityError::Certificate)?;
         shared_config().ok_or(IdentityError::Configuration)?;
-        let mut crypto = str0m::crypto::from_feature_flags();
+        let crypto = str0m::crypto::from_feature_flags();
         let fingerprint = crypto.sha256_provider.sha256(&certificate.certificate);
-        crypto.dtls_provider = &TappingProvider;
-        let template = RtcConfig::new()
-            .set_crypto_provider(Arc::new(crypto))
-            .set_dtls_cert(certificate)
-            .set_dtls_version(DtlsVersion::Dtls12)
-            .set_mtu(DTLS_DATAGRAM_BYTES_MAX..=DTLS_DATAGRAM_BYTES_MAX)
-            .set_rtp_mode(true)
-            .clear_codecs()
-            .clear_extension_map();
-        Ok(Self { fingerprint, template })
+        let template = |provider: &'static dyn DtlsProvider| {
+            let mut crypto = str0m::crypto::from_feature_flags();
+            crypto.dtls_provider = provider;
+            RtcConfig::new()
+                .set_crypto_provider(Arc::new(crypto))
+                .set_dtls_cert(certificate.clone())
+                .set_dtls_version(DtlsVersion::Dtls12)
+                .set_mtu(DTLS_DATAGRAM_BYTES_MAX..=DTLS_DATAGRAM_BYTES_MAX)
+                .set_rtp_mode(true)
+                .clear_codecs()
+                .clear_extension_map()
+        };
+        let for_ecdsa = template(&TappingProvider);
+        let for_any = template(&LibsslProvider);
+        Ok(Self { fingerprint, for_ecdsa, for_any })
     }
 
     /// SHA-256 of the certificate, as clients are told (RFC 8122).
@@ -86,8 +107,11 @@ impl DtlsIdentity {
 
     /// What an `Rtc` with this identity is built from; to be built inside [`tapped`].
     #[must_use]
-    pub fn rtc_config(&self) -> RtcConfig {
-        self.template.clone()
+    pub fn rtc_config(&self, peer: PeerCertificate) -> RtcConfig {
+        match peer {
+            PeerCertificate::Ecdsa => self.for_ecdsa.clone(),
+            PeerCertificate::Any => self.for_any.clone(),
+        }
     }
 }
 
@@ -166,6 +190,11 @@ impl Tap {
     #[must_use]
     pub fn take_refused(&self) -> bool {
         self.0.refused.swap(false, Ordering::Relaxed)
+    }
+
+    fn keep(&self, keys: TappedKeys) {
+        // A handshake yields keys once; a second set could only be a fault.
+        let _ = self.0.keys.set(keys);
     }
 
     fn refuse(&self) {
@@ -269,8 +298,7 @@ impl DtlsInstance for TappingInstance {
             // A second `Connected` is what str0m ignores.
             DtlsOutput::KeyingMaterial(material, profile) => {
                 if let Some(keys) = TappedKeys::new(profile, &material, self.dtls.is_active()) {
-                    // A handshake yields keys once; a second set could only be a fault.
-                    let _ = self.tap.0.keys.set(keys);
+                    self.tap.keep(keys);
                 }
                 DtlsOutput::Connected
             }
@@ -324,7 +352,7 @@ mod tests {
     fn every_identity_has_its_own_certificate_and_tells_its_fingerprint() {
         let [one, two] = [(); 2].map(|()| DtlsIdentity::generate().unwrap());
         assert_ne!(one.fingerprint(), two.fingerprint());
-        let mut rtc = one.rtc_config().build(start());
+        let mut rtc = one.rtc_config(PeerCertificate::Ecdsa).build(start());
         let told = rtc.direct_api().local_dtls_fingerprint().clone();
         assert_eq!((told.hash_func.as_str(), &*told.bytes), ("sha-256", &one.fingerprint()[..]));
     }
@@ -332,7 +360,7 @@ mod tests {
     #[test]
     fn each_rtc_has_its_own_tap_and_nothing_stays_behind() {
         let identity = DtlsIdentity::generate().unwrap();
-        let build = || identity.rtc_config().build(start());
+        let build = || identity.rtc_config(PeerCertificate::Ecdsa).build(start());
         let (_one, first) = tapped(build).unwrap();
         let (_two, second) = tapped(build).unwrap();
         first.refuse();

@@ -85,8 +85,9 @@
 //!
 //! ## The life of a command
 //!
-//! A gate before all routes asks [`access`] who calls, and what the route wants of them, as long as
-//! they do not ask too often. A handler of [`api`] parses into domain types and calls one method of
+//! A connection is taken, secured and bounded in number and time by [`api::serving`]. A gate before
+//! all routes asks [`access`] who calls, and what the route wants of them, as long as they do not ask
+//! too often. A handler of [`api`] parses into domain types and calls one method of
 //! [`Control`](control::Control) → [`placement`](control::placement) names the shard of a new room or
 //! transport (all else goes where its transport is) →
 //! [`Dispatcher::call`](control::dispatcher::Dispatcher::call) → lane → the shard's turn →

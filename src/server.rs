@@ -13,13 +13,16 @@ use std::time::{Instant, SystemTime};
 
 use rand::TryRngCore;
 use rand::rngs::OsRng;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::api::serving::admission::ConnectionLimits;
+use crate::api::serving::tls::{Certificate, CertificateKeeper, Hangup, TlsError};
 use crate::api::{self, ApiOptions};
-use crate::config::{Config, OutletsConfig, Runtime as ConfigRuntime, Steer};
+use crate::config::{Config, ConnectionsConfig, OutletsConfig, Runtime as ConfigRuntime, Steer};
 use crate::control::addresses::MediaAddresses;
 use crate::control::command::{CallId, Command, FromShard};
 use crate::control::dispatcher::{LaneFull, ShardLink};
@@ -34,6 +37,8 @@ use crate::events::outlet::{OutletThreads, Outlets};
 use crate::events::timestamp::WallAnchor;
 use crate::id::ShardId;
 use crate::lane::{LaneReceiver, LaneSender, Waker};
+use crate::limits::API_DESCRIPTORS_OF_FOUR;
+use crate::metrics::connections::ConnectionCounts;
 use crate::node::{Node, NodeError, NodeSetup, Runtime, ShardLinks, ShardMessage, usable_cores};
 
 /// Messages taken from one shard before the others (and the API) have their turn.
@@ -54,6 +59,9 @@ pub enum ServerError {
     /// The API's address cannot be had.
     #[error("cannot listen on {0} for the API: {1}")]
     Api(SocketAddr, io::Error),
+    /// The API's certificate or key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A setting that this host cannot fulfil.
     #[error("{0}")]
     Setting(String),
@@ -87,6 +95,9 @@ impl Server {
     /// [`ServerError`]; nothing is left running.
     pub async fn start(config: &Config) -> Result<Self, ServerError> {
         let (at, wall) = anchor();
+        let clock = WallAnchor { wall, at };
+        // Before anything is open, so that a wrong file costs nothing.
+        let options = api_options(config, clock)?;
         let listener = bind_api(config.api_listen)
             .await
             .map_err(|error| ServerError::Api(config.api_listen, error))?;
@@ -107,7 +118,6 @@ impl Server {
         );
         let ShardLinks { senders, from_shards, waker } = links;
         let links = senders.into_iter().map(|sender| Box::new(LaneLink(sender)) as _).collect();
-        let clock = WallAnchor { wall, at };
         let OutletsConfig { kafka, webhook, spool_dir, .. } = &config.outlets;
         let (outlets, threads) =
             Outlets::start(kafka.as_ref(), webhook.as_ref(), spool_dir.as_deref())
@@ -117,16 +127,10 @@ impl Server {
         let control = Control::start(links, setup)
             .map_err(|error| ServerError::Setting(error.to_string()))?;
         tokio::spawn(empty_lanes(control.clone(), from_shards, waker));
-        let options = ApiOptions {
-            cors_origins: config.cors_origins.clone(),
-            docs_path: config.docs_path.clone(),
-            keys: config.api_keys.clone(),
-            open_metrics: config.open_metrics,
-            limits: config.limits.clone(),
-        };
         let server = Self { node, control, listener, options, outlets: threads };
         let address = server.api_address()?;
-        let docs = format_args!("http://{address}/{}", config.docs_path);
+        let scheme = if config.connections.tls.is_some() { "https" } else { "http" };
+        let docs = format_args!("{scheme}://{address}/{}", config.docs_path);
         tracing::info!(%address, %docs, "API open");
         Ok(server)
     }
@@ -202,6 +206,59 @@ impl Server {
         tracing::info!("stopped");
         Ok(())
     }
+}
+
+/// How the API presents itself; from here on SIGHUP ends nothing.
+fn api_options(config: &Config, clock: WallAnchor) -> Result<ApiOptions, ServerError> {
+    let counts = Arc::default();
+    let tls = certificate(config, clock, &counts)?;
+    let ConnectionsConfig { node, address, .. } = config.connections;
+    Ok(ApiOptions {
+        cors_origins: config.cors_origins.clone(),
+        docs_path: config.docs_path.clone(),
+        keys: config.api_keys.clone(),
+        open_metrics: config.open_metrics,
+        limits: config.limits.clone(),
+        tls,
+        connections: ConnectionLimits { node: affordable(node), address },
+        counts,
+    })
+}
+
+/// The certificate of the API, if it has one, and who looks after it.
+fn certificate(
+    config: &Config,
+    clock: WallAnchor,
+    counts: &Arc<ConnectionCounts>,
+) -> Result<Option<Certificate>, ServerError> {
+    let hangup = Hangup::watch()?;
+    let Some(files) = &config.connections.tls else {
+        tokio::spawn(hangup.ignore());
+        return Ok(None);
+    };
+    let (keeper, certificate) = CertificateKeeper::start(files.clone(), clock, Arc::clone(counts))?;
+    tokio::spawn(keeper.keep(hangup));
+    Ok(Some(certificate))
+}
+
+/// So many of the connections wanted as there are descriptors for, once the process has as many of
+/// these as it may have: the usual limit of 1,024 is there for select(2), which nothing here calls.
+fn affordable(connections: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let (Ok(()), Some(descriptors)) = (setrlimit(Resource::Nofile, raised), limit.maximum) else {
+        return connections;
+    };
+    let share = descriptors / 4 * API_DESCRIPTORS_OF_FOUR;
+    let share = usize::try_from(share).unwrap_or(usize::MAX).max(1);
+    if share < connections {
+        tracing::warn!(
+            descriptors,
+            connections = share,
+            "fewer connections to the API than --api-connections: raise the limit of open files"
+        );
+    }
+    share.min(connections)
 }
 
 /// The node's one look at both clocks.

@@ -1,5 +1,7 @@
 //! Request bodies: bounded, declared as JSON, an object, and then a domain value.
 
+use std::error::Error;
+
 use axum::body::{self, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::{HeaderMap, header};
@@ -8,7 +10,8 @@ use serde_json::Value;
 use super::caller::{Caller, Subject};
 use super::error::{ApiError, Code};
 use super::fields::Fields;
-use crate::limits::BODY_BYTES_MAX;
+use super::serving::BodyLate;
+use crate::limits::{API_BODY_TIMEOUT, BODY_BYTES_MAX};
 
 const NOT_JSON: &str = "Content-Type must be application/json";
 
@@ -77,10 +80,25 @@ pub(super) async fn bytes_of(request: Request) -> Result<Bytes, ApiError> {
         return Err(too_large());
     }
     body::to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|error| {
+        if is_late(&error) {
+            let message = format!("the body took longer than {} s", API_BODY_TIMEOUT.as_secs());
+            return ApiError::new(Code::RequestTimeout, message);
+        }
         // Either the limit, or the connection broke and nobody reads the answer.
         tracing::debug!(%error, "body not read");
         too_large()
     })
+}
+
+fn is_late(error: &axum::Error) -> bool {
+    let mut cause: Option<&dyn Error> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<BodyLate>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn too_large() -> ApiError {

@@ -81,6 +81,8 @@ codes! {
     PreconditionFailed = "precondition_failed", PRECONDITION_FAILED;
     /// `If-Match` is missing: `*` restarts ICE, the session's entity tag goes with candidates.
     PreconditionRequired = "precondition_required", PRECONDITION_REQUIRED;
+    /// The body did not arrive in time.
+    RequestTimeout = "request_timeout", REQUEST_TIMEOUT;
     /// The body is larger than 256 KiB.
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE;
     /// The body is not declared as JSON.

@@ -1,5 +1,7 @@
 //! What machines ask: health, readiness, metrics.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -51,9 +53,13 @@ pub(super) async fn metrics(
     let _turn = observed.scrapes.acquire().await;
     let (node, latencies) = (control.node(), control.latency_totals());
     let (http, refusals) = (observed.http.all(), observed.refusals.all());
+    let connections = Arc::clone(&observed.connections);
     // Beside the control thread, which has calls to see to.
-    let write = move || prometheus::text(&node, &latencies, &http, &refusals);
-    let written = spawn_blocking(write).await;
+    let written = spawn_blocking(move || {
+        prometheus::text(&node, &latencies, &http, &refusals)
+            + &prometheus::connections(&connections)
+    })
+    .await;
     match written {
         Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], text)
             .into_response(),

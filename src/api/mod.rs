@@ -21,7 +21,6 @@ pub mod openapi;
 mod overview;
 mod pages;
 mod path;
-mod patience;
 mod producers;
 mod rates;
 mod reply;
@@ -29,22 +28,25 @@ mod rooms;
 pub mod router;
 mod rule;
 mod sdp_body;
+pub mod serving;
 mod sessions;
 mod status;
 mod transports;
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::sync::Arc;
 
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use self::patience::PatientListener;
+use self::serving::Serving;
+use self::serving::admission::ConnectionLimits;
+use self::serving::tls::Certificate;
 use crate::access::ApiKeys;
 use crate::control::Control;
 use crate::limits::{API_STOP_TIMEOUT, Limits};
+use crate::metrics::connections::ConnectionCounts;
 
 /// How the API presents itself.
 #[derive(Debug, Clone)]
@@ -59,6 +61,12 @@ pub struct ApiOptions {
     pub open_metrics: bool,
     /// How often callers may ask.
     pub limits: Limits,
+    /// What its connections are secured with; `None`: nothing.
+    pub tls: Option<Certificate>,
+    /// How many connections there may be.
+    pub connections: ConnectionLimits,
+    /// Where its connections are counted.
+    pub counts: Arc<ConnectionCounts>,
 }
 
 impl Default for ApiOptions {
@@ -69,6 +77,9 @@ impl Default for ApiOptions {
             keys: ApiKeys::default(),
             open_metrics: false,
             limits: Limits::default(),
+            tls: None,
+            connections: ConnectionLimits::default(),
+            counts: Arc::default(),
         }
     }
 }
@@ -77,17 +88,15 @@ impl Default for ApiOptions {
 /// for at most [`API_STOP_TIMEOUT`].
 ///
 /// # Errors
-/// When the options contradict the routes, or the listener fails.
+/// When the options contradict the routes.
 pub async fn serve(
     listener: TcpListener,
     control: Control,
     options: ApiOptions,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    // One router for all connections: `serve` would copy a bare one, with the documents that its
-    // routes hold, for each of them (1.2 MB a connection).
-    let app = router::router(control.clone(), &options)?;
-    let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    let routes = router::router(control.clone(), &options)?;
+    let ApiOptions { tls, connections: limits, counts, .. } = options;
     let (stopping, stopped) = oneshot::channel();
     let graceful = async move {
         shutdown.await;
@@ -100,10 +109,9 @@ pub async fn serve(
             Err(_) => std::future::pending().await,
         }
     };
-    // What taps nothing makes the address known that a connection comes from.
-    let listener = PatientListener(listener).tap_io(|_| {});
     tokio::select! {
-        ended = axum::serve(listener, app).with_graceful_shutdown(graceful) => ended,
-        () = deadline => Ok(()),
+        () = Serving { routes, tls, counts, limits }.run(listener, graceful) => {}
+        () = deadline => {}
     }
+    Ok(())
 }

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::limits::Limit;
+use crate::metrics::connections::ConnectionCounts;
 use crate::metrics::{HttpCounts, Refusals};
 
 /// What the API counts about itself.
@@ -16,15 +17,17 @@ use crate::metrics::{HttpCounts, Refusals};
 pub(super) struct Observed {
     pub(super) http: Arc<HttpCounts>,
     pub(super) refusals: Arc<Refusals>,
+    pub(super) connections: Arc<ConnectionCounts>,
     /// Metrics are written by one request at a time: each takes some milliseconds of a core.
     pub(super) scrapes: Arc<Semaphore>,
 }
 
-impl Default for Observed {
-    fn default() -> Self {
+impl Observed {
+    pub(super) fn new(connections: Arc<ConnectionCounts>) -> Self {
         Self {
             http: Arc::default(),
             refusals: Arc::default(),
+            connections,
             scrapes: Arc::new(Semaphore::new(1)),
         }
     }

@@ -44,7 +44,7 @@ impl FromRef<App> for Observed {
 /// # Errors
 /// When the options contradict the routes.
 pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
-    let app = App { control, observed: Observed::default() };
+    let app = App { control, observed: Observed::new(Arc::clone(&options.counts)) };
     let document = openapi::document();
     let docs_path = docs_path(&options.docs_path)?;
     let gate = Gate {

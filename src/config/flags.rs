@@ -44,6 +44,23 @@ pub(crate) struct Flags {
     /// a wrong name is answered with all of them [env: RINGCAST_LIMITS]
     #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', help_heading = "API")]
     limits: Vec<String>,
+    /// Certificate chain for TLS on the API's address (PEM file, read again at SIGHUP)
+    /// [default: no TLS] [env: RINGCAST_TLS_CERT]
+    #[arg(long, value_name = "FILE", help_heading = "API")]
+    tls_cert: Option<String>,
+
+    /// Private key of that certificate (PEM file, read again at SIGHUP) [env: RINGCAST_TLS_KEY]
+    #[arg(long, value_name = "FILE", help_heading = "API")]
+    tls_key: Option<String>,
+
+    /// Connections to the API at once [default: 20000] [env: RINGCAST_API_CONNECTIONS]
+    #[arg(long, value_name = "NUMBER", help_heading = "API")]
+    api_connections: Option<String>,
+
+    /// Connections to the API at once from one address (an IPv6 /64) but loopback; 0: no limit
+    /// [default: 2000] [env: RINGCAST_API_CONNECTIONS_PER_ADDRESS]
+    #[arg(long, value_name = "NUMBER", help_heading = "API")]
+    api_connections_per_address: Option<String>,
 
     /// Path of the Swagger UI [default: docs] [env: RINGCAST_DOCS_PATH, SWAGGER_PATH]
     #[arg(long, value_name = "PATH", help_heading = "API")]
@@ -167,6 +184,10 @@ impl Flags {
             "api-keys-file" => one(&self.api_keys_file),
             "open-metrics" => one(&self.open_metrics),
             "limits" => many(&self.limits),
+            "tls-cert" => one(&self.tls_cert),
+            "tls-key" => one(&self.tls_key),
+            "api-connections" => one(&self.api_connections),
+            "api-connections-per-address" => one(&self.api_connections_per_address),
             "docs-path" => one(&self.docs_path),
             "cors-origins" => many(&self.cors_origins),
             "drain-timeout" => one(&self.drain_timeout),

@@ -9,6 +9,7 @@
 //! which addresses the host has, how many cores are usable. The node finds out.
 
 mod access;
+mod connections;
 mod flags;
 mod outlets;
 mod shown;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use clap::Parser as _;
 use serde_json::{Map, Value};
 
+pub use self::connections::{ConnectionsConfig, TlsConfig};
 pub(crate) use self::flags::{AFTER_HELP, Flags};
 pub use self::outlets::{KafkaConfig, OutletsConfig, Secret, WebhookConfig};
 pub use self::sources::Origin;
@@ -103,6 +105,8 @@ pub struct Config {
     pub open_metrics: bool,
     /// How much there may be of everything.
     pub limits: Limits,
+    /// How the API is connected to.
+    pub connections: ConnectionsConfig,
     /// Where room events go beside their readers.
     pub outlets: OutletsConfig,
     /// Form of log lines.
@@ -281,6 +285,7 @@ impl Config {
                 .one("log", values::log_filter)?
                 .unwrap_or_else(|| "info".to_owned()),
             limits: access::limits(sources)?,
+            connections: ConnectionsConfig::of(sources)?,
             outlets,
             warnings,
         })

@@ -9,7 +9,10 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::sources::{COMMENT, SETTINGS, Sources};
-use super::{Config, ConfigError, KafkaConfig, LogFormat, OutletsConfig, Runtime, Steer};
+use super::{
+    Config, ConfigError, ConnectionsConfig, KafkaConfig, LogFormat, OutletsConfig, Runtime, Steer,
+    TlsConfig,
+};
 
 /// Settings whose values are nobody's business.
 const HIDDEN: [&str; 4] = ["api-keys", "kafka-password", "webhook-secret", "webhook-url"];
@@ -36,6 +39,7 @@ fn values(config: &Config) -> Vec<(&'static str, Value)> {
         api_keys_file,
         open_metrics,
         limits,
+        connections,
         outlets,
         log_format,
         log_filter,
@@ -67,8 +71,20 @@ fn values(config: &Config) -> Vec<(&'static str, Value)> {
         ("log", json!(log_filter)),
         ("log-format", json!(log_format_name(*log_format))),
     ];
+    values.extend(connection_values(connections));
     values.extend(outlet_values(outlets));
     values
+}
+
+fn connection_values(connections: &ConnectionsConfig) -> [(&'static str, Value); 4] {
+    let ConnectionsConfig { tls, node, address } = connections;
+    let tls = tls.as_ref();
+    [
+        ("tls-cert", tls.map_or(Value::Null, |TlsConfig { cert, .. }| json!(cert))),
+        ("tls-key", tls.map_or(Value::Null, |TlsConfig { key, .. }| json!(key))),
+        ("api-connections", json!(node)),
+        ("api-connections-per-address", json!(address.unwrap_or(0))),
+    ]
 }
 
 fn outlet_values(outlets: &OutletsConfig) -> [(&'static str, Value); 7] {

@@ -10,7 +10,7 @@ use super::ConfigError;
 use super::flags::Flags;
 
 /// Every setting: its flag (and name in the file), and its variables in order of precedence.
-pub(super) const SETTINGS: [(&str, &[&str]); 28] = [
+pub(super) const SETTINGS: [(&str, &[&str]); 32] = [
     // FILES_SERVICE_APP_PORT gives only the port, and is read apart.
     ("api-listen", &["RINGCAST_API_LISTEN"]),
     ("allow-anonymous", &["RINGCAST_ALLOW_ANONYMOUS"]),
@@ -18,6 +18,10 @@ pub(super) const SETTINGS: [(&str, &[&str]); 28] = [
     ("api-keys-file", &["RINGCAST_API_KEYS_FILE"]),
     ("open-metrics", &["RINGCAST_OPEN_METRICS"]),
     ("limits", &["RINGCAST_LIMITS"]),
+    ("tls-cert", &["RINGCAST_TLS_CERT"]),
+    ("tls-key", &["RINGCAST_TLS_KEY"]),
+    ("api-connections", &["RINGCAST_API_CONNECTIONS"]),
+    ("api-connections-per-address", &["RINGCAST_API_CONNECTIONS_PER_ADDRESS"]),
     ("docs-path", &["RINGCAST_DOCS_PATH", "SWAGGER_PATH"]),
     ("cors-origins", &["RINGCAST_CORS_ORIGINS"]),
     ("drain-timeout", &["RINGCAST_DRAIN_TIMEOUT"]),

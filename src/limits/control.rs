@@ -195,6 +195,56 @@ pub const API_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// proxies keep idle connections, so that they let go first.
 pub const API_SILENCE_MAX: Duration = Duration::from_secs(75);
 
+/// How long a TLS handshake may take: two round trips and some 100 ms of work.
+pub const API_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the head of a request may take, from the connection's beginning or the head's first
+/// byte: a packet or two.
+pub const API_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a request's body may take after its head: the largest one at 13 kB/s.
+pub const API_BODY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a client may take over an answer that ends: the largest, a script of 1.5 MB for the
+/// documentation's page, at 25 kB/s. Event streams do not end.
+pub const API_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes that the head of a request may have, and that are kept of an answer not yet taken.
+pub const API_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Connections of the API that the node keeps open unless told otherwise: every event reader that
+/// there may be, and some; at some 10 KiB each.
+pub const API_CONNECTIONS: usize = 20_000;
+
+/// The same of one address: an office of hundreds behind one address translation. Loopback is
+/// not counted: a proxy on the same host brings everyone.
+pub const API_CONNECTIONS_PER_ADDRESS: usize = 2_000;
+
+/// Connections of the API that may be asked for: descriptors of a process are fewer.
+pub const API_CONNECTIONS_MAX: usize = 1_000_000;
+
+/// Of every four descriptors that the process may have, so many may be connections of the API; the
+/// rest is media over TCP, sockets of shards, files.
+pub const API_DESCRIPTORS_OF_FOUR: u64 = 3;
+
+/// How long the API accepts nobody after the system has refused it another connection: it would
+/// refuse again at once, and the loop would spin.
+pub const API_ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that give way before that pause: as many newer ones are taken after it, 1,280 a
+/// second.
+pub const API_EVICTIONS_PER_PAUSE: usize = 64;
+
+/// Bytes of a certificate chain or a key on disk: the longest real ones have some 10 KiB.
+pub const TLS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Time to a certificate's end from which the log warns: renewal by ACME begins at 30 days, and
+/// has failed for two weeks by then.
+pub const TLS_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// How often the log warns of it.
+pub const TLS_EXPIRY_CHECK: Duration = Duration::from_secs(12 * 3600);
+
 /// Voices of one room among which the speaker is chosen and whose levels are told, at some 150 bytes
 /// each: only who was audible of late counts, and of more than that nobody understands a word.
 pub const VOICES_PER_ROOM_MAX: usize = 256;
@@ -212,8 +262,6 @@ pub const SPEAKER_INTERVAL: Duration = Duration::from_millis(150);
 
 /// A voice that was not audible for this long is forgotten; the speaker's is kept.
 pub const VOICE_FORGOTTEN: Duration = Duration::from_secs(10);
-
-const _: () = assert!(EVENT_KEEP_ALIVE.as_secs() * 2 < API_SILENCE_MAX.as_secs());
 
 /// API keys of one node: one for each service that calls it, and twice as many while they change.
 pub const API_KEYS_MAX: usize = 64;
@@ -241,3 +289,9 @@ pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 /// By how much the clock of whoever signs tokens may differ from ours: hosts with NTP are within one
 /// second, those without drift by some a day.
 pub const TOKEN_LEEWAY: Duration = Duration::from_secs(5);
+
+const _: () = assert!(EVENT_KEEP_ALIVE.as_secs() * 2 < API_SILENCE_MAX.as_secs());
+const _: () =
+    assert!(API_CONNECTIONS > super::EVENT_READERS && API_CONNECTIONS < API_CONNECTIONS_MAX);
+// hyper takes no less.
+const _: () = assert!(API_BUFFER_BYTES >= 8192);

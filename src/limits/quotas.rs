@@ -4,6 +4,9 @@ use std::str::FromStr;
 
 use super::{CONSUMERS_PER_TRANSPORT_MAX, PRODUCERS_PER_TRANSPORT_MAX, TRANSPORTS_PER_SHARD_MAX};
 
+/// Readers of events on the node when nothing is said: fewer than there may be connections.
+pub const EVENT_READERS: usize = 16 * 1024;
+
 /// The highest value of a limit: nothing that is counted comes near.
 pub const LIMIT_MAX: u32 = 10_000_000;
 
@@ -70,7 +73,7 @@ limits! {
     /// Consumers of the node, some kilobytes each.
     Consumers = "consumers", Node, 4_000_000, "consumers";
     /// Readers of events of the node, each a connection with a queue.
-    EventReaders = "event-readers", Node, 16 * 1024, "event readers";
+    EventReaders = "event-readers", Node, number(EVENT_READERS), "event readers";
     /// Peers of one room: a large broadcast.
     RoomPeers = "room-peers", Room, 10_000, "peers of a room";
     /// Transports of one room: two for each peer, and twice as many while they change over.

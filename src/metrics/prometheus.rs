@@ -6,6 +6,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::connections::ConnectionCounts;
 use super::exposition::Text;
 use super::http::RouteCounts;
 use super::process::Process;
@@ -55,6 +56,31 @@ pub fn text(
     out.into_string()
 }
 
+/// About the API's connections, to be put behind [`text`].
+#[must_use]
+pub fn connections(counts: &ConnectionCounts) -> String {
+    let mut out = Text::default();
+    let (open, accepted) = counts.open_and_accepted();
+    out.single("api_connections", "gauge", "Connections to the API that are open.", open);
+    let help = "Connections to the API that were taken.";
+    out.single("api_connections_total", "counter", help, accepted);
+    let help = "Connections to the API that the server closed at once or for others, by reason.";
+    out.family("api_connections_refused_total", "counter", help);
+    for (reason, count) in counts.all_refused() {
+        out.line(&[("reason", reason)], count);
+    }
+    let help = "What clients of the API took too long over.";
+    out.family("api_timeouts_total", "counter", help);
+    for (over, count) in counts.all_timed_out() {
+        out.line(&[("over", over)], count);
+    }
+    if let Some(expires) = counts.expires() {
+        let help = "When the API's certificate expires, in seconds since 1970.";
+        out.single("tls_certificate_expires_timestamp_seconds", "gauge", help, expires);
+    }
+    out.into_string()
+}
+
 fn alive(out: &mut Text, node: &NodeView) {
     let totals = node.totals;
     out.single("rooms", "gauge", "Rooms.", totals.rooms);
@@ -90,7 +116,8 @@ fn joins(out: &mut Text, node: &NodeView) {
     for (stage, count) in node.counts.failures() {
         out.line(&[("stage", stage.label())], count);
     }
-    out.family("transports_closed_total", "counter", "Transports closed, by reason.");
+    let help = "Transports closed, by reason; those that ended with their room aside.";
+    out.family("transports_closed_total", "counter", help);
     for (reason, count) in node.counts.closed() {
         out.line(&[("reason", reason)], count);
     }

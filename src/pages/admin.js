@@ -227,7 +227,7 @@ function showState() {
   write($('state'), words);
   write($('version'), `version ${now.version}, up ${duration(now.uptimeSeconds)}`);
   write($('readers'), `${some(now.eventReaders, 'reader')} of room events connected.`);
-  $('forget').hidden = !sessionStorage.getItem(KEY);
+  showKey();
 }
 
 /* Draining. */
@@ -562,19 +562,37 @@ function refused(error) {
 function askForKey(why) {
   if ($('key-dialog').open) return;
   const wrong = sessionStorage.getItem(KEY);
-  write($('key-text'), wrong ? `${why} Try another key.` : 'This server asks for a key. It is kept in this tab alone, until that closes.');
+  write($('key-text'), wrong && why ? `The key is not taken: ${why}.` : 'This server asks for a key. It is kept in this tab alone, until that closes.');
   $('key').value = '';
   $('key-dialog').showModal();
 }
 $('key-dialog').addEventListener('close', () => {
-  if ($('key').value) sessionStorage.setItem(KEY, $('key').value.trim());
+  const given = $('key-dialog').returnValue === 'key' && $('key').value.trim();
   $('key').value = '';
-  look();
+  $('key-dialog').returnValue = '';
+  if (given) {
+    sessionStorage.setItem(KEY, given);
+    notice('');
+    look();
+    return;
+  }
+  // Whoever has none is not asked again and again.
+  notice('This server asks for a key.');
+  showKey();
+  $('forget').focus();
 });
 $('forget').addEventListener('click', () => {
+  if (!sessionStorage.getItem(KEY)) return askForKey();
   sessionStorage.removeItem(KEY);
-  look();
+  return look();
 });
+
+/** With a key it may be forgotten; where one is asked for it may be entered. */
+function showKey() {
+  const known = Boolean(sessionStorage.getItem(KEY));
+  write($('forget'), known ? 'Forget key' : 'Enter a key');
+  $('forget').hidden = !known && $('notice').textContent === '';
+}
 
 function take(status) {
   const at = performance.now();

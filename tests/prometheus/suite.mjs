@@ -97,6 +97,20 @@ test('promtool takes settings and rules, and each alert fires when it should and
   promtool(['test', 'rules', fileURLToPath(new URL('rules.test.yml', import.meta.url))]);
 });
 
+test('the panels of the dashboard have their own names and places', () => {
+  const { panels } = JSON.parse(readFileSync(join(DEPLOY, 'grafana/ringcast.json'), 'utf8'));
+  assert.equal(new Set(panels.map(({ id }) => id)).size, panels.length);
+  const taken = new Set();
+  for (const { title, gridPos: { x, y, w, h } } of panels) {
+    assert.ok(x + w <= 24, title);
+    for (let cell = 0; cell < w * h; cell += 1) {
+      const place = `${x + (cell % w)} ${y + Math.floor(cell / w)}`;
+      assert.ok(!taken.has(place), `${title} lies over another at ${place}`);
+      taken.add(place);
+    }
+  }
+});
+
 test('every expression of the dashboard has data, and every legend its labels', async () => {
   const found = [...dashboard()];
   assert.ok(found.length > 80, `${found.length} expressions`);

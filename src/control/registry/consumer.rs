@@ -216,14 +216,13 @@ impl Registry {
 
     /// Takes a consumer out of every place that names it.
     pub(super) fn forget_consumer(&mut self, id: ConsumerId) -> Option<Consumer> {
-        let consumer = self.consumers.remove(&id)?;
+        let consumer = self.take_consumer(id)?;
         if let Some(room) = self.rooms.get_mut(&consumer.room) {
             room.consumers -= 1;
             if let Some(peer) = room.peers.get_mut(&consumer.peer) {
                 peer.consumers -= 1;
             }
         }
-        *self.alive.consumers.of(consumer.kind) -= 1;
         if let Some(transport) = self.transports.get_mut(&consumer.transport) {
             transport.consumers.remove(&id);
             for ssrc in &consumer.ssrcs {

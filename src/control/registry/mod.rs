@@ -172,6 +172,20 @@ impl Registry {
         }
     }
 
+    /// Takes a producer out and counts it; what names it is the caller's business.
+    fn take_producer(&mut self, id: ProducerId) -> Option<Producer> {
+        let producer = self.producers.remove(&id)?;
+        *self.alive.producers.of(producer.kind) -= 1;
+        Some(producer)
+    }
+
+    /// Takes a consumer out and counts it; what names it is the caller's business.
+    fn take_consumer(&mut self, id: ConsumerId) -> Option<Consumer> {
+        let consumer = self.consumers.remove(&id)?;
+        *self.alive.consumers.of(consumer.kind) -= 1;
+        Some(consumer)
+    }
+
     /// How much lives on a shard.
     #[must_use]
     pub fn census(&self, shard: ShardId) -> Census {

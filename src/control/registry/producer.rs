@@ -258,10 +258,9 @@ impl Registry {
 
     /// Takes a producer out with its consumers; its transport's own set is the caller's business.
     pub(super) fn drop_producer(&mut self, id: ProducerId, reason: &'static str) -> Effects {
-        let Some(producer) = self.producers.remove(&id) else {
+        let Some(producer) = self.take_producer(id) else {
             return Effects::default();
         };
-        *self.alive.producers.of(producer.kind) -= 1;
         let mut effects = Effects::default();
         for consumer in &producer.consumers {
             self.forget_consumer(*consumer);

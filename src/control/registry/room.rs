@@ -116,7 +116,7 @@ impl Registry {
         self.census_mut(room.shard).rooms -= 1;
         let mut effects = Effects::event(id, room.shard, RoomEvent::RoomClosed { reason });
         for producer in room.producers() {
-            if let Some(gone) = self.producers.remove(&producer) {
+            if let Some(gone) = self.take_producer(producer) {
                 effects.closes.extend(gone.mirror_closes(producer));
             }
         }
@@ -125,7 +125,7 @@ impl Registry {
             for transport in peer.transports {
                 if let Some(gone) = self.transports.remove(&transport) {
                     for consumer in gone.consumers {
-                        self.consumers.remove(&consumer);
+                        self.take_consumer(consumer);
                     }
                     self.census_mut(gone.shard).transports -= 1;
                     effects.closes.push((gone.shard, Close::Transport(transport)));

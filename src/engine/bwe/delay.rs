@@ -26,6 +26,10 @@ const BASE_WINDOW_US: i64 = 10_000_000;
 /// camera.
 const STANDING_WINDOW_US: i64 = 120_000;
 
+/// A group that took so much longer than the fastest met a queue, and for so long that is lately.
+const QUEUED_MIN_US: i64 = 20_000;
+const QUEUED_LATELY_US: i64 = 1_000_000;
+
 /// A jump of the arrival clock against ours beyond this is a new clock.
 const CLOCK_JUMP_US: i64 = 10_000_000;
 
@@ -75,6 +79,8 @@ pub(super) struct Delay {
     standing: Least,
     trend: Trendline,
     newest_us: i64,
+    /// When a group last met a queue.
+    queued_us: Option<i64>,
 }
 
 impl Delay {
@@ -85,6 +91,7 @@ impl Delay {
             standing: Least::new(STANDING_WINDOW_US),
             trend: Trendline::new(),
             newest_us: 0,
+            queued_us: None,
         }
     }
 
@@ -136,6 +143,11 @@ impl Delay {
         }
     }
 
+    /// Whether a packet met a queue within the last second: what is lost is lost there.
+    pub(super) fn was_queued(&self) -> bool {
+        self.queued_us.is_some_and(|at| self.newest_us - at < QUEUED_LATELY_US)
+    }
+
     /// Whether the delay falls: a queue empties.
     pub(super) fn is_falling(&self) -> bool {
         self.trend.slope() < 0.0
@@ -166,6 +178,9 @@ impl Delay {
         self.base.add(at_us, group.least_us);
         self.standing.add(at_us, group.least_us);
         self.trend.add(at_us, group.least_us);
+        if self.base.value().is_some_and(|base| group.least_us - base > QUEUED_MIN_US) {
+            self.queued_us = Some(at_us);
+        }
     }
 }
 

@@ -3,11 +3,16 @@
 //! In the spirit of libwebrtc's second loss-based estimator, with fewer means: loss that is more
 //! than tolerated, beyond what chance explains, limits the rate to what was delivered. The limit is
 //! then the experiment. If the loss goes with it, it was congestion (a policer, a short queue), and
-//! growth is held for a while, longer each time it happens again. If the same loss stays, it does
-//! not depend on the rate: the limit is lifted and that much is tolerated. Less than what is
-//! tolerated is congestion too where clearly less is lost at lower rates. Pure.
+//! growth is held for a while, longer each time it happens again. If the same loss stays although
+//! clearly less is sent, it does not depend on the rate: the limit is lifted and that much is
+//! tolerated. Where not less was sent the limit was no experiment: it is lowered further. Less than
+//! what is tolerated is congestion too where clearly less is lost at lower rates.
+//!
+//! Congestion that lost without a queue is a policer. It lets bursts pass, so a probe shows what is
+//! not there; only what was sent shows its rate, at the price of a picture. What it let pass is a
+//! ceiling, therefore, for longer than growth is held otherwise. Pure.
 
-use super::whole;
+use super::tally::{Bands, Count};
 
 /// Loss that no rate is lowered for: repair copes with it, and radio links have it.
 const TOLERATED: f64 = 0.1;
@@ -23,8 +28,6 @@ const WINDOW_PACKETS: u32 = 60;
 /// What is compared with lower rates may need longer.
 const LONG_US: u64 = 6_000_000;
 
-/// Fewer packets say nothing.
-const PACKETS_MIN: u32 = 10;
 /// Packets and losses to be expected before an experiment is decided.
 const DECIDE_PACKETS: u32 = 50;
 const DECIDE_LOSSES: f64 = 5.0;
@@ -44,125 +47,25 @@ const KEPT: f64 = 0.95;
 /// is sent for this long.
 const KEPT_TO: f64 = 1.15;
 const KEPT_TO_US: u64 = 5_000_000;
+/// What is sent is measured over this meanwhile.
+const KEPT_SPAN_US: f64 = 300_000.0;
 
 /// How long growth is held, first and at most; quiet for twice as long makes it forget.
 const HOLD_US: u64 = 15_000_000;
 const HOLD_MAX_US: u64 = 60_000_000;
 
-/// Rates by half octaves from 32 kbit/s on, to compare losses of.
-const BANDS: usize = 22;
-/// What is remembered of a band fades by this part in this time.
-const FADE: f32 = 0.8;
-const FADE_US: u64 = 10_000_000;
+/// Chance and congestion have to foretell losses so far apart for an experiment to tell them.
+const APART: f64 = 0.1;
 
-/// What became of the packets of a window.
-#[derive(Debug, Clone, Copy, Default)]
-struct Count {
-    packets: u32,
-    lost: u32,
-    /// Losses without a packet between them are one.
-    runs: u32,
-    bytes: u64,
-    first_us: u64,
-    last_us: u64,
-}
-
-impl Count {
-    fn add(&mut self, at_us: u64, bytes: u32, lost: bool, in_run: bool) {
-        if self.packets == 0 {
-            self.first_us = at_us;
-        }
-        self.last_us = self.last_us.max(at_us);
-        self.packets += 1;
-        self.bytes += u64::from(bytes);
-        if lost {
-            self.lost += 1;
-            self.runs += u32::from(!in_run);
-        }
-    }
-
-    fn with(&self, other: &Self) -> Self {
-        if other.packets == 0 {
-            return *self;
-        }
-        Self {
-            packets: self.packets + other.packets,
-            lost: self.lost + other.lost,
-            runs: self.runs + other.runs,
-            bytes: self.bytes + other.bytes,
-            first_us: other.first_us,
-            last_us: self.last_us.max(other.last_us),
-        }
-    }
-
-    fn ratio(&self) -> f64 {
-        f64::from(self.lost) / f64::from(self.packets.max(1))
-    }
-
-    /// Losses come in runs of this length, which makes chance coarser.
-    fn run_length(&self) -> f64 {
-        (f64::from(self.lost) / f64::from(self.runs.max(1))).max(1.0)
-    }
-
-    /// Loses more than `ratio` of its packets, by what chance does not explain.
-    fn exceeds(&self, ratio: f64, deviations: f64) -> bool {
-        let packets = f64::from(self.packets);
-        let spread = packets * ratio * (1.0 - ratio) * self.run_length();
-        let most = packets * ratio + deviations * spread.sqrt() + 1.0;
-        self.packets >= PACKETS_MIN && f64::from(self.lost) > most
-    }
-
-    fn span_us(&self) -> Option<f64> {
-        let span_us = self.last_us.saturating_sub(self.first_us);
-        (span_us >= 100_000).then_some(span_us as f64)
-    }
-
-    fn sent_bps(&self) -> Option<f64> {
-        self.span_us().map(|span_us| self.bytes as f64 * 8e6 / span_us)
-    }
-}
-
-/// What was lost at which rate, fading.
-#[derive(Debug)]
-struct Bands {
-    /// Packets and losses.
-    bands: [(f32, f32); BANDS],
-    faded_us: u64,
-}
-
-impl Bands {
-    fn add(&mut self, now_us: u64, count: &Count) {
-        if now_us.saturating_sub(self.faded_us) >= FADE_US {
-            self.faded_us = now_us;
-            for (packets, lost) in &mut self.bands {
-                *packets *= FADE;
-                *lost *= FADE;
-            }
-        }
-        let Some(bps) = count.sent_bps() else { return };
-        if let Some((packets, lost)) = self.bands.get_mut(band(bps)) {
-            *packets += count.packets as f32;
-            *lost += count.lost as f32;
-        }
-    }
-
-    /// Packets and the part of them lost at rates clearly below `bps`.
-    fn below(&self, bps: f64) -> (f64, f64) {
-        let below = self.bands.iter().take(band(bps));
-        let (packets, lost) = below.fold((0.0, 0.0), |(packets, lost), band| {
-            (packets + f64::from(band.0), lost + f64::from(band.1))
-        });
-        (packets, lost / packets.max(1.0))
-    }
-}
-
-fn band(bps: f64) -> usize {
-    let unit = (whole(bps) >> 15).max(1);
-    let octave = unit.ilog2();
-    // The bit behind the first one halves the octave.
-    let upper = octave > 0 && unit >> (octave - 1) & 1 == 1;
-    usize::try_from(2 * octave + u32::from(upper)).unwrap_or(BANDS).min(BANDS - 1)
-}
+/// A policer loses in so many runs at least: a radio's fade is one.
+const POLICED_RUNS: u32 = 4;
+/// How long its rate is a ceiling, first and at most; twice as long when it is found again within
+/// so many times that.
+const CEILING_US: u64 = 60_000_000;
+const CEILING_MAX_US: u64 = 300_000_000;
+const CEILING_AGAIN: u64 = 2;
+/// What is let pass is known by a second or less of packets.
+const CEILING_MARGIN: f64 = 1.1;
 
 /// A limit that was set, and why.
 #[derive(Debug, Clone, Copy)]
@@ -171,6 +74,10 @@ struct Trial {
     /// The rate before, and the limit.
     before_bps: f64,
     limit_bps: f64,
+    /// What passed of the rate that lost.
+    passed_bps: f64,
+    /// It lost as a policer does.
+    is_policed: bool,
     /// The loss that set it, in runs of so many.
     ratio: f64,
     run_length: f64,
@@ -190,6 +97,16 @@ pub(super) struct Rates {
     pub(super) delivered_bps: f64,
     /// What was fine until the rate was raised a moment ago; 0 = it was not.
     pub(super) proved_bps: f64,
+    /// Packets waited lately.
+    pub(super) is_queued: bool,
+}
+
+/// What a policer lets pass.
+#[derive(Debug, Clone, Copy)]
+struct Ceiling {
+    bps: f64,
+    until_us: u64,
+    span_us: u64,
 }
 
 /// What loss asks for.
@@ -213,6 +130,7 @@ pub(super) struct Loss {
     tolerated: f64,
     trial: Option<Trial>,
     hold_us: u64,
+    ceiling: Option<Ceiling>,
 }
 
 impl Loss {
@@ -222,11 +140,18 @@ impl Loss {
             before: Count::default(),
             long: Count::default(),
             in_run: false,
-            bands: Bands { bands: [(0.0, 0.0); BANDS], faded_us: 0 },
+            bands: Bands::new(),
             tolerated: TOLERATED,
             trial: None,
             hold_us: HOLD_US,
+            ceiling: None,
         }
+    }
+
+    /// No more than this passes, whatever a probe says; infinite where nothing is known.
+    pub(super) fn ceiling_bps(&self, now_us: u64) -> f64 {
+        let ceiling = self.ceiling.filter(|ceiling| now_us < ceiling.until_us);
+        ceiling.map_or(f64::INFINITY, |ceiling| ceiling.bps)
     }
 
     /// A packet was told of for the first time.
@@ -237,17 +162,21 @@ impl Loss {
             self.bands.add(at_us, &self.current);
             self.before = std::mem::take(&mut self.current);
         }
-        self.current.add(at_us, bytes, lost, self.in_run);
+        let in_run = std::mem::replace(&mut self.in_run, lost);
+        if let Some(trial) = &mut self.trial {
+            if at_us <= trial.since_us {
+                // What was on its way then met the rate before.
+                return;
+            }
+            if !trial.decided {
+                trial.count.add(at_us, bytes, lost, in_run);
+            }
+        }
+        self.current.add(at_us, bytes, lost, in_run);
         if at_us.saturating_sub(self.long.first_us) > LONG_US {
             self.long = Count::default();
         }
-        self.long.add(at_us, bytes, lost, self.in_run);
-        if let Some(trial) = self.trial.as_mut().filter(|trial| !trial.decided)
-            && at_us > trial.since_us
-        {
-            trial.count.add(at_us, bytes, lost, self.in_run);
-        }
-        self.in_run = lost;
+        self.long.add(at_us, bytes, lost, in_run);
     }
 
     /// A packet told lost arrived after all.
@@ -293,7 +222,7 @@ impl Loss {
         rates: &Rates,
         round_trip_us: u64,
     ) -> Option<Verdict> {
-        if let Some(verdict) = self.decide(now_us) {
+        if let Some(verdict) = self.decide(now_us, round_trip_us) {
             return Some(verdict);
         }
         let quiet_us = self.trial.map_or(0, |trial| now_us.saturating_sub(trial.since_us));
@@ -311,7 +240,14 @@ impl Loss {
             return None;
         }
         let usual = usual.unwrap_or_default();
-        let limit_bps = (KEPT * rates.delivered_bps / (1.0 - usual)).max(rates.proved_bps);
+        // A queue says itself what passes. Where there is none, bursts passed before the first loss.
+        let is_queued = rates.is_queued;
+        let passed_bps = match both.lossy_bps().filter(|_| !is_queued) {
+            Some(bps) => rates.delivered_bps.min(bps),
+            None if !is_queued && both.is_new() => return None,
+            None => rates.delivered_bps,
+        };
+        let limit_bps = (KEPT * passed_bps / (1.0 - usual)).max(rates.proved_bps);
         if self.trial.is_some() && quiet_us > self.hold_us {
             self.hold_us = (self.hold_us * 2).min(HOLD_MAX_US);
         }
@@ -320,6 +256,8 @@ impl Loss {
             since_us: now_us + round_trip_us.min(500_000) / 2,
             before_bps: rates.allowed_bps,
             limit_bps,
+            passed_bps,
+            is_policed: both.runs >= POLICED_RUNS && !is_queued,
             ratio: both.ratio().max(self.long.ratio()),
             run_length: both.run_length(),
             usual,
@@ -327,9 +265,7 @@ impl Loss {
             decided: false,
         });
         self.bands.add(now_us, &self.current);
-        self.current = Count::default();
-        self.before = Count::default();
-        self.long = Count::default();
+        self.begin_anew();
         (limit_bps < rates.allowed_bps).then_some(Verdict::Limit(limit_bps))
     }
 
@@ -346,49 +282,103 @@ impl Loss {
         (lost > most).then_some(usual)
     }
 
+    /// What was counted belongs to another rate.
+    fn begin_anew(&mut self) {
+        self.current = Count::default();
+        self.before = Count::default();
+        self.long = Count::default();
+    }
+
     /// Whether the last limit helped, once that can be said.
-    fn decide(&mut self, now_us: u64) -> Option<Verdict> {
-        let trial = self.trial.as_mut().filter(|trial| !trial.decided)?;
-        let count = &trial.count;
+    fn decide(&mut self, now_us: u64, round_trip_us: u64) -> Option<Verdict> {
+        let mut trial = self.trial.filter(|trial| !trial.decided)?;
+        let count = trial.count;
         // The sender may need some time to keep to the limit.
         if count.sent_bps().is_some_and(|bps| bps > KEPT_TO * trial.limit_bps) {
             trial.decided = now_us.saturating_sub(trial.since_us) > KEPT_TO_US;
-            trial.count = Count::default();
+            if trial.decided || count.span_us().is_some_and(|us| us > KEPT_SPAN_US) {
+                trial.count = Count::default();
+                self.begin_anew();
+            }
+            self.trial = Some(trial);
             return None;
         }
         let expected = f64::from(count.packets) * trial.ratio;
         if count.packets < DECIDE_PACKETS || expected < DECIDE_LOSSES * trial.run_length {
             return None;
         }
-        trial.decided = true;
         let ratio = count.ratio();
-        if ratio < trial.usual + 0.6 * (trial.ratio - trial.usual) || ratio < RISEN_MIN {
+        let congested = 1.0 - trial.passed_bps / count.sent_bps()?.max(trial.passed_bps);
+        let congested = congested.max(trial.usual);
+        let is_less = ratio < congested + 0.6 * (trial.ratio - congested) || ratio < RISEN_MIN;
+        let is_told = trial.ratio - congested > APART;
+        if ratio > trial.usual.max(self.tolerated) && (is_less || !is_told) {
+            // Congestion, and not yet less than what passes.
+            let passed_bps = count.lossy_bps().unwrap_or(trial.passed_bps).min(trial.passed_bps);
+            trial.passed_bps = passed_bps;
+            trial.limit_bps = (KEPT * passed_bps / (1.0 - trial.usual)).min(trial.limit_bps);
+            trial.since_us = now_us + round_trip_us.min(500_000) / 2;
+            trial.count = Count::default();
+            self.trial = Some(trial);
+            self.begin_anew();
+            return Some(Verdict::Limit(trial.limit_bps));
+        }
+        if is_less {
+            trial.decided = true;
+            self.trial = Some(trial);
+            self.note_congestion(now_us, &trial);
             return None;
         }
-        let before_bps = trial.before_bps;
         self.trial = None;
         self.tolerated = (ratio * TOLERATED_MARGIN).clamp(self.tolerated, TOLERATED_MAX);
-        Some(Verdict::Restore(before_bps))
+        Some(Verdict::Restore(trial.before_bps))
+    }
+
+    /// The limit helped: where a policer lost, what it let pass is a ceiling.
+    fn note_congestion(&mut self, now_us: u64, trial: &Trial) {
+        if !trial.is_policed {
+            return;
+        }
+        let again = |before: &Ceiling| {
+            now_us < before.until_us.saturating_add(CEILING_AGAIN * before.span_us)
+        };
+        let span_us = match self.ceiling.filter(again) {
+            Some(before) => (2 * before.span_us).min(CEILING_MAX_US),
+            None => CEILING_US,
+        };
+        let bps = CEILING_MARGIN * trial.limit_bps.max(trial.passed_bps);
+        self.ceiling = Some(Ceiling { bps, until_us: now_us + span_us, span_us });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::bwe::whole;
 
-    const RATES: Rates = Rates { allowed_bps: 1.6e6, delivered_bps: 1.6e6, proved_bps: 0.0 };
+    const RATES: Rates =
+        Rates { allowed_bps: 1.6e6, delivered_bps: 1.6e6, proved_bps: 0.0, is_queued: false };
 
-    /// Packets of 1,000 bytes every 5 ms (1.6 Mbit/s), of which `lost` of 20 are lost; judged every
-    /// 100 ms. Returns what was asked for, and when.
+    /// Packets of 1,000 bytes every 5 ms (1.6 Mbit/s), or as the last limit allows, of which `lost` of
+    /// 20 are lost; judged every 100 ms. Returns what was asked for, and when.
     fn run(loss: &mut Loss, from_ms: u64, to_ms: u64, lost: u64) -> Vec<(u64, Verdict)> {
         let mut verdicts = Vec::new();
-        for at_ms in (from_ms..to_ms).step_by(5) {
+        let mut allowed_bps = 1.6e6;
+        let (mut at_us, mut sent) = (from_ms * 1_000, 0);
+        let mut judged_ms = from_ms;
+        while at_us < to_ms * 1_000 {
             // 7 is prime to 20: the losses are spread.
-            loss.handle_packet(at_ms * 1_000, 1_000, at_ms / 5 * 7 % 20 < lost);
-            if at_ms.is_multiple_of(100)
-                && let Some(verdict) = loss.judge(at_ms * 1_000, &RATES, 100_000)
-            {
-                verdicts.push((at_ms, verdict));
+            loss.handle_packet(at_us, 1_000, sent * 7 % 20 < lost);
+            (at_us, sent) = (at_us + whole(8e9 / allowed_bps), sent + 1);
+            if at_us >= (judged_ms + 100) * 1_000 {
+                judged_ms += 100;
+                let verdict = loss.judge(at_us, &RATES, 100_000);
+                match verdict {
+                    Some(Verdict::Limit(bps)) => allowed_bps = bps,
+                    Some(Verdict::Restore(_)) => allowed_bps = 1.6e6,
+                    None => continue,
+                }
+                verdicts.extend(verdict.map(|verdict| (judged_ms, verdict)));
             }
         }
         verdicts
@@ -406,15 +396,15 @@ mod tests {
     #[test]
     fn loss_that_goes_with_the_limit_was_congestion_and_holds_growth() {
         let mut loss = Loss::new();
-        let verdicts = run(&mut loss, 0, 150, 8);
-        let [(100, Verdict::Limit(bps))] = verdicts[..] else { panic!("{verdicts:?}") };
-        assert_eq!(bps, KEPT * 1.6e6);
-        assert_eq!(run(&mut loss, 150, 10_000, 0), []);
+        let verdicts = run(&mut loss, 0, 250, 8);
+        let [(_, Verdict::Limit(bps))] = verdicts[..] else { panic!("{verdicts:?}") };
+        assert!((0.8e6..1.1e6).contains(&bps), "{bps}: 12 of 20 passed");
+        assert_eq!(run(&mut loss, 250, 10_000, 0), []);
         assert!(loss.is_held(10_000_000) && !loss.is_held(16_000_000));
         // When it comes again after the hold, the hold is longer.
         assert_eq!(run(&mut loss, 10_000, 17_000, 0), []);
-        assert_eq!(run(&mut loss, 17_000, 17_250, 8).len(), 1);
-        assert_eq!(run(&mut loss, 17_250, 40_000, 0), []);
+        assert_eq!(run(&mut loss, 17_000, 17_450, 8).len(), 1);
+        assert_eq!(run(&mut loss, 17_450, 40_000, 0), []);
         assert!(loss.is_held(40_000_000) && !loss.is_held(48_000_000));
     }
 
@@ -428,6 +418,56 @@ mod tests {
         assert!(at_ms < 1_500 && bps > 1.59e6, "{at_ms} {bps}");
         assert!(!loss.is_held(10_000_000));
         assert!(!run(&mut loss, 10_000, 10_500, 16).is_empty(), "more than that is not");
+    }
+
+    /// 1.8 Mbit/s, or what is let, through a policer of 1 Mbit/s and 30 KB; judged every 100 ms.
+    /// Returns what may be sent in the end.
+    fn run_policed(loss: &mut Loss, from_ms: u64, to_ms: u64) -> f64 {
+        let (mut allowed_bps, mut tokens, mut at_us) = (6e6, 30_000.0, from_ms * 1_000);
+        let mut judged_us = at_us;
+        while at_us < to_ms * 1_000 {
+            let gap_us = whole(8e9 / f64::min(allowed_bps, 1.8e6));
+            at_us += gap_us;
+            tokens = f64::min(tokens + gap_us as f64 / 8.0, 30_000.0);
+            let passes = tokens >= 1e3;
+            tokens -= if passes { 1e3 } else { 0.0 };
+            loss.handle_packet(at_us, 1_000, !passes);
+            if at_us - judged_us >= 100_000 {
+                judged_us = at_us;
+                let rates = Rates { allowed_bps, delivered_bps: 1.7e6, ..RATES };
+                match loss.judge(at_us, &rates, 50_000) {
+                    Some(Verdict::Limit(bps)) => allowed_bps = bps.min(allowed_bps),
+                    Some(Verdict::Restore(bps)) => panic!("{bps} at {at_us}"),
+                    None => {}
+                }
+            }
+        }
+        allowed_bps
+    }
+
+    #[test]
+    fn a_policer_is_found_behind_its_burst_and_is_a_ceiling_for_longer_each_time() {
+        let mut loss = Loss::new();
+        assert_eq!(loss.ceiling_bps(0), f64::INFINITY);
+        let bps = run_policed(&mut loss, 0, 6_000);
+        assert!((0.8e6..1e6).contains(&bps), "{bps}");
+        let ceiling = loss.ceiling_bps(6_000_000);
+        assert!((0.95e6..1.25e6).contains(&ceiling), "{ceiling}");
+        assert_eq!(loss.ceiling_bps(70_000_000), f64::INFINITY);
+        run_policed(&mut loss, 70_000, 75_000);
+        assert!(loss.ceiling_bps(180_000_000) < 1.25e6);
+        assert_eq!(loss.ceiling_bps(200_000_000), f64::INFINITY);
+    }
+
+    #[test]
+    fn what_a_queue_loses_is_no_ceiling() {
+        let mut loss = Loss::new();
+        (0..40).for_each(|n| loss.handle_packet(n * 5_000, 1_000, n % 3 == 0));
+        let rates = Rates { is_queued: true, ..RATES };
+        assert!(matches!(loss.judge(200_000, &rates, 50_000), Some(Verdict::Limit(_))));
+        assert_eq!(run(&mut loss, 230, 2_000, 0), []);
+        assert!(loss.is_held(2_000_000));
+        assert_eq!(loss.ceiling_bps(2_000_000), f64::INFINITY);
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod model;
 mod probe;
 mod rate;
 mod reported;
+mod tally;
 mod throughput;
 mod trend;
 

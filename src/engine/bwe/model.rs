@@ -201,7 +201,7 @@ impl Model {
         let wish = Wish {
             estimate_bps: self.rate.bps(),
             demand_bps: bounds.demand_bps,
-            max_bps: bounds.max_bps,
+            max_bps: bounds.max_bps.min(self.loss.ceiling_bps(now_us)),
             is_settled: rested && quiet,
         };
         self.probing.plan(now_us, self.round_trip(), &wish);
@@ -274,6 +274,7 @@ impl Model {
             allowed_bps: before_bps,
             delivered_bps: seen.lately_bps.map_or(delivered, |lately| lately.max(delivered)),
             proved_bps: self.raise.filter(|r| r.was_clean).map_or(0.0, |r| r.from_bps),
+            is_queued: self.delay.was_queued(),
         };
         match self.loss.judge(now_us, &rates, self.round_trip()) {
             Some(Verdict::Limit(bps)) if bps < self.rate.bps() => {
@@ -283,7 +284,7 @@ impl Model {
             Some(Verdict::Restore(bps)) => self.rate.set(now_us, bps.max(self.rate.bps())),
             _ => {}
         }
-        self.rate.clamp(bounds.min_bps, bounds.max_bps);
+        self.clamp(now_us, bounds);
         if fell {
             self.probing.handle_drop(now_us, self.rate.bps() < 0.67 * before_bps);
         }
@@ -303,7 +304,8 @@ impl Model {
     }
 
     fn handle_probe(&mut self, now_us: u64, bounds: &Bounds) {
-        let Some(outcome) = self.probing.poll_outcome(now_us) else { return };
+        let usual = self.loss.ratio();
+        let Some(outcome) = self.probing.poll_outcome(now_us, usual) else { return };
         if outcome.bps > self.rate.bps() && self.usage() != Usage::Over {
             let before = (self.rate.bps(), self.loss.is_clean());
             let (from_bps, was_clean) =
@@ -313,11 +315,17 @@ impl Model {
                 Some(Raise { at_us: now_us, from_bps, to_bps, was_clean, is_refuted: false });
             self.loss.handle_raise();
             self.rate.set(now_us, outcome.bps);
-            self.rate.clamp(bounds.min_bps, bounds.max_bps);
+            self.clamp(now_us, bounds);
             if !outcome.is_saturated {
                 self.probing.go_on(now_us);
             }
         }
+    }
+
+    /// Keeps within what was set and what is known of the path.
+    fn clamp(&mut self, now_us: u64, bounds: &Bounds) {
+        let most_bps = bounds.max_bps.min(self.loss.ceiling_bps(now_us));
+        self.rate.clamp(bounds.min_bps, most_bps);
     }
 
     /// A queue that no decrease makes smaller is a longer path.

@@ -45,6 +45,10 @@ const ENOUGH: f64 = 1.3;
 const SATURATED: f64 = 0.9;
 const TAKEN: f64 = 0.95;
 
+/// A cluster that lost this much more of itself than what is sent otherwise met a policer or a
+/// short queue: what arrived of it is no rate.
+const LOST_MORE: f64 = 0.25;
+
 /// Time between clusters: least, and most after several in vain.
 const INTERVAL_US: u64 = 2_500_000;
 const INTERVAL_MAX_US: u64 = 8_000_000;
@@ -180,12 +184,13 @@ impl Probing {
         cluster.last_arrival_us = cluster.last_arrival_us.max(arrival_us);
     }
 
-    /// What a cluster showed, once all of it was told of.
-    pub(super) fn poll_outcome(&mut self, now_us: u64) -> Option<Outcome> {
+    /// What a cluster showed, once all of it was told of; this part of what is sent is lost usually.
+    pub(super) fn poll_outcome(&mut self, now_us: u64, usual_loss: f64) -> Option<Outcome> {
         let cluster = self.cluster.filter(|c| !c.sending && c.told >= c.sent)?;
         self.cluster = None;
         self.pause(now_us);
-        cluster.outcome()
+        let lost = 1.0 - f64::from(cluster.received) / f64::from(cluster.sent.max(1));
+        if lost > usual_loss + LOST_MORE { None } else { cluster.outcome() }
     }
 
     /// A cluster showed more than the estimate, and perhaps not all there is: the next may follow
@@ -378,11 +383,11 @@ mod tests {
             probing.plan(5_000, 50_000, &WISH);
             let (us, bytes) = send(&mut probing, 5_000, packet, path_bps);
             assert!((10_000..21_000).contains(&us) && bytes < 6_100, "{us} {bytes}");
-            let outcome = probing.poll_outcome(300_000).unwrap();
+            let outcome = probing.poll_outcome(300_000, 0.0).unwrap();
             assert_eq!(outcome.is_saturated, is_saturated);
             let ratio = outcome.bps / bps;
             assert!((0.85..1.3).contains(&ratio), "{packet} {path_bps}: {ratio}");
-            assert_eq!(probing.poll_outcome(300_000), None);
+            assert_eq!(probing.poll_outcome(300_000, 0.0), None);
         }
     }
 
@@ -395,7 +400,7 @@ mod tests {
             if probing.sending() != 0 {
                 begun.push(now_us / 100_000);
                 send(&mut probing, now_us, 280, 6e5);
-                assert!(probing.poll_outcome(now_us).is_some());
+                assert!(probing.poll_outcome(now_us, 0.0).is_some());
             }
         }
         assert!((7..=12).contains(&begun.len()), "{begun:?}");
@@ -431,7 +436,7 @@ mod tests {
             now_us += 1_000;
         }
         assert!((4_400..5_000).contains(&asked), "{asked}");
-        assert_eq!(probing.poll_outcome(now_us), None);
+        assert_eq!(probing.poll_outcome(now_us, 0.0), None);
         probing.plan(now_us, 50_000, &WISH);
         assert_eq!(probing.sending(), 0);
 
@@ -442,7 +447,7 @@ mod tests {
             probing.handle_sent(now_us, probe.cluster.0.get(), bytes);
         }
         probing.plan(1_000_000, 50_000, &WISH);
-        assert_eq!((probing.sending(), probing.poll_outcome(1_000_000)), (0, None));
+        assert_eq!((probing.sending(), probing.poll_outcome(1_000_000, 0.0)), (0, None));
         probing.plan(1_500_000, 50_000, &WISH);
         probing.plan(5_000_000, 50_000, &WISH);
         assert_ne!(probing.sending(), 0);

@@ -225,3 +225,32 @@ scenario('a drain that ends the process is told to the end, and to whoever looks
     await server.stop();
   }
 }, OWN);
+
+scenario('a server that asks for a key is given one, which is kept for the tab and sent each time', async (call) => {
+  // Stands before the server, which has no keys of its own here.
+  const gate = `const behind = window.fetch;
+    window.fetch = (url, options) => (options.headers.authorization === 'Bearer sesame' ? behind(url, options)
+      : Promise.resolve(new Response(JSON.stringify({ success: false, data: 'a key is missing or wrong', code: 'unauthorized' }), { status: 401 })));`;
+  const page = await (await browser()).visit(`${call.server.api}/admin`, { before: LISTEN + gate });
+  call.peers.push({ close: () => page.close() });
+  await page.look(DESKTOP);
+  const asks = () => until('the page asks for a key', SEEN_MS, () => page.evaluate("document.querySelector('#key-dialog').open"));
+  await asks();
+  assert.equal(await page.evaluate('document.activeElement.id'), 'key');
+  await page.press('Escape', 'Escape');
+  await says(page, '#notice', 'asks for a key');
+  await page.press('Enter', 'Enter');
+  await asks();
+  await page.type('wrong');
+  await page.press('Enter', 'Enter');
+  await says(page, '#key-text', 'The key is not taken');
+  await asks();
+  await page.type('sesame');
+  await page.press('Enter', 'Enter');
+  await says(page, '#state', 'Ready');
+  assert.equal(await textOf(page, '#notice'), '');
+  assert.equal(await page.evaluate('Object.values({ ...sessionStorage }).join() + Object.values({ ...localStorage }).join() + document.cookie'), 'sesame');
+  await page.click('#forget');
+  await asks();
+  assert.deepEqual(await page.evaluate('window.complaints'), []);
+}, OWN);

@@ -202,6 +202,11 @@ async fn what_is_alive_is_counted_by_kind() {
     for line in lines(all.map(|(what, kind, _)| (what, kind, usize::from(kind == "video")))) {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
+    node.delete("/media/room/r").await;
+    let text = text_of(&node, "/metrics").await;
+    for line in lines(all.map(|(what, kind, _)| (what, kind, 0))) {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
 }
 
 #[tokio::test]

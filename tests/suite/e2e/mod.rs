@@ -7,6 +7,7 @@
 mod call;
 mod http;
 mod media;
+mod secure;
 mod servers;
 mod stock;
 
@@ -22,5 +23,7 @@ mod readers;
 mod refusals;
 mod restart;
 mod shards;
+mod slow;
 mod strangers;
 mod supervised;
+mod tls;

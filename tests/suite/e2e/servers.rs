@@ -177,6 +177,10 @@ impl Process {
         self.signal("-TERM");
     }
 
+    pub(crate) fn hangup(&self) {
+        self.signal("-HUP");
+    }
+
     /// Ends at once.
     pub(crate) fn interrupt(&self) {
         self.signal("-INT");
@@ -185,6 +189,10 @@ impl Process {
     fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for its end, which closes its log; the log and how it ended.

@@ -1,0 +1,204 @@
+//! One connection from its handshake to its end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request};
+use axum::http::{StatusCode, header};
+use axum::response::Response;
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tower::Service as _;
+
+use super::Shared;
+use super::body::{AnswerBody, TimedBody};
+use super::course::Course;
+use super::patience::Patient;
+use super::tls::Certificate;
+use crate::limits::API_BUFFER_BYTES;
+use crate::metrics::connections::{ConnectionCounts, Refused, TimedOut};
+
+/// What is told to whom there is no room for.
+pub(super) fn too_many() -> String {
+    let extra = "retry-after: 1\r\n";
+    farewell(("503 Service Unavailable", extra), "too many connections are open", "overloaded")
+}
+
+/// What is told to whom speaks HTTP without TLS where that is spoken.
+fn needs_tls() -> String {
+    farewell(("400 Bad Request", ""), "TLS is spoken here: the URL begins with https", "needs_tls")
+}
+
+/// An answer in the envelope of refusals to a request that is not read.
+fn farewell((status, extra): (&str, &str), sentence: &str, code: &str) -> String {
+    let body = format!("{{\"success\":false,\"data\":\"{sentence}\",\"code\":\"{code}\"}}");
+    format!(
+        "HTTP/1.1 {status}\r\nconnection: close\r\n{extra}content-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// First byte of a TLS record with a ClientHello (RFC 8446 §5.1).
+const TLS_HANDSHAKE: u8 = 22;
+
+/// Serves it until it ends; whoever drops this ends it.
+pub(super) async fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
+    shared: &Shared,
+    course: Arc<Course>,
+) {
+    // Without it, answers of two packets wait for an acknowledgement; its failure is harmless.
+    let _ = stream.set_nodelay(true);
+    let speaker = Speaker {
+        routes: shared.routes.clone(),
+        address,
+        course: Arc::clone(&course),
+        stopping: shared.stopping.clone(),
+    };
+    let Some(certificate) = &shared.tls else {
+        return speaker.speak(stream).await;
+    };
+    let counts = &shared.counts;
+    let secured = secured(stream, certificate, counts);
+    match tokio::time::timeout(course.patience.handshake, secured).await {
+        Ok(Some(stream)) => {
+            course.secured();
+            speaker.speak(stream).await;
+        }
+        Ok(None) => {}
+        Err(_) => counts.timed_out(TimedOut::Handshake),
+    }
+}
+
+/// The stream under TLS; `None` when the client does not speak it, which is counted.
+async fn secured(
+    mut stream: TcpStream,
+    certificate: &Certificate,
+    counts: &ConnectionCounts,
+) -> Option<TlsStream<TcpStream>> {
+    let mut first = [0];
+    if stream.peek(&mut first).await.ok()? == 0 {
+        return None;
+    }
+    if first != [TLS_HANDSHAKE] {
+        counts.refused(Refused::Plaintext);
+        refuse(&stream, &needs_tls());
+        let _ = stream.shutdown().await;
+        return None;
+    }
+    match TlsAcceptor::from(certificate.current()).accept(stream).await {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            counts.refused(Refused::Handshake);
+            tracing::debug!(%error, "TLS handshake failed");
+            None
+        }
+    }
+}
+
+/// A word of farewell, for clients that listen.
+pub(super) fn refuse(stream: &TcpStream, answer: &str) {
+    // What is left unread would reset the connection, and with it the answer.
+    let _ = stream.try_read(&mut [0; 4096]);
+    let _ = stream.try_write(answer.as_bytes());
+}
+
+/// HTTP over one connection.
+pub(super) struct Speaker {
+    pub(super) routes: Router,
+    pub(super) address: SocketAddr,
+    pub(super) course: Arc<Course>,
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+impl Speaker {
+    pub(super) async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
+        let Self { routes, address, course, mut stopping } = self;
+        let io = TokioIo::new(Patient::new(stream, Arc::clone(&course)));
+        let answers = service_fn(move |request: hyper::Request<Incoming>| {
+            let (routes, course) = (routes.clone(), Arc::clone(&course));
+            async move { Ok::<_, Infallible>(answer(request, address, routes, course).await) }
+        });
+        let mut http = http1::Builder::new();
+        // The course of the connection limits the head's time too, apart from idle time.
+        http.header_read_timeout(None).max_buf_size(API_BUFFER_BYTES);
+        let mut serving = pin!(http.serve_connection(io, answers).with_upgrades());
+        let stopped = async {
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        };
+        let ended = tokio::select! {
+            ended = serving.as_mut() => ended,
+            () = stopped => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection to the API ended");
+        }
+    }
+}
+
+async fn answer(
+    request: hyper::Request<Incoming>,
+    address: SocketAddr,
+    mut routes: Router,
+    course: Arc<Course>,
+) -> Response {
+    let has_body = !request.body().is_end_stream();
+    course.requested(has_body);
+    let mut request: Request = if has_body {
+        request.map(|body| Body::new(TimedBody::new(body, Arc::clone(&course))))
+    } else {
+        request.map(|_| Body::empty())
+    };
+    request.extensions_mut().insert(ConnectInfo(address));
+    let response = match routes.call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    let streams = is_stream(&response);
+    course.answers(streams);
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return response;
+    }
+    response.map(|body| Body::new(AnswerBody::new(body, course)))
+}
+
+/// Whether an answer goes on for as long as the client wants.
+fn is_stream(response: &Response) -> bool {
+    let of_events =
+        |value: &header::HeaderValue| value.as_bytes().starts_with(b"text/event-stream");
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
+        || response.headers().get(header::CONTENT_TYPE).is_some_and(of_events)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_farewell_are_whole_answers() {
+        for text in [too_many(), needs_tls()] {
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains(&format!("content-length: {}", body.len())), "{}", body.len());
+            let envelope: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert_eq!(envelope["success"], false);
+            assert!(envelope["code"].is_string());
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Settings of the API's connections: TLS, and how many there may be.
+
+use std::path::PathBuf;
+
+use super::ConfigError;
+use super::sources::{Parsed, Sources};
+use crate::limits::{API_CONNECTIONS, API_CONNECTIONS_MAX, API_CONNECTIONS_PER_ADDRESS};
+
+/// PEM files of the API's certificate chain and private key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The certificate, and those that lead to a root.
+    pub cert: PathBuf,
+    /// The key of the first one.
+    pub key: PathBuf,
+}
+
+/// How the API is connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionsConfig {
+    /// TLS, if wanted; then nothing else is spoken.
+    pub tls: Option<TlsConfig>,
+    /// Connections at once, 1–[`API_CONNECTIONS_MAX`].
+    pub node: usize,
+    /// Connections at once from one address but loopback; `None` is no limit.
+    pub address: Option<usize>,
+}
+
+impl ConnectionsConfig {
+    pub(super) fn of(sources: &Sources<'_>) -> Result<Self, ConfigError> {
+        let path = |text: &str| Ok(PathBuf::from(text));
+        let (cert, key) = (sources.one("tls-cert", path)?, sources.one("tls-key", path)?);
+        let tls = match (cert, key) {
+            (Some(cert), Some(key)) => Some(TlsConfig { cert, key }),
+            (None, None) => None,
+            (Some(_), None) => return Err(ConfigError::Missing("tls-cert", "tls-key")),
+            (None, Some(_)) => return Err(ConfigError::Missing("tls-key", "tls-cert")),
+        };
+        let node = sources.one("api-connections", node)?.unwrap_or(API_CONNECTIONS);
+        let address = sources.one("api-connections-per-address", address)?;
+        let address = address.unwrap_or(Some(API_CONNECTIONS_PER_ADDRESS));
+        Ok(Self { tls, node, address })
+    }
+}
+
+fn node(text: &str) -> Parsed<usize> {
+    match text.parse() {
+        Ok(number) if (1..=API_CONNECTIONS_MAX).contains(&number) => Ok(number),
+        _ => Err(format!("{text:?} is no number from 1 to {API_CONNECTIONS_MAX}")),
+    }
+}
+
+/// 0 is no limit.
+fn address(text: &str) -> Parsed<Option<usize>> {
+    match text.parse() {
+        Ok(0) => Ok(None),
+        Ok(number) if number <= API_CONNECTIONS_MAX => Ok(Some(number)),
+        _ => Err(format!("{text:?} is no number from 0 to {API_CONNECTIONS_MAX}")),
+    }
+}

@@ -10,7 +10,9 @@
 //! * audio of 80 to 160 bytes a packet to 10 and 100 receivers;
 //! * the same video of 2.5 Mbit/s with three temporal layers to 10 and 100 receivers who tell ten
 //!   times a second what arrived, all of it and the two lower layers of it (`adaptive`). What the
-//!   engine makes of that feedback is in the time.
+//!   engine makes of that feedback is in the time;
+//! * what that costs: bursts of 5, and the same video, to 100 receivers with all of it (`adaptive`)
+//!   and without any of it, not even the numbers of which receivers tell (`plain`).
 //!
 //! Not the full product: ciphers and sizes cost the same at every fan-out.
 //!
@@ -60,14 +62,20 @@ fn forward(c: &mut Criterion, profile: SrtpProfile, fan_out: usize, traffic: Tra
 }
 
 /// Three temporal layers, of which so many are preferred.
-fn adaptive(c: &mut Criterion, fan_out: usize, layers: u8) {
+fn adaptive(c: &mut Criterion, traffic: Traffic, fan_out: usize, layers: u8) {
     let profile = SrtpProfile::AeadAes128Gcm;
     let preferred = Some((0, Some(layers - 1)));
-    let traffic = Traffic::video(2_500_000).named(&format!("{layers} of 3 layers"));
+    let traffic = traffic.named(&format!("{layers} of 3 layers"));
     // Half of the frames are of the highest layer.
     let part = if layers == 3 { 1.0 } else { 0.4 };
     let playing = |_| Stage::adaptive(profile, fan_out, preferred);
     measure(c, "forward/adaptive", fan_out, (traffic, part), playing);
+}
+
+/// Without anything that estimates, shares or selects.
+fn plain(c: &mut Criterion, traffic: Traffic, fan_out: usize) {
+    let playing = |_| Stage::plain(SrtpProfile::AeadAes128Gcm, fan_out);
+    measure(c, "forward/plain", fan_out, (traffic, 1.0), playing);
 }
 
 /// `part` of what comes leaves for each receiver, at least.
@@ -135,9 +143,13 @@ fn benches(c: &mut Criterion) {
         forward(c, SrtpProfile::AeadAes128Gcm, fan_out, Traffic::video(1_500_000));
         forward(c, SrtpProfile::AeadAes128Gcm, fan_out, Traffic::video(2_500_000));
         forward(c, SrtpProfile::AeadAes128Gcm, fan_out, Traffic::audio());
-        adaptive(c, fan_out, 3);
-        adaptive(c, fan_out, 2);
+        adaptive(c, Traffic::video(2_500_000), fan_out, 3);
+        adaptive(c, Traffic::video(2_500_000), fan_out, 2);
     }
+    for traffic in [|| Traffic::equal(5, 1200), || Traffic::video(2_500_000)] {
+        plain(c, traffic(), 100);
+    }
+    adaptive(c, Traffic::equal(5, 1200), 100, 3);
 }
 
 criterion_group! {

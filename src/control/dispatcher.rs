@@ -85,6 +85,13 @@ impl Pending {
         Self(Err(Refusal::Overloaded))
     }
 
+    /// True when the command is in the shard's lane: it will be carried out, behind those before it,
+    /// even if its answer comes too late.
+    #[must_use]
+    pub fn is_on_its_way(&self) -> bool {
+        self.0.is_ok()
+    }
+
     /// Waits for the shard's answer, until [`SHARD_ANSWER_TIMEOUT`] after the call.
     ///
     /// # Errors

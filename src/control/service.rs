@@ -6,7 +6,7 @@
 //! lanes in the order in which the registry changed; an operation that was begun runs to its end
 //! even when its caller is gone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ use super::registry::{Close, Effects, NewTransport, Registry};
 use crate::engine::report::Report;
 use crate::events::outlet::Outlets;
 use crate::events::timestamp::WallAnchor;
-use crate::events::{RoomEvent, RoomLog};
+use crate::events::{GaugeOf, RoomEvent, RoomLog};
 use crate::id::{RoomId, ShardId, TransportId};
 use crate::limits::{CLOSE_RETRY_DELAY, Limits, ROOM_STATS_CALLS_MAX};
 use crate::metrics::latency::LatencyHistory;
@@ -75,6 +75,8 @@ pub(super) struct Inner {
 pub(super) struct State {
     pub(super) registry: Registry,
     pub(super) logs: HashMap<RoomId, RoomLog>,
+    /// Rooms in whose logs events wait, because there are many.
+    pub(super) crowded: HashSet<RoomId>,
     /// Of the log that began last.
     pub(super) last_epoch: u64,
     pub(super) shards: Vec<ShardState>,
@@ -224,6 +226,10 @@ impl Control {
                 *epochs = self.inner.clock.unix_ms(now).max(*epochs + 1);
                 RoomLog::new(room.clone(), *epochs)
             });
+            if log.defers(now, &happening.event) {
+                state.crowded.insert(room.clone());
+                continue;
+            }
             let entry = log.append(now, self.inner.clock, &happening.event);
             state.counts.readers_dropped += log.take_dropped();
             self.inner.outlets.offer(room, &entry, &happening.event, log.last_to_leave());
@@ -240,6 +246,28 @@ impl Control {
             .map(|(shard, close)| (shard, close, self.inner.dispatcher.submit(shard, close.into())))
             .collect();
         Closing { inner: Arc::clone(&self.inner), closes }
+    }
+
+    /// Logs what had to wait because there was much of it, as far as that is time now; what it tells
+    /// of may have ended in between. Called as often as shards report.
+    pub(super) fn tell_deferred(&self, state: &mut State) {
+        let now = now();
+        let State { registry, logs, crowded, counts, .. } = state;
+        crowded.retain(|room| {
+            let Some(log) = logs.get_mut(room) else { return false };
+            while let Some((of, event)) = log.take_deferred(now) {
+                let is_there = match of {
+                    GaugeOf::Transport(id) => registry.transport(id).is_ok(),
+                    GaugeOf::Consumer(id) => registry.consumer(id).is_ok(),
+                };
+                if is_there {
+                    let entry = log.append(now, self.inner.clock, &event);
+                    counts.readers_dropped += log.take_dropped();
+                    self.inner.outlets.offer(room, &entry, &event, log.last_to_leave());
+                }
+            }
+            log.has_deferred()
+        });
     }
 }
 

@@ -28,6 +28,7 @@ impl Control {
                     shard.rooms_since_report = 0;
                     shard.transports_since_report = 0;
                 }
+                self.tell_deferred(state);
             }),
         }
     }

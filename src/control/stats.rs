@@ -2,7 +2,7 @@
 //!
 //! A shard fills in the `…Numbers`; the control thread adds names and times and gives the `…Stats`
 //! out. Fields are named as mediasoup's, with their units: bitrates in bits/s over about the last
-//! second, `byteCount` RTP payloads with their fixed headers (12 bytes), times in milliseconds.
+//! second, `byteCount` whole RTP packets before protection, times in milliseconds.
 //! Plain data, made when somebody asks; nothing here is kept.
 
 use std::collections::BTreeMap;

@@ -263,6 +263,9 @@ impl Engine {
                 }
             }
             self.start_consumers(now, &consumers);
+            for consumer in consumers {
+                self.tell_layers(now, consumer);
+            }
             self.restart_taps_of(now, key);
             self.cancel_unwanted_key_frames(key);
         }
@@ -340,6 +343,7 @@ impl Engine {
             self.start_consumer(now, key);
             self.cancel_unwanted_key_frames(producer);
             self.mark_consumer_due(now, key);
+            self.tell_layers(now, key);
         }
         Ok(Reply::Done)
     }

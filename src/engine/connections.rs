@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::control::command::{CloseReason, Event, IceState};
 use crate::engine::dtls::TappedKeys;
 use crate::engine::io::{Path, PathChange, Protocol};
+use crate::engine::outgoing::Telling;
 use crate::engine::srtp::SrtpKeys;
 use crate::engine::transport::Transport;
 use crate::engine::transport::connection::ConnectionEvent;
@@ -97,15 +98,25 @@ impl Engine {
         self.start_consumers(now, &consumers);
     }
 
-    /// What could not begin for want of an address (all TCP connections had ended) begins now.
+    /// What could not begin for want of an address (all TCP connections had ended) begins now. What
+    /// was stopped for want of bandwidth did not wait for an address: it is shared for again.
     fn start_idle_consumers(&mut self, now: Instant, key: TransportKey) {
-        let Some(transport) = self.transports.get(key).filter(|t| t.can_send()) else { return };
-        let is_idle = |key: &ConsumerKey| {
-            let consumer = self.consumers.get(*key);
-            consumer.is_some_and(|c| c.playing.is_none() && c.awaiting.is_none())
+        let Some(transport) = self.transports.get_mut(key).filter(|t| t.can_send()) else { return };
+        let idle = |key: &ConsumerKey| {
+            let consumer = self.consumers.get(*key)?;
+            let is_idle = consumer.playing.is_none() && consumer.awaiting.is_none();
+            is_idle.then_some(consumer.share.stopped.is_some())
         };
-        let idle: Vec<_> = transport.consumers.iter().copied().filter(is_idle).collect();
-        self.start_consumers(now, &idle);
+        let idle: Vec<_> =
+            transport.consumers.iter().filter_map(|key| Some((*key, idle(key)?))).collect();
+        if idle.iter().any(|(_, stopped)| *stopped)
+            && let Some(outgoing) = &mut transport.outgoing
+        {
+            outgoing.open(now, Telling::Nothing);
+            self.arm_outgoing(key);
+        }
+        let waiting = idle.iter().filter(|(_, stopped)| !stopped).map(|(key, _)| *key);
+        self.start_consumers(now, &waiting.collect::<Vec<_>>());
     }
 
     /// An authentic media packet of the client: from another validated address than the selected

@@ -166,6 +166,8 @@ pub struct Consumer {
     pub packets: u32,
     /// Payload bytes sent.
     pub octets: u32,
+    /// Bytes of the media packets sent, before protection.
+    pub bytes: u64,
     /// As the receiver's reports tell.
     pub round_trip: Duration,
     /// What is counted for statistics; apart, because packets do not need it.
@@ -247,6 +249,7 @@ impl Consumer {
             closes_up: false,
             packets: 0,
             octets: 0,
+            bytes: 0,
             round_trip: Duration::ZERO,
             tally: Box::default(),
         })

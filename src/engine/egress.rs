@@ -57,6 +57,8 @@ pub(super) struct Way<'a> {
     pub(super) probe: Option<ProbeCluster>,
     /// Bytes of the packet sealed last.
     pub(super) sealed: usize,
+    /// The same before protection.
+    pub(super) packet: usize,
 }
 
 impl Engine {
@@ -137,6 +139,7 @@ impl Engine {
             outgoing: transport.outgoing.as_deref_mut(),
             probe: None,
             sealed: 0,
+            packet: 0,
         };
         while let Some(consumer_key) = transport.due_consumers.front().copied() {
             if let Some(consumer) = self.consumers.get_mut(consumer_key) {
@@ -322,6 +325,7 @@ impl Consumer {
             way.count_number(self.numbered);
             self.packets = self.packets.wrapping_add(1);
             self.octets = self.octets.wrapping_add(u32::try_from(octets).unwrap_or_default());
+            self.bytes += way.packet as u64;
             if body.padded {
                 way.counters.padding_bytes += u64::from(payload.padding);
             }
@@ -415,7 +419,7 @@ impl Way<'_> {
         let Some(header_len) = header.write(space, fields) else { return false };
         let Some(len) = self.sealer.seal_rtp(seq, header_len, body, space) else { return false };
         self.batch.commit(self.path, len);
-        self.sealed = len;
+        (self.sealed, self.packet) = (len, header_len + body.len());
         *self.served += 1;
         self.counters.packets_out += 1;
         self.counters.bytes_out += len as u64;

@@ -144,6 +144,7 @@ fn accept_media(
     counters.packets_in += 1;
     counters.bytes_in += packet.bytes.len() as u64;
     let codec = codec?;
+    let bytes = packet.view.header_len() + opened.len;
     let seq = stream.seq_base + opened.index;
     stream.reception.handle_packet(packet.arrival, opened.index, packet.view.timestamp);
     stream.highest = stream.highest.max(Some(seq));
@@ -155,12 +156,13 @@ fn accept_media(
     let payload = unpadded_payload(plain, packet.view.has_padding).ok_or(Discard::RtpMalformed)?;
     let len = payload.len();
     let info = look_into(&mut stream.templates, packet, codec.codec, payload);
-    let primary = enter_room(&stream.codecs, codec.codec, slot.bytes_mut().get_mut(..len))?;
+    let inside = slot.bytes_mut().get_mut(..len);
+    let primary = enter_room(&mut stream.red, &stream.codecs, codec.codec, inside);
     // Padding alone is no sign of life: it would awake the stream with each packet.
     let awoke = len > 0 && !stream.activity.is_active(packet.now);
     slot.commit(PacketMeta { primary, ..meta(packet, seq, codec.room_payload_type, info) }, len);
     note_seq(stream, packet, info.key_frame);
-    note_media(stream, packet.now, packet.view.timestamp, len, info);
+    note_media(stream, (packet.now, packet.view.timestamp), len, bytes, info);
     Ok(Arrived { stream: key, awoke, restarted: false })
 }
 
@@ -188,19 +190,19 @@ fn note_seq(stream: &mut Stream, packet: &Packet<'_>, key_frame: bool) {
     }
 }
 
-/// What every media packet in a ring changes in its stream.
+/// What every media packet in a ring changes in its stream: one of `bytes`, of which `len` are payload.
 pub(super) fn note_media(
     stream: &mut Stream,
-    now: Instant,
-    timestamp: u32,
+    (now, timestamp): (Instant, u32),
     len: usize,
+    bytes: usize,
     info: PayloadInfo,
 ) {
     if len == 0 {
         return;
     }
     stream.rate.add(now, len + RTP_HEADER_BYTES);
-    stream.tally.media.add(len);
+    stream.tally.media.add(bytes);
     stream.layers.handle_packet(now, timestamp, len + RTP_HEADER_BYTES, &info);
     stream.activity.handle_packet(now);
     if info.key_frame {
@@ -222,18 +224,17 @@ fn meta(packet: &Packet<'_>, seq: u64, payload_type: u8, info: PayloadInfo) -> P
 
 /// Puts the room's payload types into a payload that names others (RED), once for all consumers.
 fn enter_room(
+    sight: &mut red::Sight,
     codecs: &CodecTable,
     codec: Codec,
     payload: Option<&mut [u8]>,
-) -> Result<Option<Primary>, Discard> {
-    let Some(payload) = payload.filter(|bytes| codec == Codec::Red && !bytes.is_empty()) else {
-        return Ok(None);
-    };
+) -> Option<Primary> {
+    let payload = payload.filter(|bytes| codec == Codec::Red && !bytes.is_empty())?;
     let room = |payload_type| {
         let entry = codecs.entry(payload_type).filter(|entry| entry.codec.is_media());
         entry.map(|entry| entry.room_payload_type)
     };
-    Ok(Some(red::enter(payload, room).ok_or(Discard::RtpMalformed)?))
+    sight.enter(payload, room)
 }
 
 fn media_codec(stream: &Stream, payload_type: u8) -> Result<CodecEntry, Discard> {
@@ -271,7 +272,7 @@ fn accept_other(
     match route.role {
         Role::Media => accept_first(transport, route, stream, packet, payload),
         Role::Rtx => {
-            stream.tally.rtx.add(payload.len());
+            stream.tally.rtx.add(packet.view.header_len() + len);
             accept_repair(route, stream, packet, payload)
         }
     }
@@ -342,15 +343,10 @@ fn accept_first(
         note_seq(stream, packet, false);
         return Err(Discard::Paused);
     }
-    let info = look_into(&mut stream.templates, packet, codec.codec, payload);
-    let mut slot = stream.ring.push_slot(packet.arrival);
-    let space = slot.bytes_mut().get_mut(..payload.len()).ok_or(Discard::TooLarge)?;
-    space.copy_from_slice(payload);
-    let primary = enter_room(&stream.codecs, codec.codec, Some(space))?;
-    let meta = PacketMeta { primary, ..meta(packet, seq, codec.room_payload_type, info) };
-    slot.commit(meta, payload.len());
+    let info = push(stream, packet, seq, codec, payload)?;
     note_seq(stream, packet, info.key_frame);
-    note_media(stream, packet.now, packet.view.timestamp, payload.len(), info);
+    let bytes = packet.view.header_len() + payload.len();
+    note_media(stream, (packet.now, packet.view.timestamp), payload.len(), bytes, info);
     Ok(Arrived { stream: route.stream, awoke: true, restarted })
 }
 
@@ -384,10 +380,28 @@ fn accept_repair(
     if stream.paused {
         return Err(Discard::Paused);
     }
-    let info = look_into(&mut stream.templates, packet, codec.codec, payload);
-    push_copy(stream, meta(packet, seq, codec.room_payload_type, info), packet.arrival, payload)?;
-    note_media(stream, packet.now, packet.view.timestamp, payload.len(), info);
+    let info = push(stream, packet, seq, codec, payload)?;
+    let bytes = packet.view.header_len() + payload.len();
+    note_media(stream, (packet.now, packet.view.timestamp), payload.len(), bytes, info);
     Ok(Arrived { stream: route.stream, awoke: false, restarted: false })
+}
+
+/// Looks into a payload that was opened aside, and puts a copy of it into the ring.
+fn push(
+    stream: &mut Stream,
+    packet: &Packet<'_>,
+    seq: u64,
+    codec: CodecEntry,
+    payload: &[u8],
+) -> Result<PayloadInfo, Discard> {
+    let info = look_into(&mut stream.templates, packet, codec.codec, payload);
+    let mut slot = stream.ring.push_slot(packet.arrival);
+    let space = slot.bytes_mut().get_mut(..payload.len()).ok_or(Discard::TooLarge)?;
+    space.copy_from_slice(payload);
+    let primary = enter_room(&mut stream.red, &stream.codecs, codec.codec, Some(space));
+    let meta = PacketMeta { primary, ..meta(packet, seq, codec.room_payload_type, info) };
+    slot.commit(meta, payload.len());
+    Ok(info)
 }
 
 /// Adds a packet whose payload lies elsewhere.

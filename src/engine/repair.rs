@@ -49,7 +49,7 @@ impl Consumer {
             if let Some(octets) = self.repeat(&sent, streams, way) {
                 way.counters.retransmitted += 1;
                 way.note_repair(self.kind, octets);
-                self.tally.count_repair(octets, repeat);
+                self.tally.count_repair(way.packet, repeat);
             }
         }
         Ok(())

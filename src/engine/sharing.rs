@@ -367,9 +367,13 @@ impl Engine {
         Some(Layers { spatial, temporal: inside.temporal })
     }
 
-    /// Tells the control thread of the layers that a consumer is sent, if they are others.
+    /// Tells the control thread of the layers that a consumer is sent, if they are others and there
+    /// is more than one.
     pub(super) fn tell_layers(&mut self, now: Instant, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get(key) else { return };
+        if !self.producers.get(consumer.producer).is_some_and(Producer::is_layered) {
+            return;
+        }
         let layers = self.layers_sent(now, consumer);
         if layers == consumer.share.told {
             return;

@@ -32,14 +32,19 @@ impl Engine {
         for index in 0.. {
             let producer = self.transports.get(key).and_then(|t| t.producers.get(index).copied());
             let Some(producer) = producer else { break };
-            self.tally_producer(now, producer, &mut received);
+            self.tally_producer(now, span, producer, &mut received);
         }
         let mut sent = SentBytes::default();
         let mut stopped = 0;
+        // Who shares what there is tells of layers as often as that.
+        let shares = self.transports.get(key).is_some_and(|t| t.outgoing.is_some());
         for index in 0.. {
             let consumer = self.transports.get(key).and_then(|t| t.consumers.get(index).copied());
             let Some(consumer) = consumer else { break };
             stopped += usize::from(self.tally_consumer(span, consumer, &mut sent));
+            if !shares {
+                self.tell_layers(now, consumer);
+            }
         }
         if let Some(transport) = self.transports.get_mut(key) {
             let probed_bytes = transport.outgoing.as_ref().map_or(0, |o| o.probed_bytes());
@@ -52,11 +57,17 @@ impl Engine {
         }
     }
 
-    fn tally_producer(&mut self, now: Instant, key: ProducerKey, received: &mut (u64, u64)) {
+    fn tally_producer(
+        &mut self,
+        now: Instant,
+        span: Duration,
+        key: ProducerKey,
+        received: &mut (u64, u64),
+    ) {
         let Some(producer) = self.producers.get(key) else { return };
         for stream in &producer.streams {
             let Some(stream) = self.streams.get_mut(*stream) else { continue };
-            let (media, rtx) = stream.tally.take_bytes();
+            let (media, rtx) = stream.tally.take_bytes(span);
             self.counters.packets_lost_in += stream.tally.note_lost(stream.reception.totals().1);
             *received = (received.0 + media, received.1 + rtx);
             if !stream.paused {
@@ -69,7 +80,7 @@ impl Engine {
     /// True when it is sent nothing for want of bandwidth.
     fn tally_consumer(&mut self, span: Duration, key: ConsumerKey, sent: &mut SentBytes) -> bool {
         let Some(consumer) = self.consumers.get_mut(key) else { return false };
-        let (media, rtx) = consumer.tally.tick(consumer.packets, consumer.octets, span);
+        let (media, rtx) = consumer.tally.tick(consumer.packets, consumer.bytes, span);
         sent.media += media;
         sent.rtx += rtx;
         let stopped = consumer.share.stopped.is_some();
@@ -189,7 +200,7 @@ impl Stream {
             jitter: Some(self.reception.jitter()),
             packet_count: tally.media.packets,
             byte_count: tally.media.bytes,
-            bitrate: self.rate.bitrate_bps(now),
+            bitrate: tally.bitrate_bps,
             bitrate_by_layer: by_layer(&self.layer_rates(now)),
             ..StreamNumbers::default()
         })
@@ -199,7 +210,7 @@ impl Stream {
 impl Consumer {
     /// What was counted.
     fn numbers(&mut self) -> StreamNumbers {
-        let media = self.tally.count(self.packets, self.octets);
+        let media = self.tally.count(self.packets, self.bytes);
         let tally = &self.tally;
         let Reported { lost, fraction, jitter } = tally.reported.unwrap_or_default();
         StreamNumbers {

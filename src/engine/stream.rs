@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::ProducerKey;
 use crate::engine::codec::dependency_descriptor::TemplateStructure;
+use crate::engine::codec::red;
 use crate::engine::codec_table::CodecTable;
 use crate::engine::equalise::{RUN_MAX, equalise};
 use crate::engine::incoming_rate::RateMeter;
@@ -69,6 +70,8 @@ pub struct Stream {
     pub tally: IncomingTally,
     /// Templates of the dependency descriptor, once one came.
     pub templates: Option<Box<TemplateStructure>>,
+    /// Whether its redundant packets can be looked into.
+    pub red: red::Sight,
     /// How loud it is; only of sound, and only where a client sends it.
     pub voice: Option<VoiceMeter>,
     /// Its producer is paused: packets are opened (the rollover counter goes on) and let go.
@@ -144,6 +147,7 @@ impl Stream {
             layers: StreamLayers::default(),
             tally: IncomingTally::default(),
             templates: None,
+            red: red::Sight::default(),
             voice: (setup.kind == MediaKind::Audio && !mirrored).then(VoiceMeter::default),
             paused: setup.paused,
             dirty: false,
@@ -165,6 +169,7 @@ impl Stream {
             self.clock = StreamClock::new(self.clock_rate);
             self.activity.reset();
             self.templates = None;
+            self.red = red::Sight::default();
             self.layers.reset();
             // No consumer may begin anew with a key frame of the old one.
             self.ring.clear();

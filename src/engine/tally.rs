@@ -10,24 +10,31 @@ use std::time::{Duration, Instant};
 use crate::engine::score::{ScoreKeeper, Totals};
 use crate::engine::sent::Repeat;
 
-/// Bytes of an RTP header without what differs: what a packet counts besides its payload.
+/// Bytes of an RTP header without what differs.
 pub const RTP_HEADER_BYTES: usize = 12;
 
-/// Packets and their bytes, fixed headers included.
+/// Packets and their bytes: of whole RTP packets as they are before protection, with their header
+/// extensions and padding (mediasoup's `byteCount`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Packets.
     pub packets: u64,
-    /// Payloads and fixed headers.
+    /// Their bytes.
     pub bytes: u64,
 }
 
 impl Tally {
-    /// Counts one packet.
-    pub fn add(&mut self, payload_bytes: usize) {
+    /// Counts one packet of so many bytes.
+    pub fn add(&mut self, bytes: usize) {
         self.packets += 1;
-        self.bytes += (payload_bytes + RTP_HEADER_BYTES) as u64;
+        self.bytes += bytes as u64;
     }
+}
+
+/// bits/s of what came during `span`.
+fn rate_bps(bytes: u64, span: Duration) -> u64 {
+    let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    bytes.saturating_mul(8_000_000).checked_div(micros).unwrap_or(0)
 }
 
 /// Bytes so far and their rate, looked at from time to time.
@@ -43,8 +50,7 @@ impl Flow {
     /// Takes what came during `span`.
     fn advance(&mut self, bytes: u64, span: Duration) {
         self.bytes += bytes;
-        let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-        self.bps = bytes.saturating_mul(8_000_000).checked_div(micros).unwrap_or(0);
+        self.bps = rate_bps(bytes, span);
     }
 }
 
@@ -53,6 +59,8 @@ impl Flow {
 pub struct IncomingTally {
     /// Packets that went into the ring, repaired ones included.
     pub media: Tally,
+    /// bits/s of `media` between the last two reports.
+    pub bitrate_bps: u64,
     /// Retransmissions, padding and useless ones too.
     pub rtx: Tally,
     /// Lost packets that retransmissions made up for.
@@ -76,11 +84,13 @@ pub struct IncomingTally {
 }
 
 impl IncomingTally {
-    /// Bytes of media and of retransmissions since the last call.
-    pub fn take_bytes(&mut self) -> (u64, u64) {
+    /// Bytes of media and of retransmissions since the last call, `span` ago.
+    pub fn take_bytes(&mut self, span: Duration) -> (u64, u64) {
         let now = (self.media.bytes, self.rtx.bytes);
         let before = std::mem::replace(&mut self.seen, now);
-        (now.0 - before.0, now.1 - before.1)
+        let (media, rtx) = (now.0 - before.0, now.1 - before.1);
+        self.bitrate_bps = rate_bps(media, span);
+        (media, rtx)
     }
 
     /// How many more packets than ever before are missing, now that `lost` are.
@@ -111,10 +121,10 @@ pub struct Reported {
 /// What was done for one consumer, besides what every packet counts.
 #[derive(Debug, Clone)]
 pub struct OutgoingTally {
-    /// Packets and their payloads' bytes, as far as looked at.
+    /// Packets and their bytes, as far as looked at.
     media: Tally,
-    /// What the consumer had counted then; it counts in 32 bits that wrap (RFC 3550 §6.4.1).
-    seen: (u32, u32),
+    /// The packets that the consumer had counted then, in 32 bits that wrap (RFC 3550 §6.4.1).
+    seen: u32,
     /// bits/s between the last two ticks, retransmissions included.
     pub bitrate_bps: u64,
     /// Retransmissions.
@@ -150,7 +160,7 @@ impl Default for OutgoingTally {
         let score = ScoreKeeper::begun();
         Self {
             media: Tally::default(),
-            seen: (0, 0),
+            seen: 0,
             bitrate_bps: 0,
             rtx: Tally::default(),
             ticked: (0, 0),
@@ -171,30 +181,26 @@ impl Default for OutgoingTally {
 
 impl OutgoingTally {
     /// Takes what the consumer counted so far: its media so far.
-    pub fn count(&mut self, packets: u32, octets: u32) -> Tally {
-        let (seen_packets, seen_octets) = std::mem::replace(&mut self.seen, (packets, octets));
-        let new_packets = u64::from(packets.wrapping_sub(seen_packets));
-        let new_octets = u64::from(octets.wrapping_sub(seen_octets));
-        self.media.packets += new_packets;
-        self.media.bytes += new_octets + new_packets * RTP_HEADER_BYTES as u64;
+    pub fn count(&mut self, packets: u32, bytes: u64) -> Tally {
+        let seen = std::mem::replace(&mut self.seen, packets);
+        self.media.packets += u64::from(packets.wrapping_sub(seen));
+        self.media.bytes = bytes;
         self.media
     }
 
     /// The same once a report, `span` after the one before; the bytes of media and of
     /// retransmissions in between.
-    pub fn tick(&mut self, packets: u32, octets: u32, span: Duration) -> (u64, u64) {
-        let sums = (self.count(packets, octets).bytes, self.rtx.bytes);
+    pub fn tick(&mut self, packets: u32, bytes: u64, span: Duration) -> (u64, u64) {
+        let sums = (self.count(packets, bytes).bytes, self.rtx.bytes);
         let before = std::mem::replace(&mut self.ticked, sums);
         let (media, rtx) = (sums.0 - before.0, sums.1 - before.1);
-        let mut flow = Flow::default();
-        flow.advance(media + rtx, span);
-        self.bitrate_bps = flow.bps;
+        self.bitrate_bps = rate_bps(media + rtx, span);
         (media, rtx)
     }
 
-    /// Counts a packet sent again.
-    pub fn count_repair(&mut self, payload_bytes: usize, repeat: Repeat) {
-        self.rtx.add(payload_bytes);
+    /// Counts a packet of so many bytes sent again.
+    pub fn count_repair(&mut self, bytes: usize, repeat: Repeat) {
+        self.rtx.add(bytes);
         self.repaired += u64::from(repeat == Repeat::First);
     }
 
@@ -288,15 +294,15 @@ mod tests {
     #[test]
     fn what_a_consumer_counted_is_taken_over_wraps() {
         let mut tally = OutgoingTally::default();
-        tally.tick(u32::MAX, u32::MAX - 99, SECOND);
+        tally.tick(u32::MAX, 9_000, SECOND);
         let before = tally.media;
-        tally.count(0, 100);
-        assert_eq!(tally.tick(4, 400, 2 * SECOND), (500 + 5 * 12, 0));
+        tally.count(0, 9_100);
+        assert_eq!(tally.tick(4, 9_500, 2 * SECOND), (500, 0));
         assert_eq!(tally.media.packets, before.packets + 5);
-        assert_eq!(tally.bitrate_bps, (500 + 60) * 4);
-        tally.rtx.add(88);
-        assert_eq!(tally.tick(4, 400, SECOND), (0, 100));
-        assert_eq!((tally.bitrate_bps, tally.tick(4, 400, SECOND)), (800, (0, 0)));
+        assert_eq!(tally.bitrate_bps, 500 * 4);
+        tally.rtx.add(100);
+        assert_eq!(tally.tick(4, 9_500, SECOND), (0, 100));
+        assert_eq!((tally.bitrate_bps, tally.tick(4, 9_500, SECOND)), (800, (0, 0)));
     }
 
     #[test]

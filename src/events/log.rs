@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::gauges::{GaugeOf, Gauges};
 use super::position::{EntryId, Position};
 use super::room_event::RoomEvent;
 use super::timestamp::WallAnchor;
@@ -124,6 +125,7 @@ pub struct RoomLog {
     /// Readers disconnected because they were too slow.
     dropped: u64,
     leaver: Option<PeerId>,
+    gauges: Gauges,
     /// The last snapshot, after which entry and of what it was made.
     snapshot: Option<((u64, u64), Arc<Entry>)>,
 }
@@ -135,6 +137,7 @@ impl RoomLog {
         Self {
             room,
             leaver: None,
+            gauges: Gauges::default(),
             epoch,
             last: 0,
             bytes: 0,
@@ -169,6 +172,23 @@ impl RoomLog {
             }
         });
         entry
+    }
+
+    /// Whether an event that tells a number has to wait, because there are many of them; if so, it is
+    /// kept for [`take_deferred`](Self::take_deferred), in place of an older one of the same object.
+    pub fn defers(&mut self, now: Instant, event: &RoomEvent) -> bool {
+        self.gauges.defers(now, self.readers.len(), event)
+    }
+
+    /// An event that had to wait and may be appended now, with the object that it tells of.
+    pub fn take_deferred(&mut self, now: Instant) -> Option<(GaugeOf, RoomEvent)> {
+        self.gauges.take(now, self.readers.len())
+    }
+
+    /// True while events wait.
+    #[must_use]
+    pub fn has_deferred(&self) -> bool {
+        self.gauges.is_waiting()
     }
 
     /// How many readers were disconnected because they were too slow, since the last call.

@@ -7,6 +7,7 @@
 //! disconnected. Nothing ever waits for a reader or an outlet.
 
 mod chat;
+mod gauges;
 mod kafka;
 mod log;
 pub mod outlet;
@@ -18,6 +19,7 @@ pub mod timestamp;
 mod webhook;
 pub mod ws;
 
+pub use gauges::GaugeOf;
 pub use log::{Entry, RoomLog, Start, Subscription};
 pub use position::{EntryId, NoPosition, Position};
 pub use room_event::RoomEvent;

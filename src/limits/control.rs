@@ -84,6 +84,14 @@ pub const ROOM_LOG_BYTES_MAX: usize = 256 * 1024;
 /// Age of a room event kept for readers that reconnect.
 pub const ROOM_LOG_AGE_MAX: Duration = Duration::from_secs(300);
 
+/// Events of one room in a second that only tell a client's bandwidth or a consumer's score; more wait,
+/// the newest of each object. A call of ten makes fewer; of twenty a second the log of a big room
+/// still holds the last minute.
+pub const ROOM_GAUGES_PER_SECOND_MAX: usize = 20;
+
+/// The same, times the readers that get them: a tenth of the control thread.
+pub const ROOM_GAUGE_DELIVERIES_PER_SECOND_MAX: usize = 5_000;
+
 /// Events waiting for one reader; beyond it the reader is disconnected. Equal to the log's length:
 /// whoever is further behind could not be served from the log either.
 pub const EVENT_READER_QUEUE: usize = ROOM_LOG_EVENTS_MAX;

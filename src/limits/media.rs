@@ -376,6 +376,10 @@ pub const LEVELS_PER_EVENT_MAX: usize = 1024;
 /// quiet room at a browser's own gain.
 pub const AUDIBLE_LEVEL: u8 = 62;
 
+/// Packets of RED that must be readable in a row behind one that was not: encrypted ones seem to be
+/// readable once in 250.
+pub const RED_READ_MIN: u8 = 8;
+
 /// How long layers must not have been wanted before their application is told: a viewer that
 /// reloads is back by then.
 pub const DEMAND_LINGER: Duration = Duration::from_secs(5);

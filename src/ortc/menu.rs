@@ -22,9 +22,11 @@ pub struct Menu {
     /// Simulcast of VP9 and AV1 is accepted, each encoding of one spatial layer. mediasoup refuses
     /// it; browsers offer it since Chromium 113. Nothing of it shows in capabilities.
     pub vp9_av1_simulcast: bool,
-    /// `audio/red` (RFC 2198) around Opus. A producer has to offer the Opus inside, too; consumers
-    /// that know only that get it alone. Listed behind all others: clients choose the first codec
-    /// of a kind unless told otherwise, so nobody sends it by accident.
+    /// `audio/red` (RFC 2198) around Opus. A producer has to state the Opus inside, too, as WHIP
+    /// clients do; `mediasoup-client` states one codec alone, so that its page must add the Opus to
+    /// what `produce` hands it. Consumers that know only Opus get the newest block alone, unless it is
+    /// encrypted end to end: then they get nothing. Listed behind all others: clients choose the
+    /// first codec of a kind unless told otherwise, so nobody sends it by accident.
     pub red: bool,
     /// `video/H265` (RFC 7798), which mediasoup 3.16.6 gave up. Listed behind all others, too.
     pub h265: bool,

@@ -107,14 +107,16 @@ impl Registry {
         Ok(())
     }
 
-    /// The shard has made it.
+    /// The shard has made it. What it is sent already is told, as nobody was told before; its score
+    /// is the caller's to tell.
     ///
     /// # Errors
     /// [`ControlError::ProducerNotFound`] when its producer or transport closed in between.
-    pub fn commit_consumer(&mut self, id: ConsumerId) -> Result<(), ControlError> {
+    pub fn commit_consumer(&mut self, id: ConsumerId) -> Result<Effects, ControlError> {
         let consumer = self.consumers.get_mut(&id).ok_or(ControlError::ProducerNotFound)?;
         consumer.ready = true;
-        Ok(())
+        let layers = consumer.layers;
+        Ok(layers.map(|layers| self.tell_layers(id, Some(layers))).unwrap_or_default())
     }
 
     /// Takes back a reservation that its shard refused.
@@ -194,6 +196,10 @@ impl Registry {
     pub fn note_consumer_layers(&mut self, id: ConsumerId, layers: Option<Layers>) -> Effects {
         let Some(consumer) = self.consumers.get_mut(&id) else { return Effects::default() };
         consumer.layers = layers;
+        self.tell_layers(id, layers)
+    }
+
+    fn tell_layers(&self, id: ConsumerId, layers: Option<Layers>) -> Effects {
         self.tell_of_consumer(id, |consumer, producer, peer| RoomEvent::ConsumerLayers {
             consumer,
             producer,

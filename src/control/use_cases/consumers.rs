@@ -110,7 +110,8 @@ impl Control {
                 return Err(self.give_up(state, refusal, (shard, Close::Consumer(reply.id))));
             }
             // When its producer or transport closed in between, the shard closed it with that.
-            state.registry.commit_consumer(reply.id)?;
+            let told = state.registry.commit_consumer(reply.id)?;
+            self.settle(state, told).finish_later();
             let producer = state.registry.producer(request.producer)?;
             reply.producer_paused = producer.paused;
             reply.score = state.registry.score_of(reply.id)?;
@@ -202,15 +203,25 @@ impl Control {
         Ok((shard, pending, reply))
     }
 
-    /// Stops or resumes forwarding to one consumer; repeating it changes nothing.
+    /// Stops or resumes forwarding to one consumer; repeating it changes nothing. What the shard was
+    /// told holds from then on, as for [`pause_producer`](Self::pause_producer).
     ///
     /// # Errors
     /// [`ControlError::ConsumerNotFound`], [`ControlError::Overloaded`].
     pub async fn pause_consumer(&self, id: ConsumerId, paused: bool) -> Result<(), ControlError> {
         let control = self.clone();
         whole(async move {
-            control.ask_consumer(id, Command::PauseConsumer(id, paused)).await?;
-            control.inner.state.with(|state| state.registry.pause_consumer(id, paused))
+            let pending = control.inner.state.with(|state| {
+                let on = state.registry.consumer(id)?.transport;
+                let shard = state.registry.transport(on)?.shard;
+                let command = Command::PauseConsumer(id, paused);
+                let pending = control.inner.dispatcher.submit(shard, command);
+                if pending.is_on_its_way() {
+                    state.registry.pause_consumer(id, paused)?;
+                }
+                Ok::<_, ControlError>(pending)
+            })?;
+            pending.answer().await.map(drop).map_err(Refusal::into)
         })
         .await
     }

@@ -141,29 +141,32 @@ impl Control {
         Ok(Plan::New { id, shard, pending, replaced: existing.map(|(old, _)| old) })
     }
 
-    /// Stops or resumes forwarding of a producer to everybody; repeating it changes nothing.
+    /// Stops or resumes forwarding of a producer to everybody; repeating it changes nothing. What
+    /// its shard was told holds from then on, even if the answer is late: a shard carries out all
+    /// that is in its lane, in order, so that the last word here is the last one there.
     ///
     /// # Errors
     /// [`ControlError::ProducerNotFound`], [`ControlError::Overloaded`].
     pub async fn pause_producer(&self, id: ProducerId, paused: bool) -> Result<(), ControlError> {
         let control = self.clone();
         whole(async move {
-            let pending = control.inner.state.with(|state| {
+            let (pending, mirrors) = control.inner.state.with(|state| {
                 let shard = state.registry.producer(id)?.shard;
                 let command = Command::PauseProducer(id, paused);
-                Ok::<_, ControlError>(control.inner.dispatcher.submit(shard, command))
-            })?;
-            pending.answer().await.map_err(ControlError::from)?;
-            let mirrors: Vec<ShardId> = control.inner.state.with(|state| {
-                let effects = state.registry.pause_producer(id, paused)?;
-                control.settle(state, effects).finish_later();
-                Ok::<_, ControlError>(state.registry.producer(id)?.mirrors().collect())
+                let pending = control.inner.dispatcher.submit(shard, command);
+                let mut mirrors = Vec::new();
+                if pending.is_on_its_way() {
+                    let effects = state.registry.pause_producer(id, paused)?;
+                    control.settle(state, effects).finish_later();
+                    mirrors.extend(state.registry.producer(id)?.mirrors());
+                }
+                Ok::<_, ControlError>((pending, mirrors))
             })?;
             for shard in mirrors {
                 let telling = Arc::clone(&control.inner);
                 tokio::spawn(async move { pause_mirror(&telling, shard, id).await });
             }
-            Ok(())
+            pending.answer().await.map(drop).map_err(ControlError::from)
         })
         .await
     }

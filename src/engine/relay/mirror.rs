@@ -14,6 +14,7 @@ use crate::engine::relay::{Continuity, RelayItem, RelayLanes, RelayPacket, Relay
 use crate::engine::report::Discard;
 use crate::engine::ring::PacketIndex;
 use crate::engine::source_clock::SenderClock;
+use crate::engine::tally::RTP_HEADER_BYTES;
 use crate::engine::{Engine, ProducerKey, StreamKey, TimerKey};
 use crate::id::{ProducerId, ShardId};
 use crate::limits::{MIRRORS_PER_SHARD_MAX, REPAIR_AGE_VIDEO_MAX};
@@ -141,7 +142,8 @@ impl Engine {
         let at = push_copy(stream, packet.meta, packet.arrival, payload)?;
         let known = stream.highest;
         stream.highest = stream.highest.max(Some(packet.meta.seq));
-        note_media(stream, now, packet.meta.timestamp, payload.len(), packet.meta.info);
+        let (moment, len) = ((now, packet.meta.timestamp), payload.len());
+        note_media(stream, moment, len, len + RTP_HEADER_BYTES, packet.meta.info);
         self.counters.relayed_in += 1;
         if opens {
             stream.floor = at;

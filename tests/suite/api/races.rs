@@ -179,3 +179,59 @@ async fn lost_events_are_made_up_for_when_the_lane_has_room_again() {
     assert_eq!(node.control.node().totals.transports, 0, "the shard has none");
     assert_eq!(node.shard().count("Inventory"), 1);
 }
+
+#[tokio::test]
+async fn a_pause_whose_answer_is_late_holds_and_one_that_never_left_does_not() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let transport = node.transport("r", "alice").await;
+    let producer = node.producer("r", "alice", &transport).await;
+    let consumer = node.consume(("r", "alice"), &transport, &producer).await.id("id");
+    for (kind, id) in [("producer", producer), ("consumer", consumer)] {
+        let stats = format!("/media/{kind}/{id}/stats");
+        let told = |how: &'static str| {
+            let path = format!("/media/{kind}/{id}/{how}");
+            let node = &node;
+            async move { node.post(&path, json!({})).await }
+        };
+        let is_paused = || async { node.get(&stats).await.data()["paused"].clone() };
+        // The shard has it in its lane, and will carry it out.
+        node.shard().refuses(Refusal::NoAnswer);
+        let answered = told("pause").await;
+        assert_eq!((answered.status.as_u16(), answered.code()), (503, "overloaded"), "{kind}");
+        assert_eq!(is_paused().await, true, "{kind}");
+        node.shard().with(|script| script.lane_full = true);
+        assert_eq!(told("resume").await.status, 503, "{kind}");
+        node.shard().with(|script| script.lane_full = false);
+        assert_eq!(is_paused().await, true, "{kind}: nothing was told");
+        assert_eq!(told("resume").await.status, 201, "{kind}");
+        assert_eq!(is_paused().await, false, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn of_two_opposite_requests_the_later_one_holds_here_and_there() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let transport = node.transport("r", "alice").await;
+    let producer = node.producer("r", "alice", &transport).await;
+    let told = |how: &str| {
+        let path = format!("/media/producer/{producer}/{how}");
+        let app = node.clone();
+        tokio::spawn(async move { app.post(&path, json!({})).await })
+    };
+    node.shard().hold();
+    let pause = told("pause");
+    settle().await;
+    let resume = told("resume");
+    settle().await;
+    node.shard().release(&node.control);
+    assert_eq!(pause.await.unwrap().status, 201);
+    assert_eq!(resume.await.unwrap().status, 201);
+    let told = node.shard().with(|script| format!("{:?}", script.commands.last().unwrap()));
+    assert!(told.starts_with("PauseProducer") && told.ends_with("false)"), "{told}");
+    let listed = node.get("/media/room/r/producers").await;
+    assert_eq!(listed.data()["producers"].as_array().unwrap().len(), 1);
+    let stats = node.get(&format!("/media/producer/{producer}/stats")).await;
+    assert_eq!(stats.data()["paused"], false);
+}

@@ -369,3 +369,79 @@ async fn a_score_that_overtakes_its_producer_is_told_behind_it() {
     let kinds: Vec<_> = told.iter().map(|message| message.kind.as_str()).collect();
     assert_eq!(kinds, ["producer-added", "producer-score", "room-closed"]);
 }
+
+#[tokio::test]
+async fn layers_that_overtake_their_consumer_are_told_behind_it() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let send = node.transport("r", "alice").await;
+    let camera = node.post("/media/producer", simulcast("r", "alice", &send)).await;
+    let camera = camera.id("producerId");
+    node.shard().hold();
+    let (made, ()) = tokio::join!(node.consume(("r", "alice"), &send, &camera), async {
+        settle().await;
+        let made = node.shard().with(|script| match script.commands.last() {
+            Some(Command::CreateConsumer(made)) => made.consumer,
+            other => panic!("{other:?}"),
+        });
+        let layers = Some(Layers { spatial: 1, temporal: 2 });
+        node.happens(Event::ConsumerLayers { consumer: made, layers });
+        node.shard().release(&node.control);
+    });
+    let reader = follow(&node, "/media/room/r/events?after=3", None).await;
+    node.delete("/media/room/r").await;
+    let told = read_to_end(reader).await;
+    assert_eq!(told[0].kind, "consumer-layers");
+    assert_eq!(told[0].data["data"]["consumerId"], json!(made.id("id")));
+    let layers = json!({ "spatialLayer": 1, "temporalLayer": 2 });
+    assert_eq!(told[0].data["data"]["layers"], layers);
+}
+
+#[tokio::test]
+async fn of_many_bandwidths_some_are_told_at_once_and_the_newest_of_the_rest_soon() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let mut transports = Vec::new();
+    for number in 0..30 {
+        transports.push(node.transport("r", &format!("peer{number}")).await);
+    }
+    let reader = follow(&node, "/media/room/r/events", None).await;
+    for estimate_bps in [100_000, 200_000] {
+        for transport in &transports {
+            let transport = transport.parse().unwrap();
+            node.happens(Event::Bandwidth { transport, estimate_bps });
+        }
+    }
+    // Of one that is gone before its turn nothing is told.
+    let gone = transports.pop().unwrap();
+    node.delete(&format!("/media/transport/{gone}")).await;
+    let told_in_time = async {
+        let mut body = reader.into_body();
+        let mut told = std::collections::BTreeMap::new();
+        while told.values().filter(|bps| **bps == 200_000).count() < 29 {
+            let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            for block in str::from_utf8(&frame).unwrap().split("\n\n").filter(|b| !b.is_empty()) {
+                let message = message(block);
+                let data = &message.data["data"];
+                if message.kind == "bandwidth" {
+                    let transport = data["transportId"].as_str().unwrap().to_owned();
+                    told.insert(transport, data["availableOutgoingBitrate"].as_u64().unwrap());
+                }
+            }
+        }
+        told
+    };
+    let reports = async {
+        let mut turns = tokio::time::interval(std::time::Duration::from_millis(20));
+        loop {
+            turns.tick().await;
+            node.reports(0, 0.1);
+        }
+    };
+    let told = tokio::select! {
+        told = told_in_time => told,
+        () = reports => unreachable!(),
+    };
+    assert!(!told.contains_key(&gone), "{told:?}");
+    assert_eq!(told.len(), 29, "all others' last word");
+}

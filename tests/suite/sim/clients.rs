@@ -9,6 +9,7 @@ use ringcast::id::TransportId;
 use super::adaptive::viewer::Viewer;
 use super::media::{Codec, Packet, Source};
 use super::network::Link;
+use super::params::DESCRIPTOR;
 use super::raw::{RawClient, RawPacket};
 use super::stock::StockClient;
 pub(crate) use super::stock::{Heard, SERVER};
@@ -134,7 +135,12 @@ impl Seat {
                 match &mut self.party {
                     Party::Stock(client) => client.write(now, &source.setup, &packet),
                     Party::Raw(client) => {
-                        let sealed = client.seal(&raw_packet(source, &packet));
+                        let raw = raw_packet(source, &packet);
+                        let sealed = match (&packet.descriptor[..], &source.extension) {
+                            ([], None) => client.seal(&raw),
+                            ([], Some((id, value))) => client.seal_with(&raw, *id, value),
+                            (descriptor, _) => client.seal_with(&raw, DESCRIPTOR.1, descriptor),
+                        };
                         client.send(sealed);
                     }
                     Party::Viewer(_) => panic!("a viewer publishes nothing"),
@@ -188,6 +194,7 @@ pub(crate) fn codec_of_mime(mime: &str) -> Option<Codec> {
         "video/VP8" => Some(Codec::Vp8),
         "video/VP9" => Some(Codec::Vp9),
         "video/H264" => Some(Codec::H264),
+        "video/AV1" => Some(Codec::Av1),
         _ => None,
     }
 }

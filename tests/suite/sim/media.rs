@@ -20,6 +20,8 @@ pub(crate) enum Codec {
     /// The same, where spatial layers refer to each other in key pictures only (`L3T3_KEY`).
     Vp9L3T3Key,
     H264,
+    /// Its layers are an encoder's.
+    Av1,
 }
 
 impl Codec {
@@ -53,6 +55,8 @@ pub(crate) struct Packet {
     /// A key frame begins with it.
     pub(crate) key: bool,
     pub(crate) at: Instant,
+    /// Its dependency descriptor; empty without one.
+    pub(crate) descriptor: Vec<u8>,
 }
 
 /// What of a payload is the same for whoever receives it: behind the longest descriptor, whose
@@ -79,6 +83,11 @@ pub(crate) trait Encode: std::fmt::Debug {
 
     /// The payloads of the next picture, in order; the marker goes on the last.
     fn picture(&mut self, key: bool) -> Vec<Vec<u8>>;
+
+    /// The dependency descriptors of the packets of that picture, where they have some.
+    fn take_descriptors(&mut self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
 }
 
 /// A camera or microphone: one RTP stream.
@@ -98,6 +107,8 @@ pub(crate) struct Source {
     pub(crate) wants_key: bool,
     /// So many key-frame requests are not heard.
     pub(crate) deaf_for: usize,
+    /// A header extension of a raw client's packets: id and value.
+    pub(crate) extension: Option<(u8, Vec<u8>)>,
     /// Everything given to the client.
     pub(crate) sent: Vec<Packet>,
     pub(crate) next_seq: u64,
@@ -126,6 +137,7 @@ impl Source {
             next_at: None,
             wants_key: true,
             deaf_for: 0,
+            extension: None,
             sent: Vec::new(),
             next_seq: setup.first_seq,
             timestamp: setup.ssrc.wrapping_mul(77_777),
@@ -139,10 +151,10 @@ impl Source {
         }
     }
 
-    /// An encoder's clock is told once a second, with a picture.
+    /// The clock of a raw client's camera is told once a second, with a picture.
     pub(crate) fn is_report_due(&mut self, now: Instant) -> bool {
         let is_due = self.reported.is_none_or(|at| now >= at + Duration::from_secs(1));
-        let is_due = is_due && self.encoder.is_some();
+        let is_due = is_due && (self.encoder.is_some() || self.extension.is_some());
         self.reported = if is_due { Some(now) } else { self.reported };
         is_due
     }
@@ -185,6 +197,7 @@ impl Source {
                 payload: payload.into(),
                 key: begins_key,
                 at: now,
+                descriptor: Vec::new(),
             });
             self.next_seq += 1;
         }
@@ -208,6 +221,7 @@ impl Source {
         let key = std::mem::take(&mut self.wants_key);
         let payloads = encoder.picture(key);
         let count = payloads.len();
+        let mut descriptors = encoder.take_descriptors().into_iter();
         let packets = (0..count).zip(payloads).map(|(index, payload)| Packet {
             seq: self.next_seq + index as u64,
             timestamp: self.timestamp,
@@ -215,6 +229,7 @@ impl Source {
             payload: payload.into(),
             key: key && index == 0,
             at: now,
+            descriptor: descriptors.next().unwrap_or_default(),
         });
         let packets = packets.collect();
         self.next_seq += count as u64;
@@ -263,6 +278,11 @@ impl Source {
                 flags |= if index % each + 1 == each { 0x04 } else { 0 };
                 let depends = u8::from(layer > 0);
                 vec![flags, high | 0x80, low, layer << 1 | depends, low]
+            }
+            // One element in each packet, which may continue that of the one before.
+            Codec::Av1 => {
+                let continues = u8::from(!first) << 7 | u8::from(index + 1 < count) << 6;
+                vec![continues | 0x10 | u8::from(key && first) << 3, 0x32, 0, 0, 0]
             }
             // Parameter sets in one aggregate, then a fragmented slice.
             Codec::H264 if key && first => {

@@ -37,11 +37,12 @@ pub(crate) fn room_capabilities() -> RtpCapabilities {
 }
 
 /// A browser's own payload types: codec, media, RTX.
-pub(crate) const BROWSER_CODECS: [(Codec, u8, Option<u8>); 4] = [
+pub(crate) const BROWSER_CODECS: [(Codec, u8, Option<u8>); 5] = [
     (Codec::Opus, 111, None),
     (Codec::Vp8, 96, Some(97)),
     (Codec::Vp9, 98, Some(99)),
     (Codec::H264, 102, Some(103)),
+    (Codec::Av1, 45, Some(46)),
 ];
 
 /// A browser's own extension ids, all other than the room's.
@@ -59,6 +60,9 @@ pub(crate) fn browser_extensions() -> Vec<(String, u8)> {
 
 /// What a browser's microphones have besides that.
 pub(crate) const LEVEL: (&str, u8) = (ortc::uri::AUDIO_LEVEL, 1);
+
+/// What a browser's cameras of AV1 have besides that.
+pub(crate) const DESCRIPTOR: (&str, u8) = (ortc::uri::DEPENDENCY_DESCRIPTOR, 12);
 
 pub(crate) fn browser_payload_type(codec: Codec) -> (u8, Option<u8>) {
     let codec = match codec {
@@ -83,6 +87,7 @@ impl Offer {
             Codec::Vp9 | Codec::Vp9Svc | Codec::Vp9L3T3 | Codec::Vp9L3T3Key => {
                 ("video/VP9", json!({"profile-id": 0}))
             }
+            Codec::Av1 => ("video/AV1", json!({})),
             Codec::H264 => (
                 "video/H264",
                 json!({"packetization-mode": 1, "profile-level-id": "42e01f",
@@ -111,6 +116,7 @@ impl Offer {
             .into_iter()
             .filter(|(uri, _)| self.transport_cc || uri != ortc::uri::TRANSPORT_CC)
             .chain((self.codec == Codec::Opus).then(|| (LEVEL.0.to_owned(), LEVEL.1)))
+            .chain((self.codec == Codec::Av1).then(|| (DESCRIPTOR.0.to_owned(), DESCRIPTOR.1)))
             .map(|(uri, id)| json!({"uri": uri, "id": id}))
             .collect();
         json!({"mid": self.mid, "codecs": codecs, "headerExtensions": extensions,

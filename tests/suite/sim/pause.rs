@@ -1,6 +1,6 @@
 //! Pausing at either end.
 
-use ringcast::control::command::Command;
+use ringcast::control::command::{Command, Event, Layers};
 
 use super::media::Codec;
 use super::room::{Camera, Feed, Room, View, ms, secs};
@@ -100,4 +100,53 @@ fn a_consumer_made_paused_begins_when_it_is_resumed() {
     let heard = room.heard(&view);
     super::verdicts::assert_same(&heard, &room.source(&camera, 0).sent);
     room.assert_numbers(&heard, &view);
+}
+
+/// What was told of the layers of a view, in order.
+fn layers_told(room: &Room, view: &View) -> Vec<Option<Layers>> {
+    let told = room.events.iter().filter_map(|(_, event)| match event {
+        Event::ConsumerLayers { consumer, layers } if *consumer == view.id => Some(*layers),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn a_pause_at_either_end_is_told_as_no_layers_and_its_end_as_some() {
+    for (seed, shards, silent) in [(44, 1, false), (45, 2, false), (46, 1, true)] {
+        let mut room = Room::with_shards(seed, shards);
+        let alice = room.publisher();
+        let feed = Camera { rids: vec!["q", "h"], ..Camera::new(Codec::Vp8) };
+        let feed = room.produce(alice, &feed);
+        room.shard = shards - 1;
+        let bob = room.subscriber();
+        let mut capabilities = room.capabilities.clone();
+        if silent {
+            // Its client does not tell what arrives.
+            capabilities.header_extensions.clear();
+            capabilities.codecs.iter_mut().for_each(|codec| codec.rtcp_feedback.clear());
+        }
+        let view = room.consume_as(bob, &feed, &capabilities, false);
+        room.start(&feed);
+        room.run_for(secs(6));
+        let before = layers_told(&room, &view);
+        assert!(before.last().is_some_and(Option::is_some), "{seed}: {before:?}");
+        for ends in ["receiver", "publisher"] {
+            for paused in [true, false] {
+                if ends == "receiver" {
+                    room.command(Command::PauseConsumer(view.id, paused));
+                } else {
+                    for shard in 0..shards {
+                        room.shard = shard;
+                        room.command(Command::PauseProducer(feed.id, paused));
+                    }
+                }
+                let told = layers_told(&room, &view);
+                assert_eq!(told.last(), Some(&None), "{seed}: {ends} at once, or still");
+                room.run_for(secs(3));
+                let told = layers_told(&room, &view);
+                assert_eq!(told.last().unwrap().is_none(), paused, "{seed}: {ends} {told:?}");
+            }
+        }
+    }
 }

@@ -2,6 +2,12 @@
 
 use std::collections::HashMap;
 
+use ringcast::engine::rtp::RtpView;
+use ringcast::engine::srtp::SrtpProfile;
+use ringcast::ortc::types::RtpHeaderExtensionParameters;
+use ringcast::ortc::uri::ABS_CAPTURE_TIME;
+use serde_json::json;
+
 use super::clients::Heard;
 use super::media::{Codec, Packet, picture_of};
 use super::room::{Camera, Feed, Room, View, ms, secs};
@@ -146,5 +152,49 @@ fn layers_within_one_stream_are_forwarded_whole() {
         room.start(&camera);
         room.run_for(secs(3));
         room.assert_all_arrived(&picture, &camera);
+    }
+}
+
+/// mediasoup 3.27 shows nothing of such a publisher's simulcast.
+#[test]
+fn a_publisher_that_tells_when_pictures_were_taken_is_seen_and_so_is_that() {
+    const CAPTURED: u8 = 13;
+    // The time alone, and with the offset of the camera's clock.
+    for (seed, bytes) in [(60, 8_u8), (61, 16)] {
+        let mut room = Room::new(seed);
+        let alice = room.raw_peer(SrtpProfile::AeadAes128Gcm);
+        let mut camera = room.prepare(alice, &Camera { encodings: 3, ..Camera::new(Codec::Vp8) });
+        let extensions = &room.capabilities.header_extensions;
+        let known = extensions.iter().find(|extension| extension.uri == ABS_CAPTURE_TIME);
+        let id = known.expect("the room carries it").preferred_id;
+        let produced = &mut camera.produced;
+        for (side, id) in [(&mut produced.rtp, CAPTURED), (&mut produced.consumable, id)] {
+            let extension = json!({"uri": ABS_CAPTURE_TIME, "id": id});
+            let stated: RtpHeaderExtensionParameters = serde_json::from_value(extension).unwrap();
+            side.header_extensions.push(stated);
+        }
+        room.announce(&camera);
+        let captured: Vec<u8> = (0xa0..0xa0 + bytes).collect();
+        for encoding in 0..3 {
+            let source = room.source_mut(&camera, encoding);
+            source.extension = Some((CAPTURED, captured.clone()));
+        }
+        let (bob, carol) = (room.subscriber(), room.raw_peer(SrtpProfile::AeadAes128Gcm));
+        let (picture, other) = (room.consume(bob, &camera), room.consume(carol, &camera));
+        room.start(&camera);
+        room.run_for(secs(10));
+        let seen = assert_clean(&room, &picture, &camera);
+        assert_eq!(seen.last(), Some(&2), "{seen:?}");
+        let heard = room.heard(&picture);
+        assert!(heard.windows(2).all(|pair| pair[1].at - pair[0].at < ms(500)), "never dark");
+        let raw = room.seats[carol.0].raw();
+        let wires: Vec<_> = raw.heard.iter().filter(|heard| heard.ssrc == other.ssrc).collect();
+        assert!(wires.len() > 500, "{}", wires.len());
+        for heard in wires {
+            let view = RtpView::parse(&heard.wire).unwrap();
+            let mut elements = view.extension_block().elements();
+            let carried = elements.find(|element| element.id == id).map(|element| element.data);
+            assert_eq!(carried, Some(&captured[..]));
+        }
     }
 }

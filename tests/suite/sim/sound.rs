@@ -1,13 +1,13 @@
 //! Sound: levels, redundancy, silence.
 
-use ringcast::control::command::{Command, Event};
-use ringcast::engine::report::Discard;
+use ringcast::control::command::{Command, Event, Reply};
 use ringcast::engine::rtcp::RtcpWriter;
 use ringcast::engine::voice::LevelWindow;
+use ringcast::limits::RED_READ_MIN;
 use ringcast::ortc::types::{MediaKind, RtpCapabilities};
 
 use super::room::{Room, ms, secs};
-use super::studio::{OPUS, RED, Studio, assert_no_gap, extended, sound};
+use super::studio::{OPUS, RED, Studio, Take, assert_no_gap, extended, sound};
 
 /// The room's payload types.
 const ROOM_OPUS: u8 = 100;
@@ -116,11 +116,71 @@ fn redundancy_reaches_who_knows_it_in_the_rooms_numbers_and_others_get_the_newes
             assert_eq!((heard.payload_type, &heard.payload), (ROOM_OPUS, &block(n)));
         }
     }
-    // What is no RED, or wraps something else, is let go.
-    for junk in [vec![0x80 | OPUS, 0, 0], red(b"one", b"two").split_at(4).0.to_vec()] {
-        studio.speak(RED, &junk, 40);
+}
+
+#[test]
+fn redundancy_that_is_encrypted_end_to_end_reaches_who_knows_it_as_it_was() {
+    let mut studio = studio(606);
+    let knows = [studio.receiver(0, &extended(), |_| ()), studio.receiver(1, &extended(), |_| ())];
+    let plain = [0, 1].map(|shard| studio.receiver(shard, &without_red(), |_| ()));
+    let mut sent = Vec::new();
+    for n in 0..50_u8 {
+        // Now and then what is encrypted looks like blocks by chance.
+        let seems = if n % 10 == 9 { red(&[n; 30], &[n; 40]) } else { vec![0xa5 ^ n; 70] };
+        studio.speak(RED, &seems, 40);
+        sent.push(seems);
     }
-    assert_eq!(studio.room.discarded(Discard::RtpMalformed), 2);
+    // And then it ends.
+    let clear: Vec<_> = (0..20_u8).map(|n| red(&[n; 30], &[n; 40])).collect();
+    for sound in &clear {
+        studio.speak(RED, sound, 40);
+    }
+    studio.pass(ms(100));
+    for receiver in knows {
+        let heard = studio.heard(receiver);
+        assert_no_gap(&heard);
+        let missed = sent.len() + clear.len() - heard.len();
+        assert!(missed <= 1, "{missed}");
+        for (heard, sent) in heard.iter().zip(&sent[missed..]) {
+            assert_eq!((heard.payload_type, &heard.payload), (ROOM_RED, sent));
+        }
+    }
+    for receiver in plain {
+        let heard = studio.heard(receiver);
+        assert_no_gap(&heard);
+        // The last of what was encrypted looked like blocks, too.
+        let newest: Vec<_> = (RED_READ_MIN - 1..20).map(|n| vec![n; 40]).collect();
+        assert!(heard.iter().map(|heard| &heard.payload).eq(&newest), "{}", heard.len());
+    }
+}
+
+#[test]
+fn a_redundant_packet_that_comes_late_takes_its_place_for_who_gets_the_newest_block() {
+    let mut studio = studio(607);
+    let bob = studio.receiver(0, &without_red(), |_| ());
+    let mut late = Vec::new();
+    for n in 0..20_u8 {
+        let payload = red(&[n; 33], &[n; 44]);
+        let take = Take { payload_type: RED, payload: &payload, extensions: &[], marker: false };
+        let sealed = studio.seal(&take);
+        match n {
+            8 => late = sealed,
+            _ => studio.arrive(&sealed),
+        }
+        if n == 11 {
+            studio.arrive(&late);
+        }
+        studio.pass(ms(20));
+    }
+    studio.pass(ms(100));
+    let mut heard = studio.heard(bob);
+    let place = heard.iter().position(|heard| heard.payload == [8; 44]).expect("it came");
+    assert_eq!(heard[place - 1].payload, [11; 44], "late");
+    heard.sort_by_key(|heard| heard.index);
+    assert_no_gap(&heard);
+    let blocks: Vec<_> = heard.iter().map(|heard| heard.payload[0]).collect();
+    assert!(blocks.iter().copied().eq(0..20), "{blocks:?}");
+    assert!(heard.iter().all(|heard| heard.payload_type == ROOM_OPUS));
 }
 
 #[test]
@@ -173,4 +233,30 @@ fn silence_is_left_out_without_a_gap_for_who_does_not_want_it() {
         assert!(heard.iter().all(|heard| heard.payload.len() == 60));
         assert!(heard.len() >= sounds, "{} of {sounds}", heard.len());
     }
+}
+
+#[test]
+fn bytes_are_counted_of_whole_packets_and_rates_agree_with_them() {
+    let mut studio = studio(608);
+    let bob = studio.receiver(0, &extended(), |_| ());
+    for _ in 0..150 {
+        studio.speak(OPUS, &[0x78; 60], 40);
+    }
+    let Reply::ProducerStats(told) = studio.room.command(Command::ProducerStats(studio.producer))
+    else {
+        panic!("no statistics")
+    };
+    let (_, inbound) = &told[0];
+    // The fixed header, one word that begins the extensions and one of the level.
+    assert_eq!((inbound.packet_count, inbound.byte_count), (150, 150 * (12 + 4 + 4 + 60)));
+    assert_eq!(inbound.bitrate, 50 * 80 * 8);
+    let consumer = studio.consumer(bob);
+    let Reply::ConsumerStats(told) = studio.room.command(Command::ConsumerStats(consumer)) else {
+        panic!("no statistics")
+    };
+    let heard = studio.heard(bob);
+    // GCM's tag is no part of the packet.
+    let bytes: usize = heard.iter().map(|heard| heard.wire.len() - 16).sum();
+    let counted = (told.stream.packet_count, told.stream.byte_count);
+    assert_eq!(counted, (heard.len() as u64, bytes as u64));
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use ringcast::control::command::{
-    Command, CreateConsumer, CreateProducer, CreateTransport, Reply, TransportCreated,
+    BitrateChange, Command, CreateConsumer, CreateProducer, CreateTransport, Reply,
+    TransportCreated,
 };
 use ringcast::engine::demux::PacketClass;
 use ringcast::engine::dtls::DtlsIdentity;
@@ -21,6 +22,7 @@ use ringcast::engine::wall::WallClock;
 use ringcast::engine::{Engine, EngineSetup};
 use ringcast::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
 use ringcast::limits::{SEGMENTS_PER_TRAIN_MAX, TRAINS_PER_BATCH_MAX, TRANSMIT_BATCH_BYTES};
+use ringcast::ortc::types::RtpCapabilities;
 use uuid::Uuid;
 
 use super::media::Codec;
@@ -45,12 +47,16 @@ pub(crate) struct Stage {
     /// The next frame begins a key frame.
     pub(crate) wants_key: bool,
     adaptive: Option<Adaptive>,
+    /// What receivers understand.
+    understood: RtpCapabilities,
     /// Messages with media that left so far: each may hold several datagrams.
     pub(crate) trains: u64,
 }
 
 /// How often receivers tell what arrived.
 const ANSWER_EVERY: Duration = Duration::from_millis(100);
+/// What each of their links carries at least.
+const LINK_BPS: u64 = 200_000_000;
 /// A feedback's clock begins later than zero.
 const TICKS_ZERO: u64 = 1 << 20;
 
@@ -111,13 +117,41 @@ impl Stage {
         Self::with(codec, profile, receivers, None)
     }
 
-    /// VP8 with three temporal layers, to receivers who tell what arrives and prefer these layers.
+    /// VP8 with three temporal layers, to receivers who tell what arrives and prefer these layers;
+    /// their links carry all of it.
     pub(crate) fn adaptive(
         profile: SrtpProfile,
         receivers: usize,
         preferred: Option<(u8, Option<u8>)>,
     ) -> Self {
-        Self::with(Codec::Vp8, profile, receivers, Some(preferred))
+        let mut stage = Self::with(Codec::Vp8, profile, receivers, Some(preferred));
+        for number in 1..=receivers {
+            let change =
+                BitrateChange { min_outgoing_bps: Some(LINK_BPS), ..BitrateChange::default() };
+            let command = Command::SetBitrates(transport(number), change);
+            stage.engine.handle_command(stage.now, command).unwrap();
+        }
+        stage
+    }
+
+    /// The same stream without layers, to receivers who negotiated nothing by which to tell what
+    /// arrives: nothing is estimated, shared or selected.
+    pub(crate) fn plain(profile: SrtpProfile, receivers: usize) -> Self {
+        let mut stage = Self::with(Codec::Vp8, profile, 0, None);
+        let understood = &mut stage.understood;
+        understood.header_extensions.retain(|it| it.uri != ringcast::ortc::uri::TRANSPORT_CC);
+        for codec in &mut understood.codecs {
+            codec.rtcp_feedback.retain(|it| !["transport-cc", "goog-remb"].contains(&&*it.kind));
+        }
+        let mut rng = StdRng::seed_from_u64(8);
+        for number in 1..=receivers {
+            let client = join(&mut stage.engine, stage.now, number, profile, &mut rng);
+            stage.receivers.push(client);
+            let consume = stage.consume(number);
+            stage.engine.handle_command(stage.now, consume).unwrap();
+        }
+        stage.flush();
+        stage
     }
 
     fn with(
@@ -164,6 +198,7 @@ impl Stage {
             frames: 0,
             wants_key: true,
             adaptive,
+            understood: room_capabilities(),
             trains: 0,
         };
         for number in 1..=receivers {
@@ -182,7 +217,7 @@ impl Stage {
             consumer: ConsumerId(Uuid::from_u128(number as u128)),
             producer: PRODUCER,
             mirror: None,
-            rtp: self.produced.consume(self.codec, &room_capabilities(), ssrc, "0"),
+            rtp: self.produced.consume(self.codec, &self.understood, ssrc, "0"),
             renumbered: Vec::new(),
             paused: false,
             preferred_layers: self.adaptive.as_ref().and_then(|it| it.preferred),

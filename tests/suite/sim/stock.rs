@@ -32,6 +32,7 @@ pub(crate) struct Heard {
     pub(crate) mid: Option<String>,
     pub(crate) abs_send_time: bool,
     pub(crate) transport_seq: Option<u16>,
+    pub(crate) header_len: usize,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -77,6 +78,7 @@ impl StockClient {
                 Codec::Vp9 | Codec::Vp9Svc | Codec::Vp9L3T3 | Codec::Vp9L3T3Key => {
                     (RtcCodec::Vp9, Frequency::NINETY_KHZ, None)
                 }
+                Codec::Av1 => (RtcCodec::Av1, Frequency::NINETY_KHZ, None),
                 Codec::H264 => (RtcCodec::H264, Frequency::NINETY_KHZ, None),
             };
             config.codec_config().add_config(
@@ -250,6 +252,7 @@ impl StockClient {
                     mid: header.ext_vals.mid.map(|mid| mid.to_string()),
                     abs_send_time: header.ext_vals.abs_send_time.is_some(),
                     transport_seq: header.ext_vals.transport_cc,
+                    header_len: header.header_len,
                     payload,
                 }),
                 RawPacket::RtcpRx(rtcp) => self.rtcp.push((self.now, rtcp)),

@@ -141,8 +141,19 @@ impl Studio {
         (peer, ssrc)
     }
 
-    /// Sends one packet; time passes to the next, 20 ms later, if `ends` says so.
+    /// The consumer of a receiver.
+    pub(crate) fn consumer(&self, (_, ssrc): (Peer, u32)) -> ConsumerId {
+        ConsumerId(Uuid::from_u128(8_000_000 + u128::from(ssrc - 500_000_000) / 10))
+    }
+
+    /// Sends one packet.
     pub(crate) fn send(&mut self, take: &Take<'_>) {
+        let sealed = self.seal(take);
+        self.arrive(&sealed);
+    }
+
+    /// The next packet, which is still to [`arrive`](Self::arrive).
+    pub(crate) fn seal(&mut self, take: &Take<'_>) -> Vec<u8> {
         let packet = RawPacket {
             ssrc: SSRC,
             payload_type: take.payload_type,
@@ -155,10 +166,13 @@ impl Studio {
             padding: 0,
         };
         self.next += 1;
-        let seat = &mut self.room.seats[self.alice.0];
-        let path = seat.path();
-        let sealed = seat.raw().seal_extended(&packet, take.extensions);
-        self.room.inject(path, &sealed);
+        self.room.seats[self.alice.0].raw().seal_extended(&packet, take.extensions)
+    }
+
+    /// A sealed packet arrives.
+    pub(crate) fn arrive(&mut self, sealed: &[u8]) {
+        let path = self.room.seats[self.alice.0].path();
+        self.room.inject(path, sealed);
     }
 
     /// Lets the time of one packet or picture pass.

@@ -6,6 +6,7 @@ use ringcast::control::command::{Command, Inventory, Reply};
 use ringcast::engine::Engine;
 use ringcast::engine::machine::Machine;
 use ringcast::engine::report::{Counters, Discard, Gauges};
+use ringcast::engine::rtp::RtpView;
 
 use super::clients::{Heard, Party};
 use super::media::{Packet, picture_of};
@@ -69,6 +70,7 @@ impl Room {
                     mid: None,
                     abs_send_time: false,
                     transport_seq: None,
+                    header_len: RtpView::parse(&heard.wire).unwrap().header_len(),
                     payload: heard.payload.clone(),
                 })
                 .collect(),

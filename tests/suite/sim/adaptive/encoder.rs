@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::super::media::Encode;
+use super::descriptor::Structure;
 
 /// Payload of a packet at most, as Chromium sends.
 const PAYLOAD_MAX: usize = 1_160;
@@ -89,6 +90,15 @@ pub(crate) enum Format {
     /// In non-flexible mode; with spatial layers that refer to each other always, or (`_KEY`) in key
     /// pictures only.
     Vp9 { key_only: bool },
+    /// With dependency descriptors; `key_only` as for VP9.
+    Av1 { key_only: bool },
+}
+
+impl Format {
+    /// Spatial layers refer to each other in key pictures only.
+    pub(crate) fn is_key_only(self) -> bool {
+        matches!(self, Self::Vp9 { key_only: true } | Self::Av1 { key_only: true })
+    }
 }
 
 /// What an encoder is told to make.
@@ -103,12 +113,12 @@ pub(crate) struct Encoding {
 }
 
 /// Temporal layer, how many pictures back it refers, and its size in percent of the mean.
-type Step = (u8, u8, u32);
+pub(crate) type Step = (u8, u8, u32);
 
 impl Encoding {
     /// The pattern that repeats, as libwebrtc allots it (shares of the rate: 0.6 and 0.4, or 0.4, 0.2
     /// and 0.4).
-    fn pattern(&self) -> &'static [Step] {
+    pub(crate) fn pattern(&self) -> &'static [Step] {
         match self.temporal {
             1 => &[(0, 1, 100)],
             2 => &[(0, 2, 120), (1, 1, 80)],
@@ -139,6 +149,12 @@ pub(crate) struct Encoder {
     base: u8,
     /// Bytes that the last key frames took too much, of each spatial layer.
     debts: Vec<usize>,
+    /// Pictures since the last key picture.
+    since_key: usize,
+    /// What its dependency descriptors say, if it has some.
+    structure: Option<Structure>,
+    /// Of the packets of the last picture.
+    descriptors: Vec<Vec<u8>>,
 }
 
 impl Encoder {
@@ -146,7 +162,19 @@ impl Encoder {
     pub(crate) fn new(encoding: Encoding, number: u8, seed: u64) -> Self {
         let rng = StdRng::seed_from_u64(seed * 16 + u64::from(number));
         let debts = vec![0; encoding.bps.len()];
-        Self { encoding, number, rng, picture: 0, step: 0, base: 0, debts }
+        let described = matches!(encoding.format, Format::Av1 { .. });
+        Self {
+            encoding,
+            number,
+            rng,
+            picture: 0,
+            step: 0,
+            base: 0,
+            debts,
+            since_key: 0,
+            structure: described.then(|| Structure::new(encoding)),
+            descriptors: Vec::new(),
+        }
     }
 
     fn frame_bytes(&mut self, spatial: usize, key: bool, percent: u32) -> usize {
@@ -184,6 +212,11 @@ impl Encoder {
                 let layer = mark.temporal << 6 | u8::from(sync && mark.temporal > 0) << 5;
                 vec![start, 0xe0, picture_id[0], picture_id[1], self.base, layer, frame]
             }
+            // One element in each packet, a part of the frame.
+            Format::Av1 { .. } => {
+                let continues = u8::from(!first) << 7 | u8::from(!last) << 6;
+                vec![continues | 0x10 | u8::from(mark.key && first) << 3, 0x32]
+            }
             Format::Vp9 { key_only } => {
                 let key_picture = mark.back == 0;
                 let unused = last_layer || (key_only && !key_picture);
@@ -214,6 +247,8 @@ impl Encode for Encoder {
 
     fn picture(&mut self, key: bool) -> Vec<Vec<u8>> {
         self.step = if key { 0 } else { self.step };
+        self.since_key = if key { 0 } else { self.since_key };
+        self.descriptors.clear();
         let (temporal, back, percent) = self.encoding.pattern()[self.step];
         self.base = self.base.wrapping_add(u8::from(temporal == 0));
         let mut payloads = Vec::new();
@@ -221,7 +256,7 @@ impl Encode for Encoder {
         for spatial in 0..layers {
             let bytes = self.frame_bytes(spatial, key, percent);
             let count = bytes.div_ceil(PAYLOAD_MAX);
-            let always = self.encoding.format != Format::Vp9 { key_only: true };
+            let always = !self.encoding.format.is_key_only();
             let mut mark = Mark {
                 encoding: self.number,
                 picture: self.picture,
@@ -239,10 +274,18 @@ impl Encode for Encoder {
                 payload.resize((bytes / count).max(payload.len() + MARK_BYTES) - MARK_BYTES, 0);
                 payload.extend(mark.write());
                 payloads.push(payload);
+                if let Some(structure) = &mut self.structure {
+                    self.descriptors.push(structure.describe(&mark, self.since_key));
+                }
             }
         }
         self.picture += 1;
+        self.since_key += 1;
         self.step = (self.step + 1) % self.encoding.pattern().len();
         payloads
+    }
+
+    fn take_descriptors(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.descriptors)
     }
 }

@@ -4,6 +4,8 @@
 //! `table` runs all plans and compares with `tests/data/adaptive-plans.txt`. Keys are installed and
 //! every choice is seeded, so a run repeats bit for bit, and a change of behaviour shows as a diff.
 
+mod av1;
+mod descriptor;
 mod encoder;
 mod incoming;
 mod judge;

@@ -1,5 +1,6 @@
 //! What a plan is: who shows what to whom over which link.
 
+use super::super::media::Codec;
 use super::encoder::{Encoding, Format};
 use super::viewer::Answer;
 
@@ -46,12 +47,35 @@ pub(crate) const SCALABLE: Show =
 pub(crate) const SCALABLE_KEY: Show =
     Show { name: "vp9 L3T3_KEY", mode: Some("L3T3_KEY"), encodings: &[vp9(true)] };
 
+const fn av1(bps: &'static [u32], key_only: bool) -> Encoding {
+    Encoding { bps, fps: 30, temporal: 3, format: Format::Av1 { key_only } }
+}
+
+pub(crate) const AV1_TEMPORAL: Show =
+    Show { name: "av1 L1T3", mode: Some("L1T3"), encodings: &[av1(&[900_000], false)] };
+
+pub(crate) const AV1_SCALABLE: Show = Show {
+    name: "av1 L3T3",
+    mode: Some("L3T3"),
+    encodings: &[av1(&[150_000, 350_000, 1_000_000], false)],
+};
+
+pub(crate) const AV1_SCALABLE_KEY: Show = Show {
+    name: "av1 L3T3_KEY",
+    mode: Some("L3T3_KEY"),
+    encodings: &[av1(&[150_000, 350_000, 1_000_000], true)],
+};
+
 /// A layer: spatial, temporal.
 pub(crate) type Layer = (u8, u8);
 
 impl Show {
-    pub(crate) fn is_vp9(&self) -> bool {
-        self.encodings[0].format != Format::Vp8
+    pub(crate) fn codec(&self) -> Codec {
+        match self.encodings[0].format {
+            Format::Vp8 => Codec::Vp8,
+            Format::Vp9 { .. } => Codec::Vp9,
+            Format::Av1 { .. } => Codec::Av1,
+        }
     }
 
     /// What can be sent, from the least to the most, with the bits/s on the wire that a receiver of
@@ -68,7 +92,7 @@ impl Show {
                 let within = if is_simulcast { 0 } else { spatial };
                 // Headers, extensions and the tag are some 40 bytes of 1,200, more of small packets.
                 let mut bps = encoding.rate_up_to(within, temporal);
-                if encoding.format == (Format::Vp9 { key_only: true }) && within > 0 {
+                if encoding.format.is_key_only() && within > 0 {
                     // Between key pictures nothing refers to the layers below.
                     bps -= encoding.rate_up_to(within - 1, temporal);
                 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ringcast::engine::codec::{vp8, vp9};
 
-use super::super::media::Encode;
+use super::super::media::{Codec, Encode};
 use super::super::room::{beginning, ms, secs};
 use super::encoder::{Encoder, Encoding, Mark};
 use super::judge::{Outcome, Phase, changes, longest_gap, usual_layer};
@@ -18,7 +18,7 @@ use super::screen::{Screen, Shown};
 
 /// What a packet's descriptor says agrees with its mark.
 fn assert_told(show: &Show, payload: &[u8], mark: &Mark) {
-    let info = if show.is_vp9() {
+    let info = if show.codec() == Codec::Vp9 {
         let descriptor = vp9::Descriptor::parse(payload).expect("a descriptor");
         let layers = descriptor.layers.expect("layers");
         assert_eq!(layers.inter_layer, mark.inter_layer);

@@ -158,9 +158,8 @@ fn publish(room: &mut Room, plan: &Plan, seed: u64) -> Vec<Feed> {
 }
 
 fn camera(show: &Show) -> Camera {
-    let codec = if show.is_vp9() { Codec::Vp9 } else { Codec::Vp8 };
     let encodings = u32::try_from(show.encodings.len()).unwrap();
-    Camera { encodings, mode: show.mode, ..Camera::new(codec) }
+    Camera { encodings, mode: show.mode, ..Camera::new(show.codec()) }
 }
 
 fn bottleneck(plan: &Plan, began: Instant) -> Bottleneck {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ringcast::control::command::{Command, Event, Layers};
+use ringcast::control::command::{BitrateChange, Command, Event, Layers};
 use ringcast::id::ConsumerId;
 
 use super::super::room::{ms, secs};
@@ -141,4 +141,44 @@ fn a_layer_that_stops_is_left_within_a_second_and_one_that_comes_back_is_used() 
         scene.play(secs(10));
         assert_eq!(layer(&scene), Some((2, 1)), "and used again");
     }
+}
+
+/// Limits of what the first viewer is sent; 0 is none.
+pub(super) fn limit(scene: &mut Scene, least: u64, most: u64) {
+    let transport = scene.room.seats[scene.viewers[0].0].transport;
+    let change = BitrateChange {
+        min_outgoing_bps: Some(least),
+        max_outgoing_bps: Some(most),
+        ..BitrateChange::default()
+    };
+    scene.room.command(Command::SetBitrates(transport, change));
+}
+
+#[test]
+fn another_address_brings_nothing_back_that_does_not_fit_and_it_goes_on_there() {
+    let plan = Plan { steps: &[(0, 5_000)], ..PLAIN };
+    let mut scene = Scene::new(&plan, 1);
+    scene.play(secs(40));
+    let (picture, peer) = (scene.watched[0].picture.id, scene.viewers[0]);
+    // Sound fits, and no picture.
+    limit(&mut scene, 0, 60_000);
+    let given_up = scene.room.now + secs(10);
+    while told(&scene, picture).last() != Some(&None) {
+        assert!(scene.room.now < given_up, "not stopped");
+        scene.play(ms(100));
+    }
+    let before = (told(&scene, picture).len(), scene.room.counters().plis_sent);
+    let seat = scene.room.seat(peer);
+    let check = seat.viewer().client.ice_check();
+    seat.public.set_port(seat.public.port() + 1);
+    let elsewhere = seat.path();
+    scene.room.inject(elsewhere, &check);
+    scene.play(secs(3));
+    let after = (told(&scene, picture).len(), scene.room.counters().plis_sent);
+    assert_eq!(after, before, "nothing is told or asked for");
+    limit(&mut scene, 400_000, 0);
+    scene.play(secs(3));
+    assert!(told(&scene, picture).last().is_some_and(Option::is_some), "it is back");
+    let shown = scene.incoming(&scene.watched[0].picture).screen.shown.last();
+    assert!(shown.is_some_and(|shown| shown.at + ms(500) > scene.room.now), "and seen");
 }

@@ -4,6 +4,9 @@
 //! within [`HEALTH_TIMEOUT`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use ureq::tls::{TlsConfig, TlsProvider};
 
 use crate::config::Config;
 use crate::limits::HEALTH_TIMEOUT;
@@ -26,11 +29,19 @@ pub(crate) fn ask(config: &Config, question: Question) -> Result<String, String>
         Question::Alive => "healthz",
         Question::Ready => "readyz",
     };
-    let url = format!("http://{}/{path}", reachable(config.api_listen));
+    let scheme = if config.connections.tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}/{path}", reachable(config.api_listen));
+    // It asks its own host by address, which no certificate names, and tells no secret.
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .disable_verification(true)
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .build();
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .proxy(None)
+        .tls_config(tls)
         .timeout_global(Some(HEALTH_TIMEOUT))
         .build()
         .into();

@@ -12,6 +12,9 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::control::drain::Phase;
 use crate::control::{Control, NodeView};
 use crate::limits::{NOTIFY_EXTENSION, NOTIFY_PERIOD, REPORT_AGE_MAX};
@@ -67,6 +70,14 @@ impl Notifier {
         self.tell("STOPPING=1\nSTATUS=stopping");
     }
 
+    /// The node reads again what it can; ready is told when it has.
+    fn reloading(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let seconds = now.tv_sec.saturating_mul(1_000_000);
+        let microseconds = seconds.saturating_add(now.tv_nsec / 1000);
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}"));
+    }
+
     /// Tells of the node for as long as the runtime lives.
     pub async fn follow(&self, control: Control) {
         let mut told = Told::default();
@@ -74,8 +85,24 @@ impl Notifier {
         let period = self.watchdog.map_or(NOTIFY_PERIOD, |all| NOTIFY_PERIOD.min(all / 4));
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Whoever re-reads the files hears it as well; that takes less than a period.
+        let mut hangup = signal(SignalKind::hangup()).ok();
         loop {
-            ticks.tick().await;
+            let reload = async {
+                match &mut hangup {
+                    Some(hangup) => hangup.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = ticks.tick() => {}
+                Some(()) = reload => {
+                    self.reloading();
+                    told.ready = false;
+                    ticks.reset();
+                    continue;
+                }
+            }
             let node = control.node();
             told = self.tell_of(&node, control.silence(), told);
         }

@@ -3,8 +3,6 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use super::{Environment, refuse};
 use crate::config::{Config, Flags};
 use crate::server::{Server, ServerError};
@@ -19,7 +17,6 @@ pub(super) fn run(settings: Flags, env: Environment<'_>) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    raise_file_limit();
     let notifier = Notifier::from_env(env).unwrap_or_else(|error| {
         tracing::warn!(%error, "the service manager is not told anything");
         None
@@ -31,14 +28,6 @@ pub(super) fn run(settings: Flags, env: Environment<'_>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Takes all the descriptors that the hard limit permits: the soft one is 1,024 nearly everywhere,
-/// for the sake of programs that call `select`.
-fn raise_file_limit() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // Refused, it stays as it was, and connections beyond it are.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 fn serve(config: &Config, notifier: Option<Arc<Notifier>>) -> Result<(), ServerError> {

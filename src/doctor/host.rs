@@ -8,7 +8,9 @@ use rustix::time::{ClockId, clock_getres, clock_gettime};
 
 use super::{Finding, in_time, kernel_says, shards};
 use crate::config::Config;
-use crate::limits::{API_DESCRIPTORS, SHARD_DESCRIPTORS, TCP_CONNECTIONS_PER_SHARD_MAX};
+use crate::limits::{
+    API_DESCRIPTORS_OF_FOUR, CONTROL_DESCRIPTORS, SHARD_DESCRIPTORS, TCP_CONNECTIONS_PER_SHARD_MAX,
+};
 use crate::node::usable_cores;
 
 const CLOCK_SOURCES: &str = "/sys/devices/system/clocksource/clocksource0";
@@ -96,14 +98,16 @@ fn judge_cores(shards: usize, usable: usize, permitted: usize) -> Finding {
 
 pub(super) fn files(config: &Config) -> Finding {
     let limit = getrlimit(Resource::Nofile).maximum;
-    judge_files(limit, shards(config), config.media_tcp)
+    judge_files(limit, shards(config), config.media_tcp, config.connections.node)
 }
 
 /// The server raises its limit to the hard one.
-fn judge_files(limit: Option<u64>, shards: usize, tcp: bool) -> Finding {
+fn judge_files(limit: Option<u64>, shards: usize, tcp: bool, api: usize) -> Finding {
     const CHECK: &str = "files";
     let connections = if tcp { TCP_CONNECTIONS_PER_SHARD_MAX } else { 0 };
-    let wanted = shards * (connections + SHARD_DESCRIPTORS) + API_DESCRIPTORS;
+    let all = shards * (connections + SHARD_DESCRIPTORS) + api + CONTROL_DESCRIPTORS;
+    let share = usize::try_from(API_DESCRIPTORS_OF_FOUR).unwrap_or(4);
+    let wanted = all.max(api / share * 4);
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     if limit >= wanted {
         return Finding::ok(CHECK, format!("enough for the {wanted} descriptors of a full node"));
@@ -145,13 +149,15 @@ mod tests {
 
     #[test]
     fn descriptors_are_counted_for_a_full_node() {
-        assert_eq!(judge_files(None, 8, true).level, Level::Ok);
-        assert_eq!(judge_files(Some(1 << 20), 8, true).level, Level::Ok);
-        let few = judge_files(Some(1024), 8, true);
+        assert_eq!(judge_files(None, 8, true, 20_000).level, Level::Ok);
+        assert_eq!(judge_files(Some(1 << 20), 8, true, 20_000).level, Level::Ok);
+        let few = judge_files(Some(1024), 8, true, 20_000);
         assert_eq!(few.level, Level::Warn, "{few:?}");
         assert!(few.mend.unwrap().starts_with("LimitNOFILE="));
-        assert_eq!(judge_files(Some(64), 8, true).level, Level::Fail);
-        let without = judge_files(Some(API_DESCRIPTORS as u64 + 64), 1, false);
+        assert_eq!(judge_files(Some(64), 8, true, 20_000).level, Level::Fail);
+        // The API takes no more than its share.
+        assert_eq!(judge_files(Some(3000), 1, false, 3000).level, Level::Warn);
+        let without = judge_files(Some(4000), 1, false, 3000);
         assert_eq!(without.level, Level::Ok, "{without:?}");
     }
 }

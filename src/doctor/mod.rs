@@ -74,6 +74,7 @@ pub(crate) fn examine(config: &Config) -> Vec<Finding> {
     ];
     findings.extend(network::announced(config));
     findings.extend(network::ports(config));
+    findings.extend(storage::tls(config));
     findings.extend(storage::spool(config));
     findings.extend(network::kafka(config));
     findings.extend(network::webhook(config));

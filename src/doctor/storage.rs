@@ -1,12 +1,42 @@
-//! What lies on disk: the folder of undelivered events.
+//! What lies on disk: certificate and key, and the folder of undelivered events.
 
 use std::path::Path;
 
+use std::time::Duration;
+
 use rustix::fs::{Access, access, statvfs};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::Finding;
-use crate::config::Config;
-use crate::limits::SPOOL_BYTES_MAX;
+use crate::api::serving::tls::certificate_ends;
+use crate::config::{Config, TlsConfig};
+use crate::limits::{SPOOL_BYTES_MAX, TLS_EXPIRY_WARNING};
+
+pub(super) fn tls(config: &Config) -> Option<Finding> {
+    let files = config.connections.tls.as_ref()?;
+    let now = u64::try_from(clock_gettime(ClockId::Realtime).tv_sec).unwrap_or_default();
+    Some(judge_tls(files, Duration::from_secs(now)))
+}
+
+fn judge_tls(files: &TlsConfig, now: Duration) -> Finding {
+    const CHECK: &str = "tls";
+    const MEND: &str = "renew it, then systemctl reload ringcast (or send SIGHUP)";
+    let ends = match certificate_ends(files) {
+        Ok(ends) => ends,
+        Err(error) => {
+            let says = format!("{error}: the server would not start");
+            return Finding::fail(CHECK, says, "mend --tls-cert and --tls-key, or leave both out");
+        }
+    };
+    let Some(left) = ends.checked_sub(now) else {
+        return Finding::fail(CHECK, "the certificate has expired: browsers refuse it", MEND);
+    };
+    let days = left.as_secs() / (24 * 60 * 60);
+    if left <= TLS_EXPIRY_WARNING {
+        return Finding::warn(CHECK, format!("the certificate ends in {days} days"), MEND);
+    }
+    Finding::ok(CHECK, format!("certificate and key belong together, for {days} days more"))
+}
 
 pub(super) fn spool(config: &Config) -> Option<Finding> {
     const CHECK: &str = "spool";
@@ -67,6 +97,28 @@ fn judge(check: &'static str, folder: &Path, users: usize) -> Finding {
 mod tests {
     use super::super::Level;
     use super::*;
+
+    #[test]
+    fn a_certificate_is_judged_by_its_key_and_its_end() {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        let folder = std::env::temp_dir().join(format!("ringcast-pair-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["call.example".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2030, 1, 1);
+        let ends = Duration::from_secs(1_893_456_000);
+        let files = TlsConfig { cert: folder.join("cert.pem"), key: folder.join("key.pem") };
+        let level = |now| judge_tls(&files, now).level;
+        assert_eq!(level(ends - 90 * DAY), Level::Fail, "there is none");
+        std::fs::write(&files.cert, params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(&files.key, rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        assert_eq!(level(ends - 90 * DAY), Level::Fail, "the key is another's");
+        std::fs::write(&files.key, key.serialize_pem()).unwrap();
+        assert_eq!(level(ends - 90 * DAY), Level::Ok);
+        assert_eq!(level(ends - 3 * DAY), Level::Warn);
+        assert_eq!(level(ends + DAY), Level::Fail);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn a_folder_must_be_there_or_makeable() {

@@ -154,9 +154,8 @@ pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long `ringcast doctor` waits for a name, a connection or a program of the host.
 pub const DOCTOR_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Descriptors of the control thread when the API is as full as `ringcast doctor` plans for: a reader
-/// of events for each of ten thousand peers, and what is opened for all.
-pub const API_DESCRIPTORS: usize = 10_000 + 64;
+/// Descriptors of the control thread and the outlets beside the API's connections.
+pub const CONTROL_DESCRIPTORS: usize = 64;
 
 /// A node whose every shard is busier than this is not ready for more.
 pub const BUSY_MAX: f64 = 0.95;

@@ -61,6 +61,14 @@ pub enum TlsError {
     Pair(PathBuf, PathBuf, rustls::Error),
 }
 
+/// When the pair in these files ends, since 1970; it is checked as at a start.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn certificate_ends(files: &TlsConfig) -> Result<Duration, TlsError> {
+    Ok(Loaded::read(files)?.ends.unix_duration())
+}
+
 /// What new connections are secured with.
 #[derive(Debug, Clone)]
 pub struct Certificate(watch::Receiver<Arc<ServerConfig>>);

@@ -7,6 +7,7 @@ use ringcast::limits::STOP_TIMEOUT;
 use serde_json::{Value, json};
 
 use super::call::Call;
+use super::secure::{Files, Issued};
 use super::servers::{PATIENCE, Process};
 
 /// Datagrams to `NOTIFY_SOCKET` until one has the line.
@@ -53,6 +54,33 @@ fn the_service_manager_hears_ready_when_calls_are_taken_then_status_watchdog_and
     hear(&manager, "STATUS=stopping");
     let (log, status) = process.ended(STOP_TIMEOUT);
     assert_eq!(status.code(), Some(0), "{log:#?}");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_hangup_is_a_reload_and_health_is_asked_over_tls() {
+    let path = std::env::temp_dir().join(format!("ringcast-reloads-{}", std::process::id()));
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let files = Files::of("reloads", &Issued::new());
+    let [cert, key] = files.flags();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
+    command
+        .args(["--api-listen=127.0.0.1:0", "--media-port=0", "--announce=127.0.0.1", "--shards=1"])
+        .args([&cert, &key])
+        .env("NOTIFY_SOCKET", &path);
+    let mut process = Process::spawn(&mut command);
+    hear(&manager, "READY=1");
+    let listen = format!("--api-listen={}", process.api().0);
+    let asked = ringcast(&["health", &listen, &cert, &key]);
+    assert_eq!(asked.status.code(), Some(0), "{asked:?}");
+    assert!(String::from_utf8_lossy(&asked.stdout).starts_with("https://"), "{asked:?}");
+    let plain = ringcast(&["health", &listen]);
+    assert_eq!(plain.status.code(), Some(1), "{plain:?}");
+    process.hangup();
+    assert!(hear(&manager, "RELOADING=1").contains("MONOTONIC_USEC="));
+    hear(&manager, "READY=1");
+    process.line_with(&["read again"]);
     std::fs::remove_file(&path).unwrap();
 }
 

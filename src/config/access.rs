@@ -121,6 +121,31 @@ mod tests {
     }
 
     #[test]
+    fn an_open_api_must_be_asked_for() {
+        for address in ["0.0.0.0:6040", "[::]:6040", "192.0.2.1:80", "[2001:db8::1]:80"] {
+            let flag = format!("--api-listen={address}");
+            let error = config(&[&flag], &[]).unwrap_err();
+            assert!(matches!(error, ConfigError::Exposed(..)));
+            let sentence = error.to_string();
+            assert!(
+                sentence.contains(address) && sentence.contains("--allow-anonymous"),
+                "{sentence}"
+            );
+            let open = config(&[&flag, "--allow-anonymous"], &[]).unwrap();
+            assert_eq!(open.api_listen, address.parse().unwrap());
+            assert!(open.warnings[0].contains("--allow-anonymous"));
+            assert!(config(&[&flag, "--allow-anonymous=false"], &[]).is_err());
+            config(&[&flag], &[("MEDIASOUP_ANNOUNCED_IP", "192.0.2.1")]).unwrap();
+        }
+        for address in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1"] {
+            assert_eq!(config(&["--api-listen", address], &[]).unwrap().warnings, [""; 0]);
+        }
+        let variable =
+            config(&[], &[("RINGCAST_API_LISTEN", "0.0.0.0:1")]).unwrap_err().to_string();
+        assert!(variable.contains("from RINGCAST_API_LISTEN"), "{variable}");
+    }
+
+    #[test]
     fn an_api_with_keys_may_listen_anywhere() {
         let keys = format!("--api-keys=a:{SECRET}");
         let anywhere = config(&[&keys, "--api-listen=0.0.0.0:6040"], &[]).unwrap();

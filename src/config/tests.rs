@@ -332,27 +332,6 @@ fn secrets_are_neither_shown_nor_quoted() {
 }
 
 #[test]
-fn an_open_api_must_be_asked_for() {
-    for address in ["0.0.0.0:6040", "[::]:6040", "192.0.2.1:80", "[2001:db8::1]:80"] {
-        let flag = format!("--api-listen={address}");
-        let error = config_with(&[&flag], &[]).unwrap_err();
-        assert!(matches!(error, ConfigError::Exposed(..)));
-        let sentence = error.to_string();
-        assert!(sentence.contains(address) && sentence.contains("--allow-anonymous"), "{sentence}");
-        let open = config(&[&flag, "--allow-anonymous"], &[]);
-        assert_eq!(open.api_listen, address.parse().unwrap());
-        assert!(open.warnings[0].contains("--allow-anonymous"));
-        assert!(config_with(&[&flag, "--allow-anonymous=false"], &[]).is_err());
-        config(&[&flag], &[("MEDIASOUP_ANNOUNCED_IP", "192.0.2.1")]);
-    }
-    for address in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1"] {
-        assert_eq!(config(&["--api-listen", address], &[]).warnings, [""; 0]);
-    }
-    let variable = refusal(&[], &[("RINGCAST_API_LISTEN", "0.0.0.0:1")]);
-    assert!(variable.contains("from RINGCAST_API_LISTEN"), "{variable}");
-}
-
-#[test]
 fn a_wrong_value_is_refused_with_the_setting_and_its_source() {
     let table: [(Texts, Variables, &str); 42] = [
         (&["--api-listen=6040"], &[], "--api-listen: \"6040\" is no address and port"),

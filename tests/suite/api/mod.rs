@@ -14,3 +14,4 @@ mod room_events;
 mod sdp;
 mod shards;
 mod systemd;
+mod tokens;

@@ -55,11 +55,12 @@ pub(super) async fn metrics(
     let turn = Arc::clone(&observed.scrapes).acquire_owned().await;
     let begun = Instant::now();
     let (node, latencies) = (control.node(), control.latency_totals());
-    let http = observed.http.all();
+    let (http, refusals) = (observed.http.all(), observed.refusals.all());
     let connections = Arc::clone(&observed.connections);
     // Beside the control thread, which has calls to see to.
     let written = spawn_blocking(move || {
-        prometheus::text(&node, &latencies, &http) + &prometheus::connections(&connections)
+        prometheus::text(&node, &latencies, &http, &refusals)
+            + &prometheus::connections(&connections)
     })
     .await;
     // One who asks without end has a share of a core that media can spare.

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use ringcast::limits::{EVENT_READERS_PER_ROOM_MAX, OUTLET_STOP_TIMEOUT, STOP_TIMEOUT};
+use ringcast::limits::{Limit, OUTLET_STOP_TIMEOUT, STOP_TIMEOUT};
 use serde_json::{Value, json};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket, client};
@@ -107,7 +107,7 @@ fn as_many_readers_as_there_may_be_that_never_read_cost_little_and_hold_up_nobod
     let mut quick = follow(api, "tea/ws?after=0");
     let before = process.resident_kib();
     let mut hostile = Vec::new();
-    for number in 1..EVENT_READERS_PER_ROOM_MAX {
+    for number in 1..Limit::RoomEventReaders.default_value() {
         let mut stream = connect(api);
         let how = if number % 2 == 0 { "events" } else { "ws" };
         let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\

@@ -62,13 +62,15 @@ impl Gate {
 
     async fn caller(&self, parts: &mut Parts) -> Result<Caller, ApiError> {
         let rule = self.rule(parts);
-        let from = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        if let Some(ConnectInfo(from)) = from
-            && rule != Rule::Probe
-        {
-            self.rates.count_address(from.ip(), Instant::now()).map_err(ApiError::limited)?;
+        if rule == Rule::Probe {
+            return Ok(Caller::Anyone);
         }
-        if self.keys.is_empty() || matches!(rule, Rule::Open | Rule::Probe) {
+        if self.keys.is_empty() || rule == Rule::Open {
+            self.count_stranger(parts)?;
+            if rule == Rule::Node && ends_calls(parts) && !from_here(parts) {
+                let why = "without API keys a drain is begun and called off on the host itself";
+                return Err(ApiError::new(Code::Forbidden, why));
+            }
             return Ok(Caller::Anyone);
         }
         let in_query = matches!(rule, Rule::Events(_));
@@ -76,12 +78,26 @@ impl Gate {
             None if in_query => query_token(parts).await,
             given => given,
         };
-        let caller = self.identify(&given.ok_or_else(|| {
-            ApiError::new(Code::Unauthorized, "an API key or a room token is needed")
-        })?)?;
+        let needed = || ApiError::new(Code::Unauthorized, "an API key or a room token is needed");
+        let caller = match given.ok_or_else(needed).and_then(|given| self.identify(&given)) {
+            Ok(caller) => caller,
+            Err(refused) => {
+                self.count_stranger(parts)?;
+                return Err(refused);
+            }
+        };
         self.rates.count_caller(&caller, Instant::now()).map_err(ApiError::limited)?;
         self.judge(rule, &caller, parts).await?;
         Ok(caller)
+    }
+
+    /// Counts a request of somebody who is known by their address alone. Who is known otherwise
+    /// has a bucket of their own, which strangers at the same address cannot empty.
+    fn count_stranger(&self, parts: &Parts) -> Result<(), ApiError> {
+        let Some(ConnectInfo(from)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() else {
+            return Ok(());
+        };
+        self.rates.count_address(from.ip(), Instant::now()).map_err(ApiError::limited)
     }
 
     fn identify(&self, given: &str) -> Result<Caller, ApiError> {
@@ -127,6 +143,17 @@ async fn named(kind: Kind, parts: &mut Parts) -> Result<Owned, ApiError> {
         Kind::Producer => Owned::Producer(id::<ProducerId>(parts).await?),
         Kind::Consumer => Owned::Consumer(id::<ConsumerId>(parts).await?),
     })
+}
+
+/// Whether a request changes the drain, by which anybody could end the node.
+fn ends_calls(parts: &Parts) -> bool {
+    let route = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
+    route == Some("/admin/drain")
+}
+
+fn from_here(parts: &Parts) -> bool {
+    let from = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    from.is_none_or(|ConnectInfo(from)| from.ip().to_canonical().is_loopback())
 }
 
 /// What stands behind `Authorization: Bearer` (RFC 6750 §2.1).

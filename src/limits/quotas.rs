@@ -82,8 +82,8 @@ limits! {
     RoomProducers = "room-producers", Room, 10_000, "producers of a room";
     /// Consumers of one room: 1,000 who see and hear each other, or 10,000 who watch 100.
     RoomConsumers = "room-consumers", Room, 2_000_000, "consumers of a room";
-    /// Readers of one room's events.
-    RoomEventReaders = "room-event-readers", Room, 1024, "event readers of a room";
+    /// Readers of one room's events: the call page of each peer is one.
+    RoomEventReaders = "room-event-readers", Room, 10_000, "event readers of a room";
     /// Transports of one peer: a send and a receive one are usual; one that speaks WHEP has one for
     /// each peer that it watches, and twice as many for the moment in which it changes over.
     PeerTransports = "peer-transports", Peer, 64, "transports of a peer";

@@ -299,6 +299,43 @@ async fn an_address_that_asks_without_end_is_slowed_down_and_no_other() {
 }
 
 #[tokio::test]
+async fn strangers_cannot_use_up_what_a_key_at_their_address_may_ask() {
+    let node = guarded("address-requests=1");
+    let from = ConnectInfo(SocketAddr::new("192.0.2.1".parse().unwrap(), 5000));
+    let ask = async |key: Option<&str>| {
+        let mut request = bare(Method::GET, "/media/rooms");
+        request.extensions_mut().insert(from);
+        if let Some(key) = key {
+            let value = format!("Bearer {key}").parse().unwrap();
+            request.headers_mut().insert(header::AUTHORIZATION, value);
+        }
+        node.ask(request).await.status
+    };
+    let mut asked = 0;
+    while ask(None).await == 401 {
+        asked += 1;
+        assert!(asked < 1000 * RATE_BURST.as_secs(), "they are never refused");
+    }
+    assert_eq!(ask(Some("wrong-secret-of-nobody-0123456789")).await, 429);
+    for _ in 0..2 * asked {
+        assert_eq!(ask(Some(SECRET)).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn without_keys_the_node_is_drained_from_its_own_host_alone() {
+    let node = Node::start(1);
+    for (from, status) in
+        [("192.0.2.1", 403), ("2001:db8::1", 403), ("127.0.0.1", 201), ("::1", 201)]
+    {
+        let mut request = bare(Method::POST, "/admin/drain");
+        let from = SocketAddr::new(from.parse().unwrap(), 5000);
+        request.extensions_mut().insert(ConnectInfo(from));
+        assert_eq!(node.send(request).await.status(), status, "{from}");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_that_time_heals_says_when_to_try_again() {
     let node = node("rooms=1,address-requests=1");
     node.room("r").await;

@@ -85,8 +85,9 @@
 //!
 //! ## The life of a command
 //!
-//! A connection is taken, secured and bounded in number and time by [`api::serving`]. A handler of
-//! [`api`] parses into domain types and calls one method of
+//! A connection is taken, secured and bounded in number and time by [`api::serving`]. A gate before
+//! all routes asks [`access`] who calls, and what the route wants of them, as long as they do not ask
+//! too often. A handler of [`api`] parses into domain types and calls one method of
 //! [`Control`](control::Control) → [`placement`](control::placement) names the shard of a new room or
 //! transport (all else goes where its transport is) →
 //! [`Dispatcher::call`](control::dispatcher::Dispatcher::call) → lane → the shard's turn →
@@ -103,8 +104,8 @@
 //! `main` hands arguments and environment to [`cli`], which has a file for each command: to serve is
 //! [`Config`](config::Config) → [`Server::start`](server::Server::start) →
 //! [`Server::run`](server::Server::run), with [`systemd`] told of it; `ringcast config` prints the
-//! settings, `doctor` tries what a start would need on this host ([`doctor`]), and `health`
-//! asks a running server how it is ([`health`]).
+//! settings, `doctor` tries what a start would need on this host ([`doctor`]), `health`
+//! asks a running server how it is ([`health`]), and `token` signs a room token ([`access`]).
 //!
 //! ## What always holds
 //!
@@ -129,6 +130,7 @@
 //! * Answers, events and reports of a shard share one lane, so that their order is the order of
 //!   happening; a command is taken only while its answer has room.
 
+pub mod access;
 pub mod api;
 pub mod cli;
 pub mod config;

@@ -122,8 +122,8 @@ impl Server {
         let (outlets, threads) =
             Outlets::start(kafka.as_ref(), webhook.as_ref(), spool_dir.as_deref())
                 .map_err(|error| ServerError::Setting(error.to_string()))?;
-        let drain_timeout = config.drain_timeout;
-        let setup = ControlConfig { media, clock, outlets, drain_timeout };
+        let (drain_timeout, limits) = (config.drain_timeout, config.limits.clone());
+        let setup = ControlConfig { media, clock, outlets, limits, drain_timeout };
         let control = Control::start(links, setup)
             .map_err(|error| ServerError::Setting(error.to_string()))?;
         tokio::spawn(empty_lanes(control.clone(), from_shards, waker));
@@ -216,6 +216,9 @@ fn api_options(config: &Config, clock: WallAnchor) -> Result<ApiOptions, ServerE
     Ok(ApiOptions {
         cors_origins: config.cors_origins.clone(),
         docs_path: config.docs_path.clone(),
+        keys: config.api_keys.clone(),
+        open_metrics: config.open_metrics,
+        limits: config.limits.clone(),
         tls,
         connections: ConnectionLimits { node: affordable(node), address },
         counts,

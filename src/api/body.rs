@@ -3,10 +3,11 @@
 use std::error::Error;
 
 use axum::body::{self, Bytes};
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::{HeaderMap, header};
 use serde_json::Value;
 
+use super::caller::{Caller, Subject};
 use super::error::{ApiError, Code};
 use super::fields::Fields;
 use super::serving::BodyLate;
@@ -18,6 +19,9 @@ const NOT_JSON: &str = "Content-Type must be application/json";
 pub(super) trait FromFields: Sized {
     /// Takes what it needs.
     fn from_fields(fields: &mut Fields) -> Result<Self, ApiError>;
+
+    /// Whom it is about: the caller must be allowed to name them.
+    fn subject(&self) -> Subject<'_>;
 }
 
 /// A request's body, parsed.
@@ -31,7 +35,9 @@ impl<T: FromFields, S: Send + Sync> FromRequest<S> for Body<T> {
         if !is_json(request.headers()) {
             return Err(ApiError::new(Code::NotJson, NOT_JSON));
         }
-        parsed(&bytes_of(request).await?).map(Self)
+        let (mut parts, body) = request.into_parts();
+        let caller = Caller::from_request_parts(&mut parts, &()).await?;
+        parsed(&bytes_of(Request::from_parts(parts, body)).await?, &caller).map(Self)
     }
 }
 
@@ -44,23 +50,28 @@ impl<T: FromFields, S: Send + Sync> FromRequest<S> for BodyIfAny<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let declared = is_json(request.headers());
-        let bytes = bytes_of(request).await?;
+        let (mut parts, body) = request.into_parts();
+        let caller = Caller::from_request_parts(&mut parts, &()).await?;
+        let bytes = bytes_of(Request::from_parts(parts, body)).await?;
         if bytes.is_empty() {
             return T::from_fields(&mut Fields::default()).map(Self);
         }
         if !declared {
             return Err(ApiError::new(Code::NotJson, NOT_JSON));
         }
-        parsed(&bytes).map(Self)
+        parsed(&bytes, &caller).map(Self)
     }
 }
 
-fn parsed<T: FromFields>(bytes: &[u8]) -> Result<T, ApiError> {
-    match serde_json::from_slice(bytes) {
-        Ok(Value::Object(map)) => T::from_fields(&mut Fields::new(map)),
-        Ok(_) => Err(ApiError::invalid("body", "must be a JSON object")),
-        Err(error) => Err(ApiError::new(Code::MalformedJson, error.to_string())),
-    }
+/// What the bytes say, of whom the caller may say it.
+fn parsed<T: FromFields>(bytes: &[u8], caller: &Caller) -> Result<T, ApiError> {
+    let read = match serde_json::from_slice(bytes) {
+        Ok(Value::Object(map)) => T::from_fields(&mut Fields::new(map))?,
+        Ok(_) => return Err(ApiError::invalid("body", "must be a JSON object")),
+        Err(error) => return Err(ApiError::new(Code::MalformedJson, error.to_string())),
+    };
+    caller.may_name(read.subject())?;
+    Ok(read)
 }
 
 /// The body, unless it is too large.

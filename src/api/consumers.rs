@@ -5,6 +5,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::body::{Body, FromFields};
+use super::caller::Subject;
 use super::error::{ApiError, Failure};
 use super::fields::Fields;
 use super::path::{Of, Segment};
@@ -69,6 +70,10 @@ impl FromFields for CreateConsumer {
             enable_rtx,
             ignore_dtx,
         })
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject { room: Some(&self.room_id), peer: Some(&self.peer_id) }
     }
 }
 
@@ -165,6 +170,10 @@ impl FromFields for SetLayers {
             temporal_layer: fields.optional_layer("temporalLayer")?,
         })
     }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::default()
+    }
 }
 
 /// Chooses the highest layers that a consumer gets; higher ones than there are count as the highest.
@@ -198,6 +207,10 @@ impl FromFields for SetPriority {
             .filter(|priority| *priority > 0)
             .ok_or_else(|| ApiError::invalid("priority", "must be an integer from 1 to 255"))?;
         Ok(Self { priority })
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::default()
     }
 }
 

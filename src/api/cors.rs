@@ -2,7 +2,7 @@
 
 use std::io;
 
-use axum::http::header::{ETAG, LINK, LOCATION, RETRY_AFTER};
+use axum::http::header::{ETAG, LINK, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
@@ -28,6 +28,6 @@ pub fn layer(origins: &[String]) -> io::Result<CorsLayer> {
         .allow_origin(allowed)
         .allow_methods(AllowMethods::mirror_request())
         .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers([LOCATION, ETAG, LINK, ACCEPT_PATCH, RETRY_AFTER])
+        .expose_headers([LOCATION, ETAG, LINK, ACCEPT_PATCH, RETRY_AFTER, WWW_AUTHENTICATE])
         .allow_credentials(true))
 }

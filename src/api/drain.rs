@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use utoipa::ToSchema;
 
 use super::body::{BodyIfAny, FromFields};
+use super::caller::Subject;
 use super::error::{ApiError, Code, Failure};
 use super::fields::Fields;
 use super::reply::{Answer, Success, created, ok};
@@ -60,6 +61,10 @@ impl FromFields for BeginDrain {
             return Err(ApiError::invalid("deadlineSeconds", &must));
         }
         Ok(Self { deadline_seconds, exit: fields.optional_bool("exit")? })
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::default()
     }
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::control::ControlError;
+use crate::limits::{Limit, Scope};
 use crate::ortc::OrtcError;
 use crate::sdp::SdpError;
 
@@ -46,6 +47,12 @@ codes! {
     MissingParameter = "missing_parameter", BAD_REQUEST;
     /// A field or parameter is of the wrong type or value; the sentence names it.
     InvalidParameter = "invalid_parameter", BAD_REQUEST;
+    /// Neither an API key nor a room token was given.
+    Unauthorized = "unauthorized", UNAUTHORIZED;
+    /// The key or token that was given is not taken; the sentence says why.
+    InvalidToken = "invalid_token", UNAUTHORIZED;
+    /// The token does not allow this; the sentence says what it lacks.
+    Forbidden = "forbidden", FORBIDDEN;
     /// No such route.
     RouteNotFound = "route_not_found", NOT_FOUND;
     /// No such room.
@@ -86,8 +93,15 @@ codes! {
     MalformedSdp = "malformed_sdp", BAD_REQUEST;
     /// A codec or capability that this server does not carry.
     NotSupported = "not_supported", UNPROCESSABLE_ENTITY;
-    /// A limit of this server is reached; the sentence names it.
+    /// The peer, or one of its transports, has as much as it may; the sentence says of what.
     LimitReached = "limit_reached", TOO_MANY_REQUESTS;
+    /// The room has as much as it may; the sentence says of what.
+    RoomFull = "room_full", TOO_MANY_REQUESTS;
+    /// Asked too often; try again after `Retry-After` seconds.
+    TooManyRequests = "too_many_requests", TOO_MANY_REQUESTS;
+    /// The node has as much as it may; the sentence says of what. Try again after `Retry-After`
+    /// seconds, or elsewhere.
+    NodeFull = "node_full", SERVICE_UNAVAILABLE;
     /// A page of another site asked for what only operators may do.
     CrossSite = "cross_site", FORBIDDEN;
     /// The process is to end, which cannot be called off.
@@ -105,12 +119,30 @@ pub struct ApiError {
     pub code: Code,
     /// For a human.
     pub message: String,
+    /// The limit that is reached, where that is why.
+    pub limit: Option<Limit>,
 }
 
 impl ApiError {
     /// A refusal with its sentence.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), limit: None }
+    }
+
+    /// There is as much of something as there may be.
+    #[must_use]
+    pub fn limited(limit: Limit) -> Self {
+        let code = match limit.scope() {
+            Scope::Node => Code::NodeFull,
+            Scope::Room => Code::RoomFull,
+            Scope::Peer => Code::LimitReached,
+            Scope::Rate => Code::TooManyRequests,
+        };
+        let message = match limit.scope() {
+            Scope::Rate => format!("too many {} ({})", limit.what(), limit.name()),
+            _ => ControlError::LimitReached(limit).to_string(),
+        };
+        Self { limit: Some(limit), ..Self::new(code, message) }
     }
 
     /// `field` is of the wrong type or value.
@@ -142,10 +174,29 @@ impl IntoResponse for ApiError {
         let status = self.code.status();
         let body = Failure { success: false, data: self.message, code: self.code };
         let mut response = (status, Json(body)).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE || self.code == Code::NothingToPlay {
+        if status == StatusCode::SERVICE_UNAVAILABLE
+            || matches!(self.code, Code::NothingToPlay | Code::TooManyRequests)
+        {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
+        if let Some(limit) = self.limit {
+            // For whoever counts refusals.
+            response.extensions_mut().insert(limit);
+        }
+        if let Some(challenge) = challenge(self.code) {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
         response
+    }
+}
+
+/// What a refusal says of the credentials that it wants (RFC 6750 §3).
+fn challenge(code: Code) -> Option<HeaderValue> {
+    match code {
+        Code::Unauthorized => Some(HeaderValue::from_static("Bearer")),
+        Code::InvalidToken => Some(HeaderValue::from_static("Bearer error=\"invalid_token\"")),
+        Code::Forbidden => Some(HeaderValue::from_static("Bearer error=\"insufficient_scope\"")),
+        _ => None,
     }
 }
 
@@ -165,7 +216,7 @@ impl From<ControlError> for ApiError {
             ControlError::AlreadyExists(_) => Code::AlreadyExists,
             ControlError::Invalid(_) => Code::InvalidParameter,
             ControlError::Unsupported(_) => Code::NotSupported,
-            ControlError::LimitReached(_) => Code::LimitReached,
+            ControlError::LimitReached(limit) => return Self::limited(*limit),
             ControlError::Draining => Code::Draining,
             ControlError::Ending => Code::Ending,
             ControlError::Overloaded => Code::Overloaded,
@@ -197,7 +248,7 @@ mod tests {
     fn every_code_is_written_as_its_word() {
         for code in Code::ALL {
             assert_eq!(serde_json::to_value(code).unwrap(), code.text());
-            let busy = matches!(code, Code::Draining | Code::Overloaded);
+            let busy = matches!(code, Code::Draining | Code::Overloaded | Code::NodeFull);
             assert!(code.status().is_client_error() || busy);
         }
     }

@@ -6,6 +6,7 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::http::HeaderMap;
 use axum::response::Response;
 
+use super::caller::Caller;
 use super::error::{ApiError, Failure};
 use super::path::{Of, Parameters};
 use crate::control::Control;
@@ -21,6 +22,7 @@ use crate::limits::EVENT_READER_SAYS_MAX;
     (status = "4XX", body = Failure), (status = 503, body = Failure)))]
 pub(super) async fn follow(
     State(control): State<Control>,
+    caller: Caller,
     Of(room): Of<RoomId>,
     headers: HeaderMap,
     query: Parameters,
@@ -33,7 +35,7 @@ pub(super) async fn follow(
         }
         None => after(&query)?,
     };
-    let (subscription, first) = control.follow(&room, after)?;
+    let (subscription, first) = control.follow(&room, after, caller.peer())?;
     Ok(sse::response(subscription, first))
 }
 
@@ -46,6 +48,7 @@ pub(super) async fn follow(
     (status = "4XX", body = Failure), (status = 503, body = Failure)))]
 pub(super) async fn follow_over_web_socket(
     State(control): State<Control>,
+    caller: Caller,
     Of(room): Of<RoomId>,
     query: Parameters,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -53,7 +56,7 @@ pub(super) async fn follow_over_web_socket(
     let after = after(&query)?;
     let upgrade = upgrade
         .map_err(|_| ApiError::invalid("Upgrade", "must be a WebSocket handshake (RFC 6455)"))?;
-    let (subscription, first) = control.follow(&room, after)?;
+    let (subscription, first) = control.follow(&room, after, caller.peer())?;
     // The defaults keep 256 KiB for each reader.
     let upgrade = upgrade
         .max_message_size(EVENT_READER_SAYS_MAX)

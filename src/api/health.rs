@@ -6,11 +6,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
 
 use super::error::{ApiError, Code, Failure};
 use super::observe::Observed;
 use super::reply::{Answer, Done, Success, ok};
 use crate::control::{Control, Phase};
+use crate::limits::{METRICS_REST, METRICS_REST_MAX};
 use crate::metrics::prometheus;
 
 /// Every shard turned within 2 seconds.
@@ -50,15 +52,23 @@ pub(super) async fn metrics(
     State(observed): State<Observed>,
 ) -> Response {
     // Never closed: whoever asks while another is answered waits.
-    let _turn = observed.scrapes.acquire().await;
+    let turn = Arc::clone(&observed.scrapes).acquire_owned().await;
+    let begun = Instant::now();
     let (node, latencies) = (control.node(), control.latency_totals());
-    let http = observed.http.all();
+    let (http, refusals) = (observed.http.all(), observed.refusals.all());
     let connections = Arc::clone(&observed.connections);
     // Beside the control thread, which has calls to see to.
     let written = spawn_blocking(move || {
-        prometheus::text(&node, &latencies, &http) + &prometheus::connections(&connections)
+        prometheus::text(&node, &latencies, &http, &refusals)
+            + &prometheus::connections(&connections)
     })
     .await;
+    // One who asks without end has a share of a core that media can spare.
+    let rest = (begun.elapsed() * METRICS_REST).min(METRICS_REST_MAX);
+    tokio::spawn(async move {
+        sleep(rest).await;
+        drop(turn);
+    });
     match written {
         Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], text)
             .into_response(),

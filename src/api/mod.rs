@@ -6,6 +6,7 @@
 //! sends leads to a 500; no body over 256 KiB is read. It knows no shard and no engine.
 
 mod body;
+mod caller;
 mod consumers;
 pub mod cors;
 mod drain;
@@ -13,6 +14,7 @@ mod dtls;
 pub mod error;
 mod events;
 mod fields;
+mod gate;
 mod health;
 mod observe;
 pub mod openapi;
@@ -20,9 +22,11 @@ mod overview;
 mod pages;
 mod path;
 mod producers;
+mod rates;
 mod reply;
 mod rooms;
 pub mod router;
+mod rule;
 mod sdp_body;
 pub mod serving;
 mod sessions;
@@ -39,8 +43,9 @@ use tokio::sync::oneshot;
 use self::serving::Serving;
 use self::serving::admission::ConnectionLimits;
 use self::serving::tls::Certificate;
+use crate::access::ApiKeys;
 use crate::control::Control;
-use crate::limits::API_STOP_TIMEOUT;
+use crate::limits::{API_STOP_TIMEOUT, Limits};
 use crate::metrics::connections::ConnectionCounts;
 
 /// How the API presents itself.
@@ -50,6 +55,12 @@ pub struct ApiOptions {
     pub cors_origins: Vec<String>,
     /// Where Swagger UI is, without slash: `docs`.
     pub docs_path: String,
+    /// Who may call; none: everybody.
+    pub keys: ApiKeys,
+    /// `/metrics` needs no key.
+    pub open_metrics: bool,
+    /// How often callers may ask.
+    pub limits: Limits,
     /// What its connections are secured with; `None`: nothing.
     pub tls: Option<Certificate>,
     /// How many connections there may be.
@@ -63,6 +74,9 @@ impl Default for ApiOptions {
         Self {
             cors_origins: Vec::new(),
             docs_path: "docs".to_owned(),
+            keys: ApiKeys::default(),
+            open_metrics: false,
+            limits: Limits::default(),
             tls: None,
             connections: ConnectionLimits::default(),
             counts: Arc::default(),

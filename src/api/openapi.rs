@@ -1,7 +1,14 @@
 //! The OpenAPI document, made from the handlers.
 
+use axum::http::Method;
 use utoipa::OpenApi;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 
+use super::rule::{self, Rule};
 use super::{
     consumers, drain, error, events, health, overview, pages, producers, rooms, sessions, status,
     transports,
@@ -64,8 +71,72 @@ use super::{
 )]
 struct Document;
 
+/// An API key or a room token in the header.
+const BEARER: &str = "bearer";
+
+/// A room token in the query, for what cannot send headers.
+const ACCESS_TOKEN: &str = "accessToken";
+
 /// The document of every route.
 #[must_use]
 pub fn document() -> utoipa::openapi::OpenApi {
-    Document::openapi()
+    let mut document = Document::openapi();
+    let components = document.components.get_or_insert_default();
+    let about = "An API key, or a room token: a JSON Web Token signed with HS256 by the secret of \
+                 the key that `kid` or `iss` names, with the claims `sub` (peerId), `room`, `exp`, \
+                 `nbf` and the grants `join`, `publish`, `subscribe` and `admin`. Only where the \
+                 server has keys.";
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
+    let bearer = SecurityScheme::Http(bearer.description(Some(about)).build());
+    components.add_security_scheme(BEARER, bearer);
+    let about = "The same, for `EventSource` and `WebSocket`, which send no headers.";
+    let in_query = ApiKeyValue::with_description("access_token", about);
+    components.add_security_scheme(ACCESS_TOKEN, SecurityScheme::ApiKey(ApiKey::Query(in_query)));
+    for (path, item) in &mut document.paths.paths {
+        for (method, operation) in operations(item) {
+            secure(operation, rule::of_route(&method, &as_routed(path), "/docs"));
+        }
+    }
+    document
+}
+
+/// `/media/room/{roomId}` as `/media/room/{id}`: routes call every parameter the same.
+fn as_routed(path: &str) -> String {
+    let segments = path.split('/').map(|part| if part.starts_with('{') { "{id}" } else { part });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {
+    let PathItem { get, put, post, delete, patch, .. } = item;
+    let all = [
+        (Method::GET, get),
+        (Method::PUT, put),
+        (Method::POST, post),
+        (Method::DELETE, delete),
+        (Method::PATCH, patch),
+    ];
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// Says what an operation asks of its caller, and with what it may be refused for that.
+fn secure(operation: &mut Operation, rule: Rule) {
+    let by = |scheme: &str| SecurityRequirement::new(scheme, Vec::<String>::new());
+    // Nothing is needed where the server has no keys.
+    let nothing = SecurityRequirement::default();
+    let (schemes, refusals) = match rule {
+        Rule::Probe => return,
+        Rule::Open => (None, &[][..]),
+        Rule::Events(_) => (Some(vec![nothing, by(BEARER), by(ACCESS_TOKEN)]), &["401", "403"][..]),
+        _ => (Some(vec![nothing, by(BEARER)]), &["401", "403"][..]),
+    };
+    operation.security = schemes;
+    let responses = &mut operation.responses.responses;
+    if responses.contains_key("4XX") {
+        return;
+    }
+    for status in refusals {
+        let failure = ContentBuilder::new().schema(Some(Ref::from_schema_name("Failure"))).build();
+        let response = ResponseBuilder::new().content("application/json", failure).build();
+        responses.insert((*status).to_owned(), response.into());
+    }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::body::{Body, FromFields};
+use super::caller::Subject;
 use super::error::{ApiError, Failure};
 use super::fields::{self, Fields};
 use super::path::{Of, Segment};
@@ -82,6 +83,10 @@ impl FromFields for CreateProducer {
             key_frame_request_delay,
             app_data,
         })
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject { room: Some(&self.room_id), peer: Some(&self.peer_id) }
     }
 }
 

@@ -4,6 +4,7 @@ use axum::extract::State;
 use utoipa::ToSchema;
 
 use super::body::{Body, FromFields};
+use super::caller::Subject;
 use super::error::{ApiError, Failure};
 use super::fields::{self, Fields};
 use super::path::{Of, Parameters};
@@ -40,6 +41,10 @@ impl FromFields for CreateRoom {
             .map(|text| fields::peer_id("initiatorId", &text))
             .transpose()?;
         Ok(Self { room_id, initiator_id })
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject { room: Some(&self.room_id), peer: self.initiator_id.as_ref() }
     }
 }
 
@@ -87,6 +92,10 @@ pub(super) struct Leave {
 impl FromFields for Leave {
     fn from_fields(fields: &mut Fields) -> Result<Self, ApiError> {
         Ok(Self { peer_id: fields.peer()? })
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject { room: None, peer: Some(&self.peer_id) }
     }
 }
 

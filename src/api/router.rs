@@ -7,10 +7,13 @@ use axum::extract::FromRef;
 use axum::http::Uri;
 use axum::routing::{delete, get, patch, post, put};
 use axum::{Json, Router, middleware};
+use tokio::time::Instant;
 use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use super::error::{ApiError, Code};
+use super::gate::{Gate, admit};
 use super::observe::{Observed, observe};
+use super::rates::Rates;
 use super::{
     ApiOptions, consumers, cors, drain, events, health, openapi, overview, pages, producers, rooms,
     sessions, status, transports,
@@ -43,7 +46,15 @@ impl FromRef<App> for Observed {
 pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
     let app = App { control, observed: Observed::new(Arc::clone(&options.counts)) };
     let document = openapi::document();
-    let docs = SwaggerUi::new(docs_path(&options.docs_path)?)
+    let docs_path = docs_path(&options.docs_path)?;
+    let gate = Gate {
+        control: app.control.clone(),
+        keys: Arc::new(options.keys.clone()),
+        open_metrics: options.open_metrics,
+        docs: docs_path.as_str().into(),
+        rates: Arc::new(Rates::new(&options.limits, Instant::now())),
+    };
+    let docs = SwaggerUi::new(docs_path)
         .url("/docs-json", document.clone())
         // By default the page shows this server's document to swagger.io, for a badge.
         .config(SwaggerConfig::default().validator_url("none"));
@@ -99,6 +110,7 @@ pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .merge(docs)
+        .layer(middleware::from_fn_with_state(gate, admit))
         .layer(middleware::from_fn_with_state(app.clone(), observe))
         .layer(cors::layer(&options.cors_origins)?)
         // Outside of CORS, which answers every OPTIONS.

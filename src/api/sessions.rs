@@ -6,6 +6,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::caller::Caller;
 use super::cors::ACCEPT_PATCH;
 use super::error::{ApiError, Failure};
 use super::fields;
@@ -37,11 +38,12 @@ const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
     (status = "4XX", body = Failure), (status = 503, body = Failure)))]
 pub(super) async fn publish(
     State(control): State<Control>,
+    caller: Caller,
     Of(room): Of<RoomId>,
     query: Parameters,
     OfferBody(offer): OfferBody,
 ) -> Answer {
-    let (peer, source) = (peer(&query, "peerId")?, source(&query)?);
+    let (peer, source) = (caller.acting_as(peer(&query, "peerId")?)?, source(&query)?);
     let sendings = sendings(&offer, control.capabilities())?;
     let live: Vec<bool> = sendings.iter().map(|it| !matches!(it, Sending::Refused)).collect();
     let session = Session::new(&offer, &live);
@@ -81,11 +83,12 @@ pub(super) async fn publish(
     (status = "4XX", body = Failure), (status = 503, body = Failure)))]
 pub(super) async fn play(
     State(control): State<Control>,
+    caller: Caller,
     Of(room): Of<RoomId>,
     query: Parameters,
     OfferBody(offer): OfferBody,
 ) -> Answer {
-    let (of, viewer) = (peer(&query, "peerId")?, peer(&query, "viewerId")?);
+    let (of, viewer) = (peer(&query, "peerId")?, caller.acting_as(peer(&query, "viewerId")?)?);
     let receivings = receivings(&offer, control.capabilities())?;
     let live: Vec<bool> = receivings.iter().map(|it| !matches!(it, Receiving::Refused)).collect();
     let session = Session::new(&offer, &live);

@@ -4,6 +4,7 @@ use axum::extract::State;
 use utoipa::ToSchema;
 
 use super::body::{Body, FromFields};
+use super::caller::Subject;
 use super::dtls;
 use super::error::{ApiError, Failure};
 use super::fields::Fields;
@@ -36,6 +37,10 @@ impl FromFields for CreateTransport {
         };
         Ok(Self { peer_id, direction })
     }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject { room: None, peer: Some(&self.peer_id) }
+    }
 }
 
 /// Creates a WebRTC transport; with its first one a peer joins the room.
@@ -65,6 +70,10 @@ pub(super) struct Connect {
 impl FromFields for Connect {
     fn from_fields(fields: &mut Fields) -> Result<Self, ApiError> {
         Ok(Self { dtls_parameters: dtls::read(&fields.required("dtlsParameters")?)? })
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::default()
     }
 }
 
@@ -116,6 +125,10 @@ impl FromFields for SetBitrates {
             max_outgoing_bitrate: fields.optional_u64("maxOutgoingBitrate")?,
             min_outgoing_bitrate: fields.optional_u64("minOutgoingBitrate")?,
         })
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::default()
     }
 }
 

@@ -9,6 +9,7 @@ mod config;
 mod doctor;
 mod health;
 mod serve;
+mod token;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -51,6 +52,8 @@ enum Subcommand {
     Doctor(doctor::DoctorArgs),
     /// Ask the server with these settings whether it is well; 0: yes, 1: no
     Health(health::HealthArgs),
+    /// Print a room token for a peer, signed with one of the server's API keys
+    Token(token::TokenArgs),
 }
 
 /// Does what the arguments (the program's name first) say.
@@ -65,6 +68,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, env: Environment<'_>) -> Ex
         Some(Subcommand::Config(settings)) => config::run(settings, env),
         Some(Subcommand::Doctor(args)) => doctor::run(args, env),
         Some(Subcommand::Health(args)) => health::run(args, env),
+        Some(Subcommand::Token(args)) => token::run(args, env),
     }
 }
 

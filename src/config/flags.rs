@@ -24,6 +24,26 @@ pub(crate) struct Flags {
     )]
     allow_anonymous: Option<String>,
 
+    /// API keys, as id:secret, comma-separated: who has none, nor a room token signed with one, may
+    /// not call; the environment or a file hide them better [env: RINGCAST_API_KEYS]
+    #[arg(long, value_name = "ID:SECRET", value_delimiter = ',', help_heading = "API")]
+    api_keys: Vec<String>,
+
+    /// File of API keys, one id:secret a line [env: RINGCAST_API_KEYS_FILE]
+    #[arg(long, value_name = "FILE", help_heading = "API")]
+    api_keys_file: Option<String>,
+
+    /// Whether /metrics needs no key [default: false] [env: RINGCAST_OPEN_METRICS]
+    #[arg(
+        long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", help_heading = "API"
+    )]
+    open_metrics: Option<String>,
+
+    /// How much there may be of what, and how often callers may ask, as name=value, comma-separated;
+    /// a wrong name is answered with all of them [env: RINGCAST_LIMITS]
+    #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',', help_heading = "API")]
+    limits: Vec<String>,
     /// Certificate chain for TLS on the API's address (PEM file, read again at SIGHUP)
     /// [default: no TLS] [env: RINGCAST_TLS_CERT]
     #[arg(long, value_name = "FILE", help_heading = "API")]
@@ -148,8 +168,8 @@ pub(crate) struct Flags {
 
 /// Below the flags in `--help`.
 pub(crate) const AFTER_HELP: &str = "\
-A flag wins over the environment, the environment over the file. Without --allow-anonymous the API \
-listens on loopback only, unless a variable of the replaced service (MEDIASOUP_…, \
+A flag wins over the environment, the environment over the file. Without API keys and \
+--allow-anonymous the API listens on loopback only, unless a variable of the replaced service (MEDIASOUP_…, \
 FILES_SERVICE_APP_PORT, SWAGGER_PATH) is set: then it listens on all addresses.";
 
 impl Flags {
@@ -160,6 +180,10 @@ impl Flags {
         match name {
             "api-listen" => one(&self.api_listen),
             "allow-anonymous" => one(&self.allow_anonymous),
+            "api-keys" => many(&self.api_keys),
+            "api-keys-file" => one(&self.api_keys_file),
+            "open-metrics" => one(&self.open_metrics),
+            "limits" => many(&self.limits),
             "tls-cert" => one(&self.tls_cert),
             "tls-key" => one(&self.tls_key),
             "api-connections" => one(&self.api_connections),

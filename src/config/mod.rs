@@ -8,6 +8,7 @@
 //! The environment is an argument, so that tests need no process. Not here: whether a port is free,
 //! which addresses the host has, how many cores are usable. The node finds out.
 
+mod access;
 mod connections;
 mod flags;
 mod outlets;
@@ -29,6 +30,8 @@ pub use self::outlets::{KafkaConfig, OutletsConfig, Secret, WebhookConfig};
 pub use self::sources::Origin;
 use self::sources::Sources;
 pub(crate) use self::values::docs_path;
+use crate::access::ApiKeys;
+use crate::limits::Limits;
 
 /// Port of the API when nothing else is said: the replaced service's.
 const API_PORT: u16 = 6040;
@@ -94,6 +97,14 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// The API may be reached from outside without credentials.
     pub allow_anonymous: bool,
+    /// Who may call the API; none: everybody.
+    pub api_keys: ApiKeys,
+    /// The file that some of them came from.
+    pub api_keys_file: Option<PathBuf>,
+    /// `/metrics` needs no key.
+    pub open_metrics: bool,
+    /// How much there may be of everything.
+    pub limits: Limits,
     /// How the API is connected to.
     pub connections: ConnectionsConfig,
     /// Where room events go beside their readers.
@@ -163,10 +174,13 @@ pub enum ConfigError {
     /// An API open to others without credentials, which nobody asked for.
     #[error(
         "the API has no credentials, so it listens on loopback addresses only; {0} is not one \
-         (from {1}): listen on 127.0.0.1, or add --allow-anonymous if everyone who reaches that \
-         address may use it"
+         (from {1}): listen on 127.0.0.1, set --api-keys-file or --api-keys, or add \
+         --allow-anonymous if everyone who reaches that address may use it"
     )]
     Exposed(SocketAddr, Origin),
+    /// Keys, and a setting that says that nobody needs one.
+    #[error("{0} says that nobody needs an API key, and there are some: leave out one of the two")]
+    NobodyNeedsKeys(Origin),
     /// A setting without another that it needs.
     #[error("{0} needs {1} as well")]
     Missing(&'static str, &'static str),
@@ -231,15 +245,17 @@ impl Config {
     fn of(sources: &Sources<'_>) -> Result<Self, ConfigError> {
         let replaced: Vec<&str> =
             REPLACED_SERVICE.into_iter().filter(|name| sources.has_variable(name)).collect();
-        let allow_anonymous = sources.one("allow-anonymous", values::boolean)?.unwrap_or_default();
-        let api_listen = api_listen(sources, allow_anonymous, &replaced)?;
+        let api_keys = access::keys(sources)?;
+        let allow_anonymous = access::allows_anonymous(sources, &api_keys)?;
+        let anywhere = allow_anonymous || !api_keys.is_empty();
+        let api_listen = api_listen(sources, anywhere, &replaced)?;
         let media_udp = sources.one("media-udp", values::boolean)?.unwrap_or(true);
         let media_tcp = sources.one("media-tcp", values::boolean)?.unwrap_or(true);
         if !media_udp && !media_tcp {
             return Err(ConfigError::NoProtocol);
         }
         let outlets = OutletsConfig::of(sources)?;
-        let mut warnings = warnings(api_listen, &replaced);
+        let mut warnings = warnings(api_listen, &api_keys, &replaced);
         warnings.extend(outlets.warnings.iter().cloned());
         Ok(Self {
             api_listen,
@@ -261,10 +277,14 @@ impl Config {
                 .one("drain-timeout", values::drain_timeout)?
                 .unwrap_or(DRAIN_TIMEOUT),
             allow_anonymous,
+            api_keys,
+            api_keys_file: sources.one("api-keys-file", |path| Ok(PathBuf::from(path)))?,
+            open_metrics: sources.one("open-metrics", values::boolean)?.unwrap_or_default(),
             log_format: sources.one("log-format", values::log_format)?.unwrap_or_default(),
             log_filter: sources
                 .one("log", values::log_filter)?
                 .unwrap_or_else(|| "info".to_owned()),
+            limits: access::limits(sources)?,
             connections: ConnectionsConfig::of(sources)?,
             outlets,
             warnings,
@@ -275,14 +295,14 @@ impl Config {
 /// The API's address: as told; all addresses in place of the replaced service; else loopback.
 fn api_listen(
     sources: &Sources<'_>,
-    allow_anonymous: bool,
+    anywhere: bool,
     replaced: &[&str],
 ) -> Result<SocketAddr, ConfigError> {
     let given = sources.one_with_origin("api-listen", values::socket_address)?;
     let port = sources.variable("FILES_SERVICE_APP_PORT", values::port)?.unwrap_or(API_PORT);
     match given {
         Some((address, origin)) => {
-            let permitted = address.ip().is_loopback() || allow_anonymous || !replaced.is_empty();
+            let permitted = address.ip().is_loopback() || anywhere || !replaced.is_empty();
             if permitted { Ok(address) } else { Err(ConfigError::Exposed(address, origin)) }
         }
         None if replaced.is_empty() => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
@@ -290,9 +310,9 @@ fn api_listen(
     }
 }
 
-fn warnings(api_listen: SocketAddr, replaced: &[&str]) -> Vec<String> {
+fn warnings(api_listen: SocketAddr, keys: &ApiKeys, replaced: &[&str]) -> Vec<String> {
     let mut warnings = Vec::new();
-    if !api_listen.ip().is_loopback() {
+    if !api_listen.ip().is_loopback() && keys.is_empty() {
         let why = if replaced.is_empty() {
             "--allow-anonymous".to_owned()
         } else {

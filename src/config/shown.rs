@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Settings whose values are nobody's business.
-const HIDDEN: [&str; 3] = ["kafka-password", "webhook-secret", "webhook-url"];
+const HIDDEN: [&str; 4] = ["api-keys", "kafka-password", "webhook-secret", "webhook-url"];
 
 /// All settings with their values; `Null` for one that is unset or hidden.
 fn values(config: &Config) -> Vec<(&'static str, Value)> {
@@ -35,17 +35,26 @@ fn values(config: &Config) -> Vec<(&'static str, Value)> {
         cors_origins,
         drain_timeout,
         allow_anonymous,
+        api_keys,
+        api_keys_file,
+        open_metrics,
+        limits,
         connections,
         outlets,
         log_format,
         log_filter,
         warnings: _,
     } = config;
-    // Whatever let the API be open: given back, the file must say so itself.
-    let open = *allow_anonymous || !api_listen.ip().is_loopback();
+    // Whatever let the API be open: given back, the file must say so itself. Keys do not open it, and
+    // a file without them must not do so in their place.
+    let open = api_keys.is_empty() && (*allow_anonymous || !api_listen.ip().is_loopback());
     let mut values = vec![
         ("api-listen", json!(api_listen)),
         ("allow-anonymous", json!(open)),
+        ("api-keys", Value::Null),
+        ("api-keys-file", api_keys_file.as_ref().map_or(Value::Null, |path| json!(path))),
+        ("open-metrics", json!(open_metrics)),
+        ("limits", limits.settings().collect()),
         ("docs-path", json!(docs_path)),
         ("cors-origins", json!(cors_origins)),
         ("drain-timeout", json!(drain_timeout.as_secs())),
@@ -239,6 +248,8 @@ mod tests {
                     "--coalesce-us=150",
                     "--media-tcp=no",
                     "--drain-timeout=77",
+                    "--open-metrics",
+                    "--limits=rooms=5,key-requests=7",
                     "--docs-path=/api/docs/",
                     "--cors-origins=https://A.example",
                     "--kafka-brokers=k:1",
@@ -271,6 +282,7 @@ mod tests {
     fn no_secret_is_shown() {
         let shown = shown_with(
             &[
+                "--api-keys=a:sesame-sesame-sesame-sesame-sesame",
                 "--kafka-brokers=k:1",
                 "--kafka-user=u",
                 "--kafka-password=sesame",

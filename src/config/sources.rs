@@ -10,10 +10,14 @@ use super::ConfigError;
 use super::flags::Flags;
 
 /// Every setting: its flag (and name in the file), and its variables in order of precedence.
-pub(super) const SETTINGS: [(&str, &[&str]); 28] = [
+pub(super) const SETTINGS: [(&str, &[&str]); 32] = [
     // FILES_SERVICE_APP_PORT gives only the port, and is read apart.
     ("api-listen", &["RINGCAST_API_LISTEN"]),
     ("allow-anonymous", &["RINGCAST_ALLOW_ANONYMOUS"]),
+    ("api-keys", &["RINGCAST_API_KEYS"]),
+    ("api-keys-file", &["RINGCAST_API_KEYS_FILE"]),
+    ("open-metrics", &["RINGCAST_OPEN_METRICS"]),
+    ("limits", &["RINGCAST_LIMITS"]),
     ("tls-cert", &["RINGCAST_TLS_CERT"]),
     ("tls-key", &["RINGCAST_TLS_KEY"]),
     ("api-connections", &["RINGCAST_API_CONNECTIONS"]),
@@ -130,6 +134,15 @@ impl<'a> Sources<'a> {
         name: &'static str,
         parse: impl Fn(&str) -> Parsed<T>,
     ) -> Result<Option<Vec<T>>, ConfigError> {
+        Ok(self.many_with_origin(name, parse)?.map(|(values, _)| values))
+    }
+
+    /// The same, and where they came from.
+    pub(super) fn many_with_origin<T: PartialEq>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Parsed<T>,
+    ) -> Result<Option<(Vec<T>, Origin)>, ConfigError> {
         let Some((texts, origin)) = self.texts(name)? else { return Ok(None) };
         let mut values = Vec::new();
         for text in texts.iter().flat_map(|text| text.split(',')).map(str::trim) {
@@ -142,7 +155,7 @@ impl<'a> Sources<'a> {
                 Err(reason) => return Err(ConfigError::Invalid { origin, reason }),
             }
         }
-        Ok((!values.is_empty()).then_some(values))
+        Ok((!values.is_empty()).then_some((values, origin)))
     }
 
     /// One variable of the environment, outside the table of settings.

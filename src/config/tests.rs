@@ -63,6 +63,10 @@ fn nothing_said_gives_the_documented_defaults() {
             docs_path: "docs".to_owned(),
             cors_origins: vec![],
             allow_anonymous: false,
+            api_keys: ApiKeys::default(),
+            api_keys_file: None,
+            open_metrics: false,
+            limits: Limits::default(),
             connections: ConnectionsConfig { tls: None, node: 20_000, address: Some(2_000) },
             outlets: OutletsConfig::default(),
             log_format: LogFormat::Text,
@@ -70,6 +74,29 @@ fn nothing_said_gives_the_documented_defaults() {
             warnings: vec![],
         }
     );
+}
+
+fn limits(settings: &[&str]) -> Limits {
+    let mut limits = Limits::default();
+    settings.iter().for_each(|setting| limits.set(setting.parse().unwrap()));
+    limits
+}
+
+/// As the flags of the test below say.
+fn all_outlets() -> OutletsConfig {
+    OutletsConfig {
+        kafka: Some(KafkaConfig {
+            brokers: vec!["a.example:9092".to_owned(), "[::1]:9093".to_owned()],
+            credentials: Some(("ringcast".to_owned(), Secret::new("sesame"))),
+            room_events_topic: Some("rooms".to_owned()),
+        }),
+        webhook: Some(WebhookConfig {
+            url: Secret::new("https://hooks.example/in?token=1"),
+            secret: Secret::new("s3cret"),
+        }),
+        spool_dir: Some(PathBuf::from("/var/lib/ringcast")),
+        warnings: vec![],
+    }
 }
 
 #[test]
@@ -94,6 +121,9 @@ fn every_flag_sets_its_setting() {
             "--docs-path=/api/docs/",
             "--cors-origins=https://A.example,http://localhost:5173",
             "--allow-anonymous",
+            "--open-metrics",
+            "--limits=rooms=4,key-requests=9",
+            "--limits=rooms=5",
             "--kafka-brokers=a.example:9092,[::1]:9093",
             "--kafka-user=ringcast",
             "--kafka-password=sesame",
@@ -125,19 +155,11 @@ fn every_flag_sets_its_setting() {
             cors_origins: vec!["https://a.example".to_owned(), "http://localhost:5173".to_owned()],
             allow_anonymous: true,
             connections: ConnectionsConfig { tls: None, node: 20_000, address: Some(2_000) },
-            outlets: OutletsConfig {
-                kafka: Some(KafkaConfig {
-                    brokers: vec!["a.example:9092".to_owned(), "[::1]:9093".to_owned()],
-                    credentials: Some(("ringcast".to_owned(), Secret::new("sesame"))),
-                    room_events_topic: Some("rooms".to_owned()),
-                }),
-                webhook: Some(WebhookConfig {
-                    url: Secret::new("https://hooks.example/in?token=1"),
-                    secret: Secret::new("s3cret"),
-                }),
-                spool_dir: Some(PathBuf::from("/var/lib/ringcast")),
-                warnings: vec![],
-            },
+            api_keys: ApiKeys::default(),
+            api_keys_file: None,
+            open_metrics: true,
+            limits: limits(&["rooms=5", "key-requests=9"]),
+            outlets: all_outlets(),
             log_format: LogFormat::Json,
             log_filter: "ringcast=debug,warn".to_owned(),
             warnings: vec![],
@@ -149,6 +171,7 @@ fn every_flag_sets_its_setting() {
 fn every_setting_has_a_variable_and_a_name_in_the_file() {
     let text = r#"{
         "api-listen": "127.0.0.1:1", "allow-anonymous": true, "docs-path": "d",
+        "open-metrics": true, "limits": ["rooms=7", "peer-producers=2"],
         "cors-origins": ["https://a.example"], "media-port": 2, "media-listen": "127.0.0.1",
         "announce": ["a.example", "b.example"], "media-udp": false, "media-tcp": true,
         "shards": 4, "pin": false, "runtime": "glommio", "steer": "off", "coalesce-us": 2000,
@@ -160,6 +183,8 @@ fn every_setting_has_a_variable_and_a_name_in_the_file() {
     let env = [
         ("RINGCAST_API_LISTEN", "127.0.0.1:1"),
         ("RINGCAST_ALLOW_ANONYMOUS", "1"),
+        ("RINGCAST_OPEN_METRICS", "1"),
+        ("RINGCAST_LIMITS", "rooms=7, peer-producers=2"),
         ("RINGCAST_DOCS_PATH", "d"),
         ("RINGCAST_CORS_ORIGINS", "https://a.example"),
         ("RINGCAST_MEDIA_PORT", "2"),
@@ -304,27 +329,6 @@ fn secrets_are_neither_shown_nor_quoted() {
         let sentence = refusal(&[arg, "--webhook-secret=s"], &[]);
         assert!(sentence.contains("--webhook-url") && !sentence.contains("sesame"), "{sentence}");
     }
-}
-
-#[test]
-fn an_open_api_must_be_asked_for() {
-    for address in ["0.0.0.0:6040", "[::]:6040", "192.0.2.1:80", "[2001:db8::1]:80"] {
-        let flag = format!("--api-listen={address}");
-        let error = config_with(&[&flag], &[]).unwrap_err();
-        assert!(matches!(error, ConfigError::Exposed(..)));
-        let sentence = error.to_string();
-        assert!(sentence.contains(address) && sentence.contains("--allow-anonymous"), "{sentence}");
-        let open = config(&[&flag, "--allow-anonymous"], &[]);
-        assert_eq!(open.api_listen, address.parse().unwrap());
-        assert!(open.warnings[0].contains("--allow-anonymous"));
-        assert!(config_with(&[&flag, "--allow-anonymous=false"], &[]).is_err());
-        config(&[&flag], &[("MEDIASOUP_ANNOUNCED_IP", "192.0.2.1")]);
-    }
-    for address in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1"] {
-        assert_eq!(config(&["--api-listen", address], &[]).warnings, [""; 0]);
-    }
-    let variable = refusal(&[], &[("RINGCAST_API_LISTEN", "0.0.0.0:1")]);
-    assert!(variable.contains("from RINGCAST_API_LISTEN"), "{variable}");
 }
 
 #[test]

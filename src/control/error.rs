@@ -1,6 +1,7 @@
 //! Why the control plane says no. The API maps each variant to one status and one stable code.
 
 use crate::control::command::Refusal;
+use crate::limits::Limit;
 
 /// A request that was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,9 +45,9 @@ pub enum ControlError {
     /// A codec or capability that this server does not carry.
     #[error("{0}")]
     Unsupported(String),
-    /// A bound of `limits.rs` is reached; the text names it.
-    #[error("{0} limit reached")]
-    LimitReached(&'static str),
+    /// There is as much of something as there may be.
+    #[error("{} limit reached ({})", .0.what(), .0.name())]
+    LimitReached(Limit),
     /// No new rooms are made here, and this would be one. Worth another try, elsewhere.
     #[error("server is draining: no new rooms begin here, try another server")]
     Draining,
@@ -56,6 +57,12 @@ pub enum ControlError {
     /// A shard's lane is full, a shard does not answer, or the node is stopping. Worth another try.
     #[error("server is overloaded, try again")]
     Overloaded,
+}
+
+impl From<Limit> for ControlError {
+    fn from(limit: Limit) -> Self {
+        Self::LimitReached(limit)
+    }
 }
 
 impl From<Refusal> for ControlError {
@@ -70,7 +77,7 @@ impl From<Refusal> for ControlError {
             }
             Refusal::Unsupported(what) => Self::Unsupported(what),
             Refusal::Contradiction(what) => Self::Invalid(what.to_owned()),
-            Refusal::Full(what) => Self::LimitReached(what),
+            Refusal::Full(_) => Self::LimitReached(Limit::Shard),
             Refusal::Overloaded | Refusal::NoAnswer => Self::Overloaded,
         }
     }

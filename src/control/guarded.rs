@@ -1,6 +1,6 @@
 //! State of the control thread that its tasks take turns on.
 //!
-//! Used by `control` and `metrics` on the control thread only. A closure sees the value, so it
+//! Used by `control`, `api` and `metrics` on the control thread only. A closure sees the value, so it
 //! cannot be held across an await. Shards never see one.
 
 use std::sync::PoisonError;

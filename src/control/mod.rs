@@ -38,7 +38,7 @@ pub use node_view::{LatencyView, NodeView, ShardView};
 pub use service::{Control, ControlConfig};
 pub use use_cases::{
     ConsumerReply, ConsumerRequest, DtlsFingerprint, DtlsParameters, DtlsRequest, IceParameters,
-    IceReply, LayersReply, NoCursor, Patched, PlayRequest, Played, Precondition, ProducerRequest,
-    PublishRequest, RoomLoad, RoomReply, RoomsBy, RoomsOverview, RoomsQuery, StatsCursor,
-    TransportReply, TransportRequest,
+    IceReply, LayersReply, NoCursor, Owned, Patched, PlayRequest, Played, Precondition,
+    ProducerRequest, PublishRequest, RoomLoad, RoomReply, RoomsBy, RoomsOverview, RoomsQuery,
+    StatsCursor, TransportReply, TransportRequest,
 };

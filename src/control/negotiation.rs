@@ -8,6 +8,7 @@ use rand::distr::Alphanumeric;
 use super::command::Layers;
 use super::error::ControlError;
 use super::registry::Transport;
+use crate::limits::Limit;
 use crate::ortc::scalability::Scalability;
 use crate::ortc::types::{MediaKind, ProducerType, RtpCapabilities, RtpMapping, RtpParameters};
 use crate::ortc::{self, Menu, OrtcError};
@@ -74,7 +75,7 @@ pub(super) fn free_ssrc(transport: &Transport) -> Result<u32, ControlError> {
     (0..SSRC_DRAWS)
         .map(|_| rand::rng().random_range(SSRCS))
         .find(|ssrc| transport.is_ssrc_free(*ssrc) && transport.is_ssrc_free(ssrc + 1))
-        .ok_or(ControlError::LimitReached("SSRCs of a transport"))
+        .ok_or(ControlError::LimitReached(Limit::TransportSsrcs))
 }
 
 /// The layers a consumer gets at most, clamped to those there are; `None` where there is but one.

@@ -28,7 +28,7 @@ use crate::events::outlet::Outlets;
 use crate::events::timestamp::WallAnchor;
 use crate::events::{GaugeOf, RoomEvent, RoomLog};
 use crate::id::{RoomId, ShardId, TransportId};
-use crate::limits::{CLOSE_RETRY_DELAY, ROOM_STATS_CALLS_MAX};
+use crate::limits::{CLOSE_RETRY_DELAY, Limits, ROOM_STATS_CALLS_MAX};
 use crate::metrics::latency::LatencyHistory;
 use crate::ortc::Menu;
 use crate::ortc::types::RtpCapabilities;
@@ -42,6 +42,8 @@ pub struct ControlConfig {
     pub clock: WallAnchor,
     /// Where events go beside their readers.
     pub outlets: Outlets,
+    /// How much there may be of everything.
+    pub limits: Limits,
     /// How long rooms may go on during a drain that says nothing else.
     pub drain_timeout: Duration,
 }
@@ -58,6 +60,7 @@ pub(super) struct Inner {
     pub(super) media: MediaAddresses,
     pub(super) clock: WallAnchor,
     pub(super) outlets: Outlets,
+    pub(super) limits: Limits,
     pub(super) capabilities: Arc<RtpCapabilities>,
     pub(super) state: Guarded<State>,
     pub(super) started: Instant,
@@ -173,7 +176,12 @@ impl Control {
                 clock: config.clock,
                 outlets: config.outlets,
                 capabilities: Arc::new(capabilities),
-                state: Guarded::new(State { shards, ..State::default() }),
+                state: Guarded::new(State {
+                    registry: Registry::new(config.limits.clone()),
+                    shards,
+                    ..State::default()
+                }),
+                limits: config.limits,
                 started: now(),
                 readers: Arc::default(),
                 stats_turns: Semaphore::new(ROOM_STATS_CALLS_MAX),

@@ -15,11 +15,9 @@ use super::gauges::{GaugeOf, Gauges};
 use super::position::{EntryId, Position};
 use super::room_event::RoomEvent;
 use super::timestamp::WallAnchor;
-use crate::control::ControlError;
 use crate::id::{PeerId, RoomId};
 use crate::limits::{
-    EVENT_READER_QUEUE, EVENT_READERS_MAX, EVENT_READERS_PER_ROOM_MAX, ROOM_LOG_AGE_MAX,
-    ROOM_LOG_BYTES_MAX, ROOM_LOG_EVENTS_MAX,
+    EVENT_READER_QUEUE, Limit, Limits, ROOM_LOG_AGE_MAX, ROOM_LOG_BYTES_MAX, ROOM_LOG_EVENTS_MAX,
 };
 
 /// One entry of a room's log, as readers get it.
@@ -107,6 +105,13 @@ pub struct Subscription {
     pub place: Arc<()>,
 }
 
+/// One who follows, and who that is where it is known.
+#[derive(Debug)]
+struct Reader {
+    lane: mpsc::Sender<Arc<Entry>>,
+    peer: Option<PeerId>,
+}
+
 /// The log of one room.
 #[derive(Debug)]
 pub struct RoomLog {
@@ -116,7 +121,7 @@ pub struct RoomLog {
     /// Of all entries.
     bytes: usize,
     entries: VecDeque<(Instant, Arc<Entry>)>,
-    readers: Vec<mpsc::Sender<Arc<Entry>>>,
+    readers: Vec<Reader>,
     /// Readers disconnected because they were too slow.
     dropped: u64,
     leaver: Option<PeerId>,
@@ -157,7 +162,7 @@ impl RoomLog {
         self.bytes += entry.size();
         self.entries.push_back((now, Arc::clone(&entry)));
         self.prune(now);
-        self.readers.retain(|reader| match reader.try_send(Arc::clone(&entry)) {
+        self.readers.retain(|reader| match reader.lane.try_send(Arc::clone(&entry)) {
             Ok(()) => true,
             Err(TrySendError::Closed(_)) => false,
             Err(TrySendError::Full(_)) => {
@@ -194,7 +199,7 @@ impl RoomLog {
     /// True when somebody follows the log.
     #[must_use]
     pub fn has_readers(&self) -> bool {
-        self.readers.iter().any(|reader| !reader.is_closed())
+        self.readers.iter().any(|reader| !reader.lane.is_closed())
     }
 
     /// Lets go of entries beyond count, bytes and age, and of readers that are gone.
@@ -208,7 +213,7 @@ impl RoomLog {
             self.bytes -= entry.size();
             self.entries.pop_front();
         }
-        self.readers.retain(|reader| !reader.is_closed());
+        self.readers.retain(|reader| !reader.lane.is_closed());
     }
 
     /// Who left the room last.
@@ -239,23 +244,27 @@ impl RoomLog {
 
     /// Follows the log from after `after`; without a position, from a snapshot on.
     ///
-    /// `place` is shared by all readers of the node, and so counts them.
+    /// `place` is shared by all readers of the node, and so counts them; `peer` is who reads, where
+    /// that is known.
     ///
     /// # Errors
-    /// [`ControlError::LimitReached`] when the room or the node has its most readers.
+    /// The limit, when the peer, the room or the node has its most readers.
     pub fn subscribe(
         &mut self,
         after: Option<Position>,
-        place: &Arc<()>,
-    ) -> Result<Subscription, ControlError> {
-        self.readers.retain(|reader| !reader.is_closed());
-        if self.readers.len() >= EVENT_READERS_PER_ROOM_MAX
-            || Arc::strong_count(place) > EVENT_READERS_MAX
-        {
-            return Err(ControlError::LimitReached("event readers"));
+        (place, peer): (&Arc<()>, Option<PeerId>),
+        limits: &Limits,
+    ) -> Result<Subscription, Limit> {
+        self.readers.retain(|reader| !reader.lane.is_closed());
+        if let Some(peer) = &peer {
+            let theirs = self.readers.iter().filter(|reader| reader.peer.as_ref() == Some(peer));
+            limits.check(Limit::PeerEventReaders, theirs.count())?;
         }
-        let (sender, live) = mpsc::channel(EVENT_READER_QUEUE);
-        self.readers.push(sender);
+        limits.check(Limit::RoomEventReaders, self.readers.len())?;
+        // One is the control plane's own.
+        limits.check(Limit::EventReaders, Arc::strong_count(place) - 1)?;
+        let (lane, live) = mpsc::channel(EVENT_READER_QUEUE);
+        self.readers.push(Reader { lane, peer });
         Ok(Subscription { start: self.start(after), live, place: Arc::clone(place) })
     }
 
@@ -297,6 +306,8 @@ mod tests {
         log: RoomLog,
         clock: WallAnchor,
         now: Instant,
+        place: Arc<()>,
+        limits: Limits,
     }
 
     impl Story {
@@ -304,7 +315,9 @@ mod tests {
             let now = tokio::time::Instant::now().into_std();
             let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
             let room = RoomId::try_from("room").unwrap();
-            Self { log: RoomLog::new(room, EPOCH), clock: WallAnchor { wall, at: now }, now }
+            let (place, limits) = (Arc::default(), Limits::default());
+            let clock = WallAnchor { wall, at: now };
+            Self { log: RoomLog::new(room, EPOCH), clock, now, place, limits }
         }
 
         fn happens(&mut self, times: usize) {
@@ -319,7 +332,16 @@ mod tests {
         }
 
         fn follows_at(&mut self, after: Option<Position>) -> Subscription {
-            self.log.subscribe(after, &Arc::default()).unwrap()
+            self.subscribes(after, None).unwrap()
+        }
+
+        fn subscribes(
+            &mut self,
+            after: Option<Position>,
+            peer: Option<&str>,
+        ) -> Result<Subscription, Limit> {
+            let peer = peer.map(|name| PeerId::try_from(name).unwrap());
+            self.log.subscribe(after, (&self.place, peer), &self.limits)
         }
     }
 
@@ -439,13 +461,27 @@ mod tests {
     #[test]
     fn readers_of_a_room_are_bounded_and_a_place_is_freed_when_one_goes() {
         let mut story = Story::new();
-        let place = Arc::default();
-        let mut readers: Vec<_> = (0..EVENT_READERS_PER_ROOM_MAX)
-            .map(|_| story.log.subscribe(None, &place).unwrap())
-            .collect();
-        let refused = story.log.subscribe(None, &place).unwrap_err();
-        assert_eq!(refused, ControlError::LimitReached("event readers"));
+        for limit in ["room-event-readers=5", "peer-event-readers=2", "event-readers=6"] {
+            story.limits.set(limit.parse().unwrap());
+        }
+        let mut readers: Vec<_> = ["alice", "alice", "bob"]
+            .map(|peer| story.subscribes(None, Some(peer)).unwrap())
+            .into();
+        let refused = story.subscribes(None, Some("alice")).unwrap_err();
+        assert_eq!(refused, Limit::PeerEventReaders);
+        for _ in 0..2 {
+            readers.push(story.subscribes(None, None).unwrap());
+        }
+        for peer in [None, Some("carol")] {
+            assert_eq!(story.subscribes(None, peer).unwrap_err(), Limit::RoomEventReaders);
+        }
+        readers.remove(0);
+        readers.push(story.subscribes(None, Some("alice")).unwrap());
         readers.pop();
-        assert!(story.log.subscribe(None, &place).is_ok());
+        // Readers of other rooms.
+        let _elsewhere = [Arc::clone(&story.place), Arc::clone(&story.place)];
+        assert_eq!(story.subscribes(None, None).unwrap_err(), Limit::EventReaders);
+        readers.pop();
+        assert!(story.subscribes(None, None).is_ok());
     }
 }

@@ -12,10 +12,6 @@ pub const APP_DATA_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of a request body: the largest honest one (capabilities of every codec) is under 32 KiB.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// Transports of one peer: a send and a receive one are usual; one that speaks WHEP has one for each
-/// peer that it watches, and twice as many for the moment in which it changes over.
-pub const TRANSPORTS_PER_PEER_MAX: usize = 64;
-
 /// Producers of one transport: cameras, screens and microphones of one device.
 pub const PRODUCERS_PER_TRANSPORT_MAX: usize = 64;
 
@@ -72,12 +68,6 @@ pub const SDP_SSRCS_MAX: usize = 32;
 /// Characters of an ICE user name fragment (RFC 8839 §5.4).
 pub const ICE_CHARS_MAX: usize = 256;
 
-/// Peers of one room.
-pub const PEERS_PER_ROOM_MAX: usize = 10_000;
-
-/// Rooms of one node.
-pub const ROOMS_MAX: usize = 100_000;
-
 /// A peer without any transport leaves after this long: a page that reloads takes less.
 pub const PEER_GRACE: Duration = Duration::from_secs(60);
 
@@ -101,12 +91,6 @@ pub const ROOM_GAUGES_PER_SECOND_MAX: usize = 20;
 
 /// The same, times the readers that get them: a tenth of the control thread.
 pub const ROOM_GAUGE_DELIVERIES_PER_SECOND_MAX: usize = 5_000;
-
-/// Live readers of one room's events.
-pub const EVENT_READERS_PER_ROOM_MAX: usize = 1024;
-
-/// Live readers of events on the node.
-pub const EVENT_READERS_MAX: usize = 16 * 1024;
 
 /// Events waiting for one reader; beyond it the reader is disconnected. Equal to the log's length:
 /// whoever is further behind could not be served from the log either.
@@ -178,6 +162,17 @@ pub const BUSY_MAX: f64 = 0.95;
 
 /// Characters of a producer's `source`: a word such as `camera`, copied into lists and events.
 pub const SOURCE_CHARS_MAX: usize = 64;
+
+/// For how long a caller who was silent may ask as much as it wants, as if at its rate: a page that
+/// joins a call of 2,000 peers, or everybody behind one address after a restart.
+pub const RATE_BURST: Duration = Duration::from_secs(20);
+
+/// Addresses, or tokens, whose requests are counted apart, at some 100 bytes each.
+pub const RATE_BUCKETS_MAX: usize = 64 * 1024;
+
+/// How often those whose buckets are full again are forgotten: a look at all of them takes a
+/// millisecond.
+pub const RATE_SWEEP_PERIOD: Duration = Duration::from_secs(5);
 
 /// Fingerprints in a client's DTLS parameters: one per hash that exists, and some.
 pub const FINGERPRINTS_MAX: usize = 16;
@@ -257,6 +252,13 @@ pub const TLS_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
 /// How often the log warns of it.
 pub const TLS_EXPIRY_CHECK: Duration = Duration::from_secs(12 * 3600);
 
+/// So many times as long as the metrics took to write, nobody is given them again: whoever asks
+/// without end gets a fifth of a core. Without it one client took half of one from media.
+pub const METRICS_REST: u32 = 4;
+
+/// The longest such rest: a host that stood still is no reason to say nothing.
+pub const METRICS_REST_MAX: Duration = Duration::from_millis(250);
+
 /// Voices of one room among which the speaker is chosen and whose levels are told, at some 150 bytes
 /// each: only who was audible of late counts, and of more than that nobody understands a word.
 pub const VOICES_PER_ROOM_MAX: usize = 256;
@@ -275,7 +277,35 @@ pub const SPEAKER_INTERVAL: Duration = Duration::from_millis(150);
 /// A voice that was not audible for this long is forgotten; the speaker's is kept.
 pub const VOICE_FORGOTTEN: Duration = Duration::from_secs(10);
 
+/// API keys of one node: one for each service that calls it, and twice as many while they change.
+pub const API_KEYS_MAX: usize = 64;
+
+/// Bytes of a file of API keys: three times as many as the longest keys, for comments.
+pub const API_KEYS_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Characters of an API key's id: a service's name.
+pub const KEY_ID_CHARS_MAX: usize = 64;
+
+/// Characters of an API key's secret, at least: a key of HS256 has 32 bytes (RFC 7518 §3.2).
+pub const KEY_SECRET_CHARS_MIN: usize = 32;
+
+/// Characters of an API key's secret: 192 random bytes in base64.
+pub const KEY_SECRET_CHARS_MAX: usize = 256;
+
+/// Bytes of a room token: one with every claim and the longest names has some 1,500; other services
+/// may have put claims of theirs beside.
+pub const TOKEN_BYTES_MAX: usize = 4096;
+
+/// How long a token may be valid that `ringcast token` makes: for a device that is never touched
+/// again.
+pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+
+/// By how much the clock of whoever signs tokens may differ from ours: hosts with NTP are within one
+/// second, those without drift by some a day.
+pub const TOKEN_LEEWAY: Duration = Duration::from_secs(5);
+
 const _: () = assert!(EVENT_KEEP_ALIVE.as_secs() * 2 < API_SILENCE_MAX.as_secs());
-const _: () = assert!(API_CONNECTIONS > EVENT_READERS_MAX && API_CONNECTIONS < API_CONNECTIONS_MAX);
+const _: () =
+    assert!(API_CONNECTIONS > super::EVENT_READERS && API_CONNECTIONS < API_CONNECTIONS_MAX);
 // hyper takes no less.
 const _: () = assert!(API_BUFFER_BYTES >= 8192);

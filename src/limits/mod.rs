@@ -6,11 +6,13 @@
 mod control;
 mod media;
 mod outlets;
+mod quotas;
 mod shard;
 
 pub use self::control::*;
 pub use self::media::*;
 pub use self::outlets::*;
+pub use self::quotas::*;
 pub use self::shard::*;
 
 const _: () = assert!(HANDOFF_BYTES_MAX >= MEDIA_DATAGRAM_BYTES_MAX);

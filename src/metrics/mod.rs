@@ -2,7 +2,8 @@
 //!
 //! Owned by the control thread. [`prometheus`] writes a [`NodeView`](crate::control::NodeView) as
 //! Prometheus text, `shards` its part about shards and `process` what the kernel says about the
-//! process; [`HttpCounts`] counts requests, [`connections`] what carries them. Shards hand their numbers over by value, so reading
+//! process; [`HttpCounts`] counts requests, [`Refusals`] those that a limit refused,
+//! [`connections`] what carries them. Shards hand their numbers over by value, so reading
 //! costs them nothing; of [`latency`], the recorder is a shard's, and of [`buckets`] some are.
 //!
 //! No label grows with rooms, peers or what clients send: shards, stages, reasons, kinds, states and
@@ -15,6 +16,8 @@ mod http;
 pub mod latency;
 mod process;
 pub mod prometheus;
+mod refusals;
 mod shards;
 
 pub use http::{HttpCounts, RouteCounts};
+pub use refusals::Refusals;

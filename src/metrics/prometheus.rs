@@ -25,6 +25,7 @@ pub fn text(
     node: &NodeView,
     latencies: &[LatencyCounts],
     http: &[(String, &'static str, RouteCounts)],
+    refusals: &[(&'static str, u64)],
 ) -> String {
     let mut out = Text::default();
     out.family("build_info", "gauge", "The version that runs; always 1.");
@@ -41,6 +42,11 @@ pub fn text(
     joins(&mut out, node);
     commands(&mut out, node);
     requests(&mut out, http);
+    let help = "Requests refused because a limit is reached, by limit.";
+    out.family("api_refused_total", "counter", help);
+    for (limit, count) in refusals {
+        out.line(&[("limit", limit)], count);
+    }
     for outlet in &node.outlets {
         outlet_counts(&mut out, outlet);
     }

@@ -3,6 +3,7 @@
 
 const $ = (id) => document.getElementById(id);
 const token = new URLSearchParams(location.hash.slice(1)).get('token');
+const claims = claimsOf(token);
 const base = new URL('.', location.href);
 const RESTART_AFTER_MS = 3000;
 const SIMULCAST = [
@@ -10,6 +11,16 @@ const SIMULCAST = [
   { rid: 'h', scaleResolutionDownBy: 2, maxBitrate: 500_000 },
   { rid: 'f', maxBitrate: 1_500_000 },
 ];
+
+/** What a room token says of itself; the server alone knows whether it is true. */
+function claimsOf(text) {
+  try {
+    const bytes = atob(text.split('.')[1].replaceAll('-', '+').replaceAll('_', '/'));
+    return JSON.parse(new TextDecoder().decode(Uint8Array.from(bytes, (byte) => byte.charCodeAt(0))));
+  } catch {
+    return {};
+  }
+}
 
 /** One request; a refusal is thrown as the server's own sentence. */
 async function ask(method, path, { body, type, headers = {}, keepalive } = {}) {
@@ -247,7 +258,9 @@ async function capture() {
 
 async function join(room, name) {
   const suffix = crypto.getRandomValues(new Uint16Array(1))[0].toString(16).padStart(4, '0');
-  me = { room, peerId: `${name}#${suffix}`, path: encodeURIComponent(room), own: new Map() };
+  // A token is for one name; without one, two people may type the same.
+  const peerId = claims.sub ?? `${name}#${suffix}`;
+  me = { room, peerId, path: encodeURIComponent(room), own: new Map() };
   await post('media/room', { roomId: room, initiatorId: me.peerId });
   const tracks = await capture();
   $('door').hidden = true;
@@ -531,4 +544,9 @@ $('screen').hidden = !navigator.mediaDevices?.getDisplayMedia;
 const asked = new URLSearchParams(location.search);
 $('room').value = asked.get('room') ?? '';
 $('name').value = asked.get('name') ?? '';
+for (const [id, claim] of [['room', claims.room], ['name', claims.sub]]) {
+  if (!claim) continue;
+  $(id).value = claim;
+  $(id).readOnly = true;
+}
 ($('room').value ? $('name') : $('room')).focus();

@@ -5,8 +5,8 @@ use crate::control::ControlError;
 use crate::control::command::Layers;
 use crate::control::stats::Score;
 use crate::events::RoomEvent;
-use crate::id::{ConsumerId, PeerId, ProducerId, TransportId};
-use crate::limits::CONSUMERS_PER_TRANSPORT_MAX;
+use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, TransportId};
+use crate::limits::Limit;
 use crate::ortc::types::MediaKind;
 
 /// A consumer to reserve.
@@ -32,6 +32,10 @@ const SCORE_FIRST: u8 = 10;
 /// One copy of a producer's media.
 #[derive(Debug)]
 pub struct Consumer {
+    /// Whose room.
+    pub(super) room: RoomId,
+    /// Whose.
+    pub(super) peer: PeerId,
     /// Where it is sent.
     pub transport: TransportId,
     /// What it copies.
@@ -69,15 +73,24 @@ impl Registry {
             self.transports.get_mut(&new.transport).ok_or(ControlError::TransportNotFound)?;
         let producer =
             self.producers.get_mut(&new.producer).ok_or(ControlError::ProducerNotFound)?;
-        if transport.consumers.len() >= CONSUMERS_PER_TRANSPORT_MAX {
-            return Err(ControlError::LimitReached("consumers of a transport"));
-        }
+        let room = self.rooms.get_mut(&transport.room).ok_or(ControlError::RoomNotFound)?;
+        let peer = room.peers.get_mut(&transport.peer).ok_or(ControlError::PeerNotFound)?;
+        let limits = &self.limits;
+        limits.check(Limit::TransportConsumers, transport.consumers.len())?;
+        limits.check(Limit::PeerConsumers, peer.consumers)?;
+        limits.check(Limit::RoomConsumers, room.consumers)?;
+        limits.check(Limit::Consumers, self.consumers.len())?;
+        peer.consumers += 1;
+        room.consumers += 1;
         transport.consumers.insert(id);
         transport.ssrcs.extend(&new.ssrcs);
+        let (room, peer) = (transport.room.clone(), transport.peer.clone());
         producer.consumers.insert(id);
         let kind = producer.kind;
         let NewConsumer { transport, producer, ssrcs, paused, mime_type, highest } = new;
         let consumer = Consumer {
+            room,
+            peer,
             transport,
             producer,
             kind,
@@ -210,6 +223,12 @@ impl Registry {
     /// Takes a consumer out of every place that names it.
     pub(super) fn forget_consumer(&mut self, id: ConsumerId) -> Option<Consumer> {
         let consumer = self.take_consumer(id)?;
+        if let Some(room) = self.rooms.get_mut(&consumer.room) {
+            room.consumers -= 1;
+            if let Some(peer) = room.peers.get_mut(&consumer.peer) {
+                peer.consumers -= 1;
+            }
+        }
         if let Some(transport) = self.transports.get_mut(&consumer.transport) {
             transport.consumers.remove(&id);
             for ssrc in &consumer.ssrcs {

@@ -20,6 +20,7 @@ use super::command::Command;
 use super::error::ControlError;
 use crate::events::RoomEvent;
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
+use crate::limits::Limits;
 use crate::ortc::types::MediaKind;
 
 pub use consumer::{Consumer, NewConsumer};
@@ -94,6 +95,7 @@ pub struct Registry {
     peers: usize,
     alive: Alive,
     census: BTreeMap<ShardId, Census>,
+    limits: Limits,
 }
 
 /// How much lives on one shard.
@@ -150,6 +152,12 @@ pub struct Totals {
 }
 
 impl Registry {
+    /// Nothing yet, and never more than `limits`.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
     /// How much is alive.
     #[must_use]
     pub fn totals(&self) -> Totals {

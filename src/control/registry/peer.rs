@@ -15,6 +15,10 @@ use crate::limits::PEER_GRACE;
 pub struct Peer {
     /// Its transports, also those still being made.
     pub transports: BTreeSet<TransportId>,
+    /// How many producers it has on all of them, also those still being made.
+    pub(super) producers: usize,
+    /// How many consumers it has on all of them, also those still being made.
+    pub(super) consumers: usize,
     /// True once its first transport was made and the room was told.
     pub joined: bool,
     /// Since when it has no transport.

@@ -13,7 +13,7 @@ use crate::control::command::{CreateProducer, Layers, Mirror};
 use crate::control::stats::EncodingScore;
 use crate::events::RoomEvent;
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
-use crate::limits::PRODUCERS_PER_TRANSPORT_MAX;
+use crate::limits::Limit;
 use crate::ortc::types::{MediaKind, ProducerType, RtpParameters};
 
 /// A producer to reserve.
@@ -164,10 +164,14 @@ impl Registry {
         let NewProducer { made_of, source, app_data } = new;
         let transport =
             self.transports.get_mut(&made_of.transport).ok_or(ControlError::TransportNotFound)?;
-        if transport.producers.len() >= PRODUCERS_PER_TRANSPORT_MAX {
-            return Err(ControlError::LimitReached("producers of a transport"));
-        }
         let room = self.rooms.get_mut(&transport.room).ok_or(ControlError::RoomNotFound)?;
+        let peer = room.peers.get_mut(&transport.peer).ok_or(ControlError::PeerNotFound)?;
+        let limits = &self.limits;
+        limits.check(Limit::TransportProducers, transport.producers.len())?;
+        limits.check(Limit::PeerProducers, peer.producers)?;
+        limits.check(Limit::RoomProducers, room.producers.len())?;
+        limits.check(Limit::Producers, self.producers.len())?;
+        peer.producers += 1;
         let order = room.producers.last_key_value().map_or(0, |(last, _)| last + 1);
         room.producers.insert(order, id);
         transport.producers.insert(id);
@@ -263,6 +267,9 @@ impl Registry {
         }
         if let Some(room) = self.rooms.get_mut(&producer.room) {
             room.producers.remove(&producer.order);
+            if let Some(peer) = room.peers.get_mut(&producer.peer) {
+                peer.producers -= 1;
+            }
             room.speakers.forget(id);
         }
         effects.closes.push((producer.shard, Close::Producer(id)));

@@ -8,7 +8,7 @@ use crate::control::ControlError;
 use crate::control::speakers::Speakers;
 use crate::events::RoomEvent;
 use crate::id::{PeerId, ProducerId, RoomId, ShardId};
-use crate::limits::{ROOM_GRACE, ROOMS_MAX};
+use crate::limits::{Limit, ROOM_GRACE};
 
 /// A call.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Room {
     pub(super) transports: BTreeMap<ShardId, usize>,
     /// Its producers in order of their making, also those still being made.
     pub(super) producers: BTreeMap<u64, ProducerId>,
+    /// How many consumers its peers have, also those still being made.
+    pub(super) consumers: usize,
     /// Who is heard in it.
     pub(super) speakers: Speakers,
     /// Since when nobody is in it.
@@ -67,15 +69,14 @@ impl Registry {
         initiator: Option<PeerId>,
         now: Instant,
     ) -> Result<Effects, ControlError> {
-        if self.rooms.len() >= ROOMS_MAX {
-            return Err(ControlError::LimitReached("rooms"));
-        }
+        self.limits.check(Limit::Rooms, self.rooms.len())?;
         let room = Room {
             shard,
             created: now,
             peers: BTreeMap::new(),
             transports: BTreeMap::new(),
             producers: BTreeMap::new(),
+            consumers: 0,
             speakers: Speakers::default(),
             empty_since: Some(now),
         };

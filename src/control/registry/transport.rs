@@ -12,7 +12,7 @@ use crate::control::ControlError;
 use crate::control::command::{DtlsState, IceState};
 use crate::events::RoomEvent;
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
-use crate::limits::{PEERS_PER_ROOM_MAX, TRANSPORTS_PER_PEER_MAX};
+use crate::limits::Limit;
 use crate::sdp::Session;
 
 /// What the client means to do with a transport; information only.
@@ -127,17 +127,20 @@ impl Registry {
         shard: ShardId,
     ) -> Result<(), ControlError> {
         let room = self.rooms.get_mut(&new.room).ok_or(ControlError::RoomNotFound)?;
-        if !room.peers.contains_key(&new.peer) {
-            if room.peers.len() >= PEERS_PER_ROOM_MAX {
-                return Err(ControlError::LimitReached("peers of a room"));
+        let limits = &self.limits;
+        match room.peers.get(&new.peer) {
+            Some(peer) => limits.check(Limit::PeerTransports, peer.transports.len())?,
+            None => {
+                limits.check(Limit::RoomPeers, room.peers.len())?;
+                limits.check(Limit::Peers, self.peers)?;
             }
-            room.peers.insert(new.peer.clone(), Peer::default());
+        }
+        limits.check(Limit::RoomTransports, room.transports.values().sum())?;
+        limits.check(Limit::Transports, self.transports.len())?;
+        let peer = room.peers.entry(new.peer.clone()).or_insert_with(|| {
             self.peers += 1;
-        }
-        let peer = room.peers.get_mut(&new.peer).ok_or(ControlError::PeerNotFound)?;
-        if peer.transports.len() >= TRANSPORTS_PER_PEER_MAX {
-            return Err(ControlError::LimitReached("transports of a peer"));
-        }
+            Peer::default()
+        });
         peer.transports.insert(id);
         peer.idle_since = None;
         room.empty_since = None;

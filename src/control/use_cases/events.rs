@@ -6,10 +6,11 @@ use crate::control::error::ControlError;
 use crate::control::service::{Control, now};
 use crate::control::view::RoomView;
 use crate::events::{Entry, Position, Start, Subscription};
-use crate::id::RoomId;
+use crate::id::{PeerId, RoomId};
 
 impl Control {
-    /// Follows a room's log after a position, or from a snapshot on; answers also with what the
+    /// Follows a room's log after a position, or from a snapshot on, for a peer where it is known who
+    /// reads; answers also with what the
     /// reader gets first.
     ///
     /// # Errors
@@ -18,13 +19,15 @@ impl Control {
         &self,
         room: &RoomId,
         after: Option<Position>,
+        reader: Option<PeerId>,
     ) -> Result<(Subscription, Vec<Arc<Entry>>), ControlError> {
         self.inner.state.with(|state| {
             if state.stopping {
                 return Err(ControlError::Overloaded);
             }
             let log = state.logs.get_mut(room).ok_or(ControlError::RoomNotFound)?;
-            let mut subscription = log.subscribe(after, &self.inner.readers)?;
+            let mut subscription =
+                log.subscribe(after, (&self.inner.readers, reader), &self.inner.limits)?;
             let first = match &mut subscription.start {
                 Start::Snapshot { .. } => {
                     let view = RoomView::of(room, &state.registry, self.inner.clock)?;

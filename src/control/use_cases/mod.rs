@@ -7,6 +7,7 @@
 mod consumers;
 mod events;
 mod overview;
+mod owners;
 mod producers;
 mod rooms;
 mod sessions;
@@ -15,6 +16,7 @@ mod transports;
 
 pub use consumers::{ConsumerReply, ConsumerRequest, LayersReply};
 pub use overview::{RoomLoad, RoomsBy, RoomsOverview, RoomsQuery};
+pub use owners::Owned;
 pub use producers::ProducerRequest;
 pub use rooms::RoomReply;
 pub use sessions::{Patched, PlayRequest, Played, Precondition, PublishRequest};

@@ -9,6 +9,8 @@ const PROGRAM = fileURLToPath(new URL('gstreamer.py', import.meta.url));
 /** Debian's own interpreter: its GStreamer modules are there for no other. */
 const PYTHON = '/usr/bin/python3';
 const END_MS = 10_000;
+/** What GLib's libraries tell about the machine they are on, and go on. */
+const REMARK = /^$|-(?:WARNING|Message|INFO|DEBUG) \*\*: /;
 
 export class GStreamer {
   static publish({ url, source, codec }) {
@@ -28,7 +30,9 @@ export class GStreamer {
     this.child = spawn(PYTHON, [PROGRAM, ...words], { stdio: ['pipe', 'pipe', 'pipe'] });
     this.ended = new Promise((resolve) => this.child.once('exit', resolve));
     createInterface({ input: this.child.stdout }).on('line', (line) => this.#note(JSON.parse(line)));
-    createInterface({ input: this.child.stderr }).on('line', (line) => this.failures.push(line));
+    createInterface({ input: this.child.stderr }).on('line', (line) => {
+      if (!REMARK.test(line)) this.failures.push(line);
+    });
     this.child.once('error', (error) => this.failures.push(String(error)));
   }
 

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use axum::body::Body;
 use axum::http::{Method, Request, header};
+use ringcast::limits::Limit;
 use serde_json::{Value, json};
 
 use super::harness::{Node, bare, dtls, json_post, opus};
@@ -304,7 +305,7 @@ async fn connecting_twice_is_409() {
 #[tokio::test]
 async fn a_peer_has_a_bounded_number_of_transports() {
     let stage = Stage::set().await;
-    for _ in 1..ringcast::limits::TRANSPORTS_PER_PEER_MAX {
+    for _ in 1..Limit::PeerTransports.default_value() {
         stage.node.transport("r", "alice").await;
     }
     let body = json!({ "peerId": "alice", "direction": "recv" });

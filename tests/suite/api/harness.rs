@@ -190,8 +190,11 @@ fn consumer_numbers() -> ConsumerNumbers {
     }
 }
 
-/// A node without media.
+/// A node without media, and who calls it.
+#[derive(Clone)]
 pub(crate) struct Node {
+    /// The key or token of every request that brings none.
+    pub(crate) bearer: Option<String>,
     pub(crate) app: Router,
     pub(crate) control: Control,
     pub(crate) shards: Vec<Shard>,
@@ -249,6 +252,7 @@ impl Node {
                 at: tokio::time::Instant::now().into_std(),
             },
             outlets: Outlets::default(),
+            limits: options.limits.clone(),
             drain_timeout: Duration::from_secs(600),
         };
         let control = Control::start(links, config).unwrap();
@@ -256,7 +260,12 @@ impl Node {
             tokio::spawn(shard.clone().run(control.clone(), lane));
         }
         let app = router::router(control.clone(), options).unwrap();
-        Self { app, control, shards }
+        Self { bearer: None, app, control, shards }
+    }
+
+    /// The same node, called with other credentials.
+    pub(crate) fn called_with(&self, bearer: &str) -> Self {
+        Self { bearer: Some(bearer.to_owned()), ..self.clone() }
     }
 
     pub(crate) fn shard(&self) -> &Shard {
@@ -307,7 +316,11 @@ impl Node {
         self.control.handle_from_shard(ShardId(shard), FromShard::Report(Box::new(report)));
     }
 
-    pub(crate) async fn send(&self, request: Request<Body>) -> Response {
+    pub(crate) async fn send(&self, mut request: Request<Body>) -> Response {
+        if let Some(bearer) = &self.bearer {
+            let value = format!("Bearer {bearer}").parse().unwrap();
+            request.headers_mut().entry(header::AUTHORIZATION).or_insert(value);
+        }
         self.app.clone().oneshot(request).await.unwrap()
     }
 

@@ -3,8 +3,10 @@
 mod adaptive;
 mod bad_requests;
 mod calls;
+mod credentials;
 mod drain;
 mod harness;
+mod limits;
 mod operators;
 mod overview;
 mod races;
@@ -12,3 +14,4 @@ mod room_events;
 mod sdp;
 mod shards;
 mod systemd;
+mod tokens;

@@ -18,12 +18,12 @@ async fn a_peer_that_leaves_while_its_transport_is_made_leaves_nothing_behind() 
     node.room("r").await;
     node.shard().hold();
     let making = tokio::spawn({
-        let app = Node { app: node.app.clone(), control: node.control.clone(), shards: vec![] };
+        let app = node.clone();
         async move { app.post("/media/transport/r", creation()).await }
     });
     settle().await;
     let leaving = tokio::spawn({
-        let app = Node { app: node.app.clone(), control: node.control.clone(), shards: vec![] };
+        let app = node.clone();
         async move { app.post("/media/room/r/leave", json!({ "peerId": "alice" })).await }
     });
     settle().await;
@@ -95,7 +95,7 @@ async fn what_a_shard_refuses_is_rolled_back() {
     node.room("r").await;
     node.shard().refuses(Refusal::Full("transports"));
     let refused = node.post("/media/transport/r", creation()).await;
-    assert_eq!((refused.status.as_u16(), refused.code()), (429, "limit_reached"));
+    assert_eq!((refused.status.as_u16(), refused.code()), (503, "node_full"));
     assert_eq!(node.control.node().totals.peers, 0, "who has no transport did not join");
 
     let transport = node.transport("r", "alice").await;
@@ -217,7 +217,7 @@ async fn of_two_opposite_requests_the_later_one_holds_here_and_there() {
     let producer = node.producer("r", "alice", &transport).await;
     let told = |how: &str| {
         let path = format!("/media/producer/{producer}/{how}");
-        let app = Node { app: node.app.clone(), control: node.control.clone(), shards: vec![] };
+        let app = node.clone();
         tokio::spawn(async move { app.post(&path, json!({})).await })
     };
     node.shard().hold();

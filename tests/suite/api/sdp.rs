@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use super::harness::{Node, bare, opus, settle};
 
 /// What came back, as text.
-struct Answered {
-    status: StatusCode,
+pub(super) struct Answered {
+    pub(super) status: StatusCode,
     headers: HeaderMap,
-    text: String,
+    pub(super) text: String,
 }
 
 impl Answered {
-    fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).unwrap_or_else(|| panic!("no {name}")).to_str().unwrap()
     }
 
@@ -24,7 +24,7 @@ impl Answered {
         self.text.lines().any(|found| found == line)
     }
 
-    fn code(&self) -> (u16, String) {
+    pub(super) fn code(&self) -> (u16, String) {
         let body: Value = serde_json::from_str(&self.text).unwrap();
         assert_eq!(body["success"], false);
         (self.status.as_u16(), body["code"].as_str().unwrap().to_owned())
@@ -38,7 +38,7 @@ async fn send(node: &Node, request: Request<Body>) -> Answered {
     Answered { status, headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
 }
 
-async fn offer(node: &Node, path: &str, sdp: &str) -> Answered {
+pub(super) async fn offer(node: &Node, path: &str, sdp: &str) -> Answered {
     send(node, request(Method::POST, path, "application/sdp", &[], sdp)).await
 }
 
@@ -57,14 +57,14 @@ fn request(
     request.body(Body::from(body.to_owned())).unwrap()
 }
 
-async fn patch(node: &Node, path: &str, tag: Option<&str>, fragment: &str) -> Answered {
+pub(super) async fn patch(node: &Node, path: &str, tag: Option<&str>, fragment: &str) -> Answered {
     let headers: Vec<_> = tag.iter().map(|tag| (header::IF_MATCH, *tag)).collect();
     let media_type = "application/trickle-ice-sdpfrag";
     send(node, request(Method::PATCH, path, media_type, &headers, fragment)).await
 }
 
 /// An offer of an m-section for each kind, with ids that are not the room's.
-fn sdp(flow: &str, kinds: &[&str]) -> String {
+pub(super) fn sdp(flow: &str, kinds: &[&str]) -> String {
     let mids: Vec<String> = (0..kinds.len()).map(|at| format!("m{at}")).collect();
     let mut text = format!(
         "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE {}\r\n\
@@ -95,7 +95,7 @@ fn sdp(flow: &str, kinds: &[&str]) -> String {
     text
 }
 
-fn restart(ufrag: &str) -> String {
+pub(super) fn restart(ufrag: &str) -> String {
     format!("a=ice-ufrag:{ufrag}\r\na=ice-pwd:x\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:m0\r\n")
 }
 
@@ -329,7 +329,7 @@ async fn what_a_shard_refuses_is_taken_back_whole() {
     let path = "/whip/r?peerId=alice";
     assert_eq!(offer(&node, path, &sdp("sendonly", &["audio"])).await.status, 201);
     let refused = offer(&node, "/whep/r?viewerId=bob", &sdp("recvonly", &["audio"])).await;
-    assert_eq!(refused.code(), (429, "limit_reached".to_owned()));
+    assert_eq!(refused.code(), (503, "node_full".to_owned()));
     let room = node.get("/media/room/r").await;
     assert_eq!(room.data()["peers"].as_array().unwrap().len(), 1, "bob is not in the room");
 }

@@ -231,7 +231,7 @@ async fn a_close_that_finds_the_mirrors_lane_full_is_not_lost() {
 async fn what_the_mirrors_shard_refuses_is_rolled_back_and_may_be_tried_again() {
     let split = Split::new().await;
     for (refusal, status) in [
-        (Refusal::Full("mirrors"), 429),
+        (Refusal::Full("mirrors"), 503),
         (Refusal::Unsupported("codec".to_owned()), 422),
         (Refusal::Overloaded, 503),
         (Refusal::NoTransport, 404),

@@ -76,6 +76,20 @@ fn the_load_test_measures_a_server_and_compares_what_it_wrote() {
 }
 
 #[test]
+fn the_load_test_calls_with_a_key() {
+    let key = "a-secret-of-the-backend-0123456789";
+    let keys = format!("--api-keys=backend:{key}");
+    let (server, files) = (Hosted::start(&["--shards=1", &keys]), folder("key"));
+    let arguments = format!("livestream --subscribers 2 --pps 50 --duration 1 --token {key}");
+    let (_, result, page) = play(&server, &files, &arguments);
+    assert!(result["counts"]["delivered"].as_u64().unwrap() > 0, "{result:#}");
+    assert!(result["server_says"]["datagrams_out"].is_u64(), "metrics too: {result:#}");
+    assert!(!result.to_string().contains(key) && !page.contains(key));
+    server.stop();
+    std::fs::remove_dir_all(files).unwrap();
+}
+
+#[test]
 fn the_load_test_searches_a_limit_in_the_same_rooms() {
     let (server, files) = (Hosted::start(&["--shards=1"]), folder("limit"));
     // A limit that no machine is too slow or too fast for: the rate itself.

@@ -24,5 +24,6 @@ mod refusals;
 mod restart;
 mod shards;
 mod slow;
+mod strangers;
 mod supervised;
 mod tls;

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use ringcast::limits::{EVENT_READERS_PER_ROOM_MAX, OUTLET_STOP_TIMEOUT, STOP_TIMEOUT};
+use ringcast::limits::{OUTLET_STOP_TIMEOUT, STOP_TIMEOUT};
 use serde_json::{Value, json};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket, client};
@@ -101,13 +101,13 @@ fn what_is_no_web_socket_or_no_room_is_refused_in_the_envelope() {
 
 #[test]
 fn as_many_readers_as_there_may_be_that_never_read_cost_little_and_hold_up_nobody() {
-    let mut process = Process::start(&["--shards=1"]);
+    let mut process = Process::start(&["--shards=1", "--limits=room-event-readers=1024"]);
     let api = process.api();
     api.post("/media/room", &json!({ "roomId": "tea" }));
     let mut quick = follow(api, "tea/ws?after=0");
     let before = process.resident_kib();
     let mut hostile = Vec::new();
-    for number in 1..EVENT_READERS_PER_ROOM_MAX {
+    for number in 1..1024 {
         let mut stream = connect(api);
         let how = if number % 2 == 0 { "events" } else { "ws" };
         let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\

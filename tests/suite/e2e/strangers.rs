@@ -1,0 +1,121 @@
+//! A server with keys, over real sockets: strangers, keys, tokens, and what its log tells of them.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::{Value, json};
+
+use super::servers::{PATIENCE, Process};
+use ringcast::limits::STOP_TIMEOUT;
+
+const SECRET: &str = "a-secret-of-the-backend-0123456789";
+
+fn token(key: &str, claims: &Value) -> String {
+    let header = Header { kid: Some(key.to_owned()), ..Header::new(Algorithm::HS256) };
+    encode(&header, claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+}
+
+fn alice(exp: u64) -> Value {
+    json!({ "sub": "alice", "room": "tea", "exp": exp, "join": true, "publish": true })
+}
+
+/// Status and text of a request with these header lines.
+fn ask(api: SocketAddr, request: &str, headers: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(api).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let length = body.len();
+    let head = format!(
+        "{request} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n{headers}\r\n{body}"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut text = String::new();
+    let _ = stream.read_to_string(&mut text);
+    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.unwrap_or_else(|| panic!("no status: {text}")), text)
+}
+
+#[test]
+fn who_has_a_key_or_a_token_is_let_in_and_no_log_shows_either() {
+    let file = std::env::temp_dir().join(format!("ringcast-strangers-{}", std::process::id()));
+    std::fs::write(&file, format!("# of the backend\nbackend:{SECRET}\n")).unwrap();
+    let flag = format!("--api-keys-file={}", file.display());
+    let mut process = Process::start(&["--shards=1", "--log=trace", "--drain-timeout=0", &flag]);
+    let api = process.api().0;
+    std::fs::remove_file(&file).unwrap();
+
+    let room = r#"{"roomId":"tea","initiatorId":"alice"}"#;
+    let bearer = |text: &str| format!("authorization: Bearer {text}\r\n");
+    let good = token("backend", &alice(4_000_000_000));
+    let expired = token("backend", &alice(1_000_000_000));
+    let foreign = token("stranger", &alice(4_000_000_000));
+    for (headers, status) in [
+        (String::new(), 401),
+        (bearer("x"), 401),
+        (bearer(&format!("{SECRET}x")), 401),
+        (bearer(&expired), 401),
+        (bearer(&foreign), 401),
+        (bearer(SECRET), 201),
+        (bearer(&good), 201),
+    ] {
+        let (answered, text) = ask(api, "POST /media/room", &headers, room);
+        assert_eq!(answered, status, "{headers}: {text}");
+        assert_eq!(status == 401, text.contains("www-authenticate: Bearer"), "{text}");
+    }
+    let words = ["token", "--room=tea", "--peer=bob", "--subscribe", "--ttl=15m"];
+    let keys = format!("other:{SECRET}-,backend:{SECRET}");
+    let made = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
+        command.args(words).args(more).env("RINGCAST_API_KEYS", &keys).output().unwrap()
+    };
+    let which = made(&[]);
+    let said = String::from_utf8(which.stderr).unwrap();
+    assert_eq!(which.status.code(), Some(64), "{said}");
+    assert!(said.contains("--key must say which: other, backend"), "{said}");
+    let made = made(&["--key=backend"]);
+    let made = String::from_utf8(made.stdout).unwrap();
+    let bobs = made.strip_suffix('\n').unwrap();
+    let join = r#"{"peerId":"bob","direction":"recv"}"#;
+    let (status, text) = ask(api, "POST /media/transport/tea", &bearer(bobs), join);
+    assert_eq!(status, 201, "{text}");
+    let (status, text) = ask(api, "POST /media/producer", &bearer(bobs), "{}");
+    assert!(status == 403 && text.contains("`publish`"), "{text}");
+
+    let (status, text) = ask(api, "GET /media/rooms", &bearer(&good), "");
+    assert_eq!(status, 403, "{text}");
+    let join = r#"{"peerId":"alice","direction":"send"}"#;
+    let (status, _) = ask(api, "POST /media/transport/tea", &bearer(&good), join);
+    assert_eq!(status, 201);
+    let mut reader = TcpStream::connect(api).unwrap();
+    reader.set_read_timeout(Some(PATIENCE)).unwrap();
+    let query =
+        format!("GET /media/room/tea/events?access_token={good} HTTP/1.1\r\nhost: x\r\n\r\n");
+    reader.write_all(query.as_bytes()).unwrap();
+    let mut first = [0; 12];
+    reader.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+
+    process.terminate();
+    let (log, status) = process.ended(STOP_TIMEOUT);
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    for line in &log {
+        let shown = [SECRET, &good, &expired, &foreign].iter().any(|text| line.contains(*text));
+        assert!(!shown, "{line}");
+    }
+}
+
+#[test]
+fn a_public_address_needs_keys_or_a_word() {
+    let run =
+        |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_ringcast")).args(args).output().unwrap();
+    let refused = run(&["--api-listen=0.0.0.0:0", "--media-port=0"]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(64), "{said}");
+    assert!(said.contains("--api-keys-file") && said.contains("--allow-anonymous"), "{said}");
+    let weak = run(&["--api-keys=backend:sesame"]);
+    let said = String::from_utf8(weak.stderr).unwrap();
+    assert_eq!(weak.status.code(), Some(64), "{said}");
+    assert!(said.contains("32 to 256 characters") && !said.contains("sesame"), "{said}");
+}

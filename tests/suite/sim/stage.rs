@@ -342,6 +342,30 @@ impl Stage {
         answers
     }
 
+    /// Every receiver tells by REMB what it can take.
+    pub(crate) fn tell(&mut self, bps: u64) {
+        let told: Vec<_> = self
+            .receivers
+            .iter_mut()
+            .map(|(path, client)| {
+                let mut space = [0; 100];
+                let mut writer = RtcpWriter::new(&mut space);
+                assert!(writer.remb(1, bps, &[2]));
+                (*path, client.seal_rtcp(writer.as_bytes()))
+            })
+            .collect();
+        self.hear(&told);
+    }
+
+    /// A turn for what time brings, `step` later. Returns how many datagrams of media left.
+    pub(crate) fn wait(&mut self, step: Duration) -> usize {
+        self.now += step;
+        if self.engine.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.engine.handle_timeout(self.now);
+        }
+        self.flush()
+    }
+
     /// A turn in which these arrive.
     pub(crate) fn hear(&mut self, answers: &[(Path, Vec<u8>)]) {
         let arrival = self.now;

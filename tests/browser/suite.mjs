@@ -3,6 +3,7 @@
 
 import './calls/instrument.mjs';
 import './calls/readme.mjs';
+import './calls/replaced.mjs';
 import './calls/codecs.mjs';
 import './calls/group.mjs';
 import './calls/start.mjs';

@@ -125,9 +125,11 @@ fn secure(operation: &mut Operation, rule: Rule) {
     let nothing = SecurityRequirement::default();
     let (schemes, refusals) = match rule {
         Rule::Probe => return,
-        Rule::Open => (None, &[][..]),
-        Rule::Events(_) => (Some(vec![nothing, by(BEARER), by(ACCESS_TOKEN)]), &["401", "403"][..]),
-        _ => (Some(vec![nothing, by(BEARER)]), &["401", "403"][..]),
+        Rule::Open => (None, &["429"][..]),
+        Rule::Events(_) => {
+            (Some(vec![nothing, by(BEARER), by(ACCESS_TOKEN)]), &["401", "403", "429"][..])
+        }
+        _ => (Some(vec![nothing, by(BEARER)]), &["401", "403", "429"][..]),
     };
     operation.security = schemes;
     let responses = &mut operation.responses.responses;

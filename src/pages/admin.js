@@ -549,7 +549,9 @@ function notice(words) {
 }
 
 function refused(error) {
-  if (error.status === 401) return askForKey(error.message);
+  // A room token is one, but not for this page.
+  const useless = error.status === 403 && sessionStorage.getItem(KEY);
+  if (error.status === 401 || useless) return askForKey(error.message);
   return notice(error.status ? error.message : 'The server does not answer.');
 }
 

@@ -250,11 +250,16 @@ let me;
 let speaker = '';
 const shown = (peerId) => peerId.replace(/#[0-9a-f]{4}$/, '');
 
-function notice(text) {
+function notice(text, { stays = false } = {}) {
   $('notice').textContent = text;
   clearTimeout(notice.end);
-  notice.end = setTimeout(() => { $('notice').textContent = ''; }, 6000);
+  if (!stays) notice.end = setTimeout(() => { $('notice').textContent = ''; }, 6000);
 }
+
+/** Why somebody is not let in, in words for whoever opened the page. */
+const refusal = ({ status, message }) => (status === 401 && !token
+  ? 'This server lets in who is invited: open the whole link that you were given, with what follows its #.'
+  : `You are not let in: ${message}.`);
 
 /** The microphone and the camera, or what of them there is; nothing is no reason not to join. */
 async function capture() {
@@ -281,18 +286,25 @@ async function join(room, name) {
   const peerId = claims.sub ?? `${name}#${suffix}`;
   me = { room, peerId, path: encodeURIComponent(room), own: new Map() };
   await post('media/room', { roomId: room, initiatorId: me.peerId });
-  const tracks = await capture();
+  // A token may be for watching alone.
+  const publishes = !token || Boolean(claims.publish || claims.admin);
+  notice('');
+  const tracks = publishes ? await capture() : [];
+  for (const id of ['microphone', 'camera', 'devices']) $(id).hidden = !publishes;
+  $('screen').hidden = !publishes || !navigator.mediaDevices?.getDisplayMedia;
   $('door').hidden = true;
   $('call').hidden = false;
   document.body.dataset.state = 'inside';
   $('title').textContent = room;
   document.title = `${room}: call`;
   history.replaceState(null, '', `?${new URLSearchParams({ room })}${location.hash}`);
-  me.tile = new Tile(me.peerId, { own: true });
-  await publish(tracks);
+  if (publishes) {
+    me.tile = new Tile(me.peerId, { own: true });
+    await publish(tracks);
+  }
   follow();
   me.timer = setInterval(measure, 2000);
-  $('microphone').focus();
+  $(publishes ? 'microphone' : 'leave').focus();
 }
 
 /** One session for microphone and camera; each has its m-line, so that it can be switched on later. */
@@ -316,6 +328,7 @@ async function publish(tracks) {
 
 /** What the buttons say, what one's own tile shows, and what the server is told to pause. */
 function refreshOwn() {
+  if (!me.audio) return;
   const [audible, visible] = [me.audio, me.video].map(({ track }) => Boolean(track?.enabled));
   $('microphone').setAttribute('aria-pressed', audible);
   $('camera').setAttribute('aria-pressed', visible);
@@ -387,8 +400,13 @@ function follow() {
     // The room is gone, or the server was away: it is made anew.
     setTimeout(async () => {
       if (me?.events !== events) return;
-      await post('media/room', { roomId: me.room, initiatorId: me.peerId }).catch(() => {});
-      follow();
+      try {
+        await post('media/room', { roomId: me.room, initiatorId: me.peerId });
+      } catch (error) {
+        // Asking again does not make a token valid.
+        if ([401, 403].includes(error.status)) return notice(`Who comes and goes is no longer told: ${error.message}`, { stays: true });
+      }
+      return follow();
     }, 1000);
   });
 }
@@ -526,7 +544,7 @@ $('join').addEventListener('submit', async (event) => {
     await join(room, name);
   } catch (error) {
     leave();
-    notice(error.message);
+    notice(refusal(error), { stays: true });
   }
 });
 $('microphone').addEventListener('click', () => toggle('audio'));
@@ -554,15 +572,16 @@ document.addEventListener('keydown', ({ key, target, ctrlKey, metaKey, altKey })
   const typing = target.closest('input, select, dialog');
   if (!me || typing || ctrlKey || metaKey || altKey) return;
   const button = { m: 'microphone', v: 'camera', s: 'screen' }[key.toLowerCase()];
-  if (button) $(button).click();
+  if (button && !$(button).hidden) $(button).click();
 });
 addEventListener('pagehide', leave);
 
-// Phones share no screens.
-$('screen').hidden = !navigator.mediaDevices?.getDisplayMedia;
+// Without a token of their own nobody could follow the link.
+$('invite').hidden = Boolean(token);
 const asked = new URLSearchParams(location.search);
 $('room').value = asked.get('room') ?? '';
 $('name').value = asked.get('name') ?? '';
+if (claims.room) document.querySelector('#join .hint').textContent = 'You were invited: the room and your name came with the link.';
 for (const [id, claim] of [['room', claims.room], ['name', claims.sub]]) {
   if (!claim) continue;
   $(id).value = claim;

@@ -105,7 +105,8 @@
 //! [`Config`](config::Config) → [`Server::start`](server::Server::start) →
 //! [`Server::run`](server::Server::run), with [`systemd`] told of it; `ringcast config` prints the
 //! settings, `doctor` tries what a start would need on this host ([`doctor`]), `health`
-//! asks a running server how it is ([`health`]), and `token` signs a room token ([`access`]).
+//! asks a running server how it is ([`health`]), `drain` tells it to take no new calls and waits
+//! ([`remote`]), and `token` signs a room token ([`access`]).
 //!
 //! ## What always holds
 //!
@@ -146,6 +147,7 @@ pub mod log;
 pub mod metrics;
 pub mod node;
 pub mod ortc;
+mod remote;
 pub mod sdp;
 pub mod server;
 pub mod shard;

@@ -11,6 +11,7 @@
 mod access;
 mod connections;
 mod flags;
+mod ice;
 mod outlets;
 mod shown;
 mod sources;
@@ -24,8 +25,10 @@ use std::time::Duration;
 use clap::Parser as _;
 use serde_json::{Map, Value};
 
+pub use self::access::KeysFile;
 pub use self::connections::{ConnectionsConfig, TlsConfig};
 pub(crate) use self::flags::{AFTER_HELP, Flags};
+pub use self::ice::{IceConfig, IceCredentials, IceServer};
 pub use self::outlets::{KafkaConfig, OutletsConfig, Secret, WebhookConfig};
 pub use self::sources::Origin;
 use self::sources::Sources;
@@ -100,13 +103,15 @@ pub struct Config {
     /// Who may call the API; none: everybody.
     pub api_keys: ApiKeys,
     /// The file that some of them came from.
-    pub api_keys_file: Option<PathBuf>,
+    pub api_keys_file: Option<KeysFile>,
     /// `/metrics` needs no key.
     pub open_metrics: bool,
     /// How much there may be of everything.
     pub limits: Limits,
     /// How the API is connected to.
     pub connections: ConnectionsConfig,
+    /// STUN and TURN servers that clients are told of.
+    pub ice: IceConfig,
     /// Where room events go beside their readers.
     pub outlets: OutletsConfig,
     /// Form of log lines.
@@ -255,7 +260,11 @@ impl Config {
             return Err(ConfigError::NoProtocol);
         }
         let outlets = OutletsConfig::of(sources)?;
+        let connections = ConnectionsConfig::of(sources)?;
         let mut warnings = warnings(api_listen, &api_keys, &replaced);
+        if !api_keys.is_empty() && connections.tls.is_none() {
+            warnings.extend(in_the_clear(api_listen));
+        }
         warnings.extend(outlets.warnings.iter().cloned());
         Ok(Self {
             api_listen,
@@ -278,14 +287,15 @@ impl Config {
                 .unwrap_or(DRAIN_TIMEOUT),
             allow_anonymous,
             api_keys,
-            api_keys_file: sources.one("api-keys-file", |path| Ok(PathBuf::from(path)))?,
+            api_keys_file: access::keys_file(sources)?,
             open_metrics: sources.one("open-metrics", values::boolean)?.unwrap_or_default(),
             log_format: sources.one("log-format", values::log_format)?.unwrap_or_default(),
             log_filter: sources
                 .one("log", values::log_filter)?
                 .unwrap_or_else(|| "info".to_owned()),
             limits: access::limits(sources)?,
-            connections: ConnectionsConfig::of(sources)?,
+            connections,
+            ice: IceConfig::of(sources)?,
             outlets,
             warnings,
         })
@@ -329,6 +339,21 @@ fn warnings(api_listen: SocketAddr, keys: &ApiKeys, replaced: &[&str]) -> Vec<St
         );
     }
     warnings
+}
+
+/// What is to be said of keys on an address that strangers may reach.
+fn in_the_clear(api_listen: SocketAddr) -> Option<String> {
+    let ip = api_listen.ip();
+    let is_near = match ip {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    };
+    (!is_near).then(|| {
+        format!(
+            "the API listens on {api_listen} without TLS: API keys and tokens can be read on their \
+             way, unless a proxy on this host speaks TLS; see --tls-cert"
+        )
+    })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ const token = new URLSearchParams(location.hash.slice(1)).get('token');
 const claims = claimsOf(token);
 const base = new URL('.', location.href);
 const RESTART_AFTER_MS = 3000;
+const SERVERS_KNOWN_MS = 3_600_000;
 const SIMULCAST = [
   { rid: 'q', scaleResolutionDownBy: 4, maxBitrate: 150_000 },
   { rid: 'h', scaleResolutionDownBy: 2, maxBitrate: 500_000 },
@@ -34,11 +35,29 @@ async function ask(method, path, { body, type, headers = {}, keepalive } = {}) {
 const post = (path, value, more) =>
   ask('POST', path, { body: JSON.stringify(value), type: 'application/json', ...more });
 
+/** The STUN and TURN servers that an endpoint names in its links, if any (RFC 9725, 4.6); asked for once in a while. */
+const known = new Map();
+function iceServers(path) {
+  const endpoint = path.split('?')[0];
+  const { at, servers } = known.get(endpoint) ?? {};
+  if (servers && performance.now() - at < SERVERS_KNOWN_MS) return servers;
+  const link = /<([^>]+)>; rel="ice-server"(?:; username="((?:[^"\\]|\\.)*)"; credential="((?:[^"\\]|\\.)*)")?/g;
+  const asked = ask('OPTIONS', endpoint).then(({ headers }) => [...(headers.get('link') ?? '').matchAll(link)].map(([, urls, ...secrets]) => {
+    const [username, credential] = secrets.map((text) => text?.replace(/\\(.)/g, '$1'));
+    return username === undefined ? { urls } : { urls, username, credential };
+  }));
+  known.set(endpoint, { at: performance.now(), servers: asked });
+  asked.catch(() => known.delete(endpoint));
+  return asked;
+}
+
 /** A WHIP or WHEP session: an offer is posted, the answer applied, and the Location is its handle. */
 class Session {
   static async open(path, pc) {
     const session = new Session(pc);
     try {
+      const servers = await iceServers(path);
+      if (servers.length > 0) pc.setConfiguration({ ...pc.getConfiguration(), iceServers: servers });
       await pc.setLocalDescription();
       const { sdp } = pc.localDescription;
       const answer = await ask('POST', path, { body: sdp, type: 'application/sdp' });

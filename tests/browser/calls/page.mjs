@@ -121,3 +121,22 @@ scenario('every control has a name that a screen reader says, and the tab key re
   };
   for (const look of [PHONE, { width: 320, height: 568, mobile: true }, DESKTOP]) assert.equal(await overflow(look), false);
 });
+
+scenario('the page uses the STUN and TURN servers that the server names', async (call) => {
+  const room = call.room();
+  const page = await caller(call, 'Alice', room);
+  await page.evaluate(`window.made = [];
+    window.RTCPeerConnection = class extends RTCPeerConnection {
+      constructor(...given) {
+        super(...given);
+        made.push(this);
+      }
+    };`);
+  await enter(page);
+  await shows(page, 'Alice (you)', ({ seen, moves }) => seen && moves);
+  const told = () => page.evaluate('made[0]?.getConfiguration().iceServers.map(({ urls }) => [urls].flat()[0]) ?? []');
+  await until('the connection knows them', SEEN_MS, async () => (await told()).length === 2);
+  assert.deepEqual(await told(), ['stun:127.0.0.1:9', 'stun:[::1]:9']);
+  await until('it connects all the same', SEEN_MS, () => page.evaluate("made[0].connectionState === 'connected'"));
+  assert.deepEqual(await complaints(page), []);
+}, ['--ice-servers', 'stun:127.0.0.1:9,stun:[::1]:9']);

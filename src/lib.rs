@@ -61,7 +61,8 @@
 //! [`TransmitBatch`](engine::io::TransmitBatch): the only copy of the payload → one `sendmmsg` whose
 //! messages are trains. How long that took since the kernel received the packet goes into the shard's
 //! [`LatencyRecorder`](metrics::latency::LatencyRecorder). Where datagrams come close together the
-//! shard lets some gather before it wakes (`shard::gather`).
+//! shard lets some gather before it wakes (`shard::gather`), and what the next receivers need is
+//! read ahead, several at once, because else each misses the cache by itself (`engine::warm`).
 //!
 //! Consumers on other shards: behind all input, [`poll_relay`](engine::machine::Machine::poll_relay)
 //! copies what their shards demand into boxes and

@@ -314,6 +314,7 @@ impl<M: Machine> Shard<M> {
             let batch = self.receive_slots.iter().zip(&self.ours);
             batch.filter(|(_, ours)| **ours).map(|(received, _)| received)
         };
+        self.machine.read_ahead(&mut ours());
         self.machine.handle_datagrams(now, &mut ours());
     }
 

@@ -31,7 +31,6 @@ FROM debian:bookworm-slim
 LABEL org.opencontainers.image.title="ringcast" \
       org.opencontainers.image.description="A WebRTC selective forwarding unit: one binary, one UDP port, every core" \
       org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.source="https://github.com/ringcast/ringcast" \
       org.opencontainers.image.base.name="docker.io/library/debian:bookworm-slim"
 RUN apt-get update -qq \
     && apt-get install -y -qq --no-install-recommends libssl3 \

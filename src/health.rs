@@ -52,7 +52,7 @@ pub(crate) fn ask(config: &Config, question: Question) -> Result<String, String>
 }
 
 /// An address to connect to for one that is listened on.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         // It takes IPv4 as well, which a host without IPv6 has alone.

@@ -20,6 +20,10 @@ pub enum NameError {
     /// The name has more than [`NAME_CHARS_MAX`] characters.
     #[error("must have at most {NAME_CHARS_MAX} characters")]
     TooLong,
+    /// The name is a dot segment (RFC 3986 §3.3), which no URL can carry as a name: whoever reads one
+    /// takes it out, however it is encoded.
+    #[error("must not be . or .., which no URL can carry")]
+    Dots,
     /// The name contains a control character.
     #[error("must not contain control characters")]
     Control,
@@ -31,6 +35,9 @@ fn parse_name(text: &str) -> Result<Arc<str>, NameError> {
     }
     if text.chars().nth(NAME_CHARS_MAX).is_some() {
         return Err(NameError::TooLong);
+    }
+    if matches!(text, "." | "..") {
+        return Err(NameError::Dots);
     }
     if text.chars().any(is_unprintable) {
         return Err(NameError::Control);
@@ -161,12 +168,15 @@ mod tests {
     #[test]
     fn names_are_one_to_128_printable_characters() {
         let longest = "é".repeat(NAME_CHARS_MAX);
-        for good in ["a", "комната 5", "room/with?odd&chars", longest.as_str()] {
+        for good in ["a", "...", ".a", "комната 5", "room/with?odd&chars", longest.as_str()]
+        {
             assert_eq!(RoomId::try_from(good).map(|r| r.to_string()), Ok(good.to_owned()));
         }
         let too_long = "é".repeat(NAME_CHARS_MAX + 1);
         for (bad, why) in [
             ("", NameError::Empty),
+            (".", NameError::Dots),
+            ("..", NameError::Dots),
             (too_long.as_str(), NameError::TooLong),
             ("a\nb", NameError::Control),
             ("a\u{0}", NameError::Control),

@@ -19,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::api::keys::{KeyRing, KeysKeeper};
 use crate::api::serving::admission::ConnectionLimits;
 use crate::api::serving::tls::{Certificate, CertificateKeeper, Hangup, TlsError};
 use crate::api::{self, ApiOptions};
@@ -199,7 +200,7 @@ impl Server {
         let served = api::serve(listener, control.clone(), options, shutdown).await;
         control.stop();
         let stopped = node.stop();
-        // Last, so that they also tell what the end of the calls has brought about.
+        // Last, so that they also tell of the rooms that ended with the API.
         outlets.stop();
         stopped?;
         served?;
@@ -212,16 +213,21 @@ impl Server {
 fn api_options(config: &Config, clock: WallAnchor) -> Result<ApiOptions, ServerError> {
     let counts = Arc::default();
     let tls = certificate(config, clock, &counts)?;
+    let keys = keys(config)?;
+    if tls.is_none() && config.api_keys_file.is_none() {
+        tokio::spawn(Hangup::watch()?.ignore());
+    }
     let ConnectionsConfig { node, address, .. } = config.connections;
     Ok(ApiOptions {
         cors_origins: config.cors_origins.clone(),
         docs_path: config.docs_path.clone(),
-        keys: config.api_keys.clone(),
+        keys,
         open_metrics: config.open_metrics,
         limits: config.limits.clone(),
         tls,
         connections: ConnectionLimits { node: affordable(node), address },
         counts,
+        ice_servers: config.ice.servers.clone(),
     })
 }
 
@@ -231,14 +237,20 @@ fn certificate(
     clock: WallAnchor,
     counts: &Arc<ConnectionCounts>,
 ) -> Result<Option<Certificate>, ServerError> {
+    let Some(files) = &config.connections.tls else { return Ok(None) };
     let hangup = Hangup::watch()?;
-    let Some(files) = &config.connections.tls else {
-        tokio::spawn(hangup.ignore());
-        return Ok(None);
-    };
     let (keeper, certificate) = CertificateKeeper::start(files.clone(), clock, Arc::clone(counts))?;
     tokio::spawn(keeper.keep(hangup));
     Ok(Some(certificate))
+}
+
+/// The keys of the API, and who looks after their file, if there is one.
+fn keys(config: &Config) -> Result<KeyRing, ServerError> {
+    let keys = config.api_keys.clone();
+    let Some(file) = &config.api_keys_file else { return Ok(keys.into()) };
+    let (keeper, ring) = KeysKeeper::start(file.clone(), keys);
+    tokio::spawn(keeper.keep(Hangup::watch()?));
+    Ok(ring)
 }
 
 /// So many of the connections wanted as there are descriptors for, once the process has as many of

@@ -65,9 +65,10 @@ impl Notifier {
         self.socket.send_to_addr(lines.as_bytes(), &self.manager).is_ok()
     }
 
-    /// The node has begun to stop, for whatever reason.
+    /// The node has begun to stop, for whatever reason: from now on nobody feeds the watchdog.
     pub fn stopping(&self) {
-        self.tell("STOPPING=1\nSTATUS=stopping");
+        let extension = NOTIFY_EXTENSION.as_micros();
+        self.tell(&format!("STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC={extension}"));
     }
 
     /// The node reads again what it can; ready is told when it has.
@@ -109,11 +110,13 @@ impl Notifier {
     }
 
     fn tell_of(&self, node: &NodeView, silence: Option<Duration>, told: Told) -> Told {
-        let Told { mut ready, mut stopping, mut status, mut starved } = told;
+        let Told { mut ready, mut status, mut starved } = told;
         ready = ready || (node.is_healthy() && self.tell("READY=1"));
-        // A drain without a signal may be called off.
-        if node.drain.signalled || node.drain.state == Phase::Stopping {
-            stopping = stopping || self.tell("STOPPING=1");
+        // Once it was told to stop, a manager feeds on this alone: who does not turn gets no more
+        // time. Not before the drain is over is it told that the node stops, because that would put
+        // an end to the watchdog where the manager did not ask for the drain.
+        let turns = silence.is_some_and(|silence| silence <= REPORT_AGE_MAX);
+        if node.drain.signalled && turns {
             self.tell(&format!("EXTEND_TIMEOUT_USEC={}", NOTIFY_EXTENSION.as_micros()));
         }
         let now = status_of(node);
@@ -131,7 +134,7 @@ impl Notifier {
             }
             starved = !turning;
         }
-        Told { ready, stopping, status, starved }
+        Told { ready, status, starved }
     }
 }
 
@@ -139,7 +142,6 @@ impl Notifier {
 #[derive(Debug, Default)]
 struct Told {
     ready: bool,
-    stopping: bool,
     status: String,
     starved: bool,
 }
@@ -212,8 +214,8 @@ mod tests {
         let manager = SocketAddr::from_abstract_name(&name).unwrap();
         let manager = UnixDatagram::bind_addr(&manager).unwrap();
         notifier(&[("NOTIFY_SOCKET", &format!("@{name}"))]).unwrap().unwrap().stopping();
-        let mut bytes = [0; 64];
+        let mut bytes = [0; 128];
         let length = manager.recv(&mut bytes).unwrap();
-        assert_eq!(&bytes[..length], b"STOPPING=1\nSTATUS=stopping");
+        assert_eq!(&bytes[..length], b"STOPPING=1\nSTATUS=stopping\nEXTEND_TIMEOUT_USEC=30000000");
     }
 }

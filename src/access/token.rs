@@ -43,6 +43,9 @@ pub enum TokenError {
     /// Before `nbf`.
     #[error("the token is not valid yet")]
     NotYet,
+    /// For the node and for a room.
+    #[error("a token that grants `node` is for all rooms: it has no `room`")]
+    Bounded,
 }
 
 /// What a token allows.
@@ -55,8 +58,11 @@ pub struct Grants {
     pub publish: bool,
     /// To receive.
     pub subscribe: bool,
-    /// Everything in the room, whoever's it is; without a room, on the node.
+    /// Everything in the room, whoever's it is.
     pub admin: bool,
+    /// Everything in all rooms and on the node. A claim of its own, so that a backend that leaves
+    /// out `room` by mistake gives nobody the node.
+    pub node: bool,
 }
 
 /// Who may do what.
@@ -64,9 +70,9 @@ pub struct Grants {
 pub struct RoomToken {
     /// The id of the key that signed it.
     pub key: String,
-    /// Where; `None` is everywhere, for administrators only.
+    /// Where; `None` is everywhere, for operators of the node only.
     pub room: Option<RoomId>,
-    /// Who; `None` is nobody, for administrators only.
+    /// Who; `None` is nobody, for administrators and operators only.
     pub peer: Option<PeerId>,
     /// What.
     pub grants: Grants,
@@ -128,10 +134,14 @@ impl RoomToken {
             claim("room", json!(room.to_string()));
         }
         claim("exp", json!(since.as_secs()));
-        let Grants { join, publish, subscribe, admin } = self.grants;
-        for (name, granted) in
-            [("join", join), ("publish", publish), ("subscribe", subscribe), ("admin", admin)]
-        {
+        let Grants { join, publish, subscribe, admin, node } = self.grants;
+        for (name, granted) in [
+            ("join", join),
+            ("publish", publish),
+            ("subscribe", subscribe),
+            ("admin", admin),
+            ("node", node),
+        ] {
             if granted {
                 claim(name, json!(true));
             }
@@ -176,15 +186,18 @@ fn of_claims(
         publish: grant("publish")?,
         subscribe: grant("subscribe")?,
         admin: grant("admin")?,
+        node: grant("node")?,
     };
     let room = name(claims, "room")?.map(RoomId::try_from).transpose();
     let room = room.map_err(|_| TokenError::Claim("room"))?;
     let peer = name(claims, "sub")?.map(PeerId::try_from).transpose();
     let peer = peer.map_err(|_| TokenError::Claim("sub"))?;
-    if room.is_none() && !grants.admin {
-        return Err(TokenError::Missing("room"));
+    match &room {
+        None if !grants.node => return Err(TokenError::Missing("room")),
+        Some(_) if grants.node => return Err(TokenError::Bounded),
+        _ => {}
     }
-    if peer.is_none() && !grants.admin {
+    if peer.is_none() && !grants.admin && !grants.node {
         return Err(TokenError::Missing("sub"));
     }
     Ok(RoomToken { key: key.to_owned(), room, peer, grants })

@@ -65,9 +65,7 @@ impl Caller {
     fn bounds(&self) -> Option<&RoomToken> {
         match self {
             Self::Anyone | Self::Key(_) => None,
-            Self::Token(token) => {
-                Some(&**token).filter(|token| !token.grants.admin || token.room.is_some())
-            }
+            Self::Token(token) => Some(&**token).filter(|token| !token.grants.node),
         }
     }
 
@@ -75,7 +73,7 @@ impl Caller {
     pub(super) fn rules_node(&self) -> Result<(), ApiError> {
         match self.bounds() {
             None => Ok(()),
-            Some(_) => Err(forbidden("this needs an API key, or an admin token without a room")),
+            Some(_) => Err(forbidden("this needs an API key, or a token that grants `node`")),
         }
     }
 

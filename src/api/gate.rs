@@ -10,18 +10,19 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 
 use super::caller::{Caller, Subject};
 use super::error::{ApiError, Code};
+use super::keys::KeyRing;
 use super::path::{Of, Parameters, Segment, SessionId};
 use super::rates::Rates;
 use super::rule::{self, Kind, Rule};
-use crate::access::{ApiKeys, RoomToken};
+use crate::access::RoomToken;
 use crate::control::{Control, Owned};
 use crate::id::{ConsumerId, ProducerId, RoomId, TransportId};
 
@@ -29,7 +30,7 @@ use crate::id::{ConsumerId, ProducerId, RoomId, TransportId};
 #[derive(Debug, Clone)]
 pub(super) struct Gate {
     pub(super) control: Control,
-    pub(super) keys: Arc<ApiKeys>,
+    pub(super) keys: KeyRing,
     /// `/metrics` needs no credentials.
     pub(super) open_metrics: bool,
     /// Where Swagger UI is, with its slash.
@@ -60,12 +61,19 @@ impl Gate {
         }
     }
 
+    /// Whether who asks what a route takes may use it by `method`.
+    pub(super) async fn would_admit(&self, method: Method, parts: &Parts) -> bool {
+        let mut parts = parts.clone();
+        parts.method = method;
+        self.caller(&mut parts).await.is_ok()
+    }
+
     async fn caller(&self, parts: &mut Parts) -> Result<Caller, ApiError> {
         let rule = self.rule(parts);
         if rule == Rule::Probe {
             return Ok(Caller::Anyone);
         }
-        if self.keys.is_empty() || rule == Rule::Open {
+        if self.keys.current().is_empty() || rule == Rule::Open {
             self.count_stranger(parts)?;
             if rule == Rule::Node && ends_calls(parts) && !from_here(parts) {
                 let why = "without API keys a drain is begun and called off on the host itself";
@@ -101,10 +109,11 @@ impl Gate {
     }
 
     fn identify(&self, given: &str) -> Result<Caller, ApiError> {
-        if let Some(key) = self.keys.with_secret(given) {
+        let keys = self.keys.current();
+        if let Some(key) = keys.with_secret(given) {
             return Ok(Caller::Key(key.id().into()));
         }
-        let token = RoomToken::read(given, &self.keys, wall_clock());
+        let token = RoomToken::read(given, &keys, wall_clock());
         let token = token.map_err(|why| ApiError::new(Code::InvalidToken, why.to_string()))?;
         Ok(Caller::Token(Arc::new(token)))
     }
@@ -170,6 +179,6 @@ async fn query_token(parts: &mut Parts) -> Option<String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "tokens end by the clock of whoever signs them")]
-fn wall_clock() -> SystemTime {
+pub(super) fn wall_clock() -> SystemTime {
     SystemTime::now()
 }

@@ -16,6 +16,8 @@ mod events;
 mod fields;
 mod gate;
 mod health;
+mod ice_servers;
+pub mod keys;
 mod observe;
 pub mod openapi;
 mod overview;
@@ -40,12 +42,13 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use self::keys::KeyRing;
 use self::serving::Serving;
 use self::serving::admission::ConnectionLimits;
 use self::serving::tls::Certificate;
-use crate::access::ApiKeys;
+use crate::config::IceServer;
 use crate::control::Control;
-use crate::limits::{API_STOP_TIMEOUT, Limits};
+use crate::limits::{API_STOP_TIMEOUT, Limits, ROOMS_STOP_TIMEOUT};
 use crate::metrics::connections::ConnectionCounts;
 
 /// How the API presents itself.
@@ -56,7 +59,7 @@ pub struct ApiOptions {
     /// Where Swagger UI is, without slash: `docs`.
     pub docs_path: String,
     /// Who may call; none: everybody.
-    pub keys: ApiKeys,
+    pub keys: KeyRing,
     /// `/metrics` needs no key.
     pub open_metrics: bool,
     /// How often callers may ask.
@@ -67,6 +70,8 @@ pub struct ApiOptions {
     pub connections: ConnectionLimits,
     /// Where its connections are counted.
     pub counts: Arc<ConnectionCounts>,
+    /// STUN and TURN servers that clients are told of.
+    pub ice_servers: Vec<IceServer>,
 }
 
 impl Default for ApiOptions {
@@ -74,18 +79,19 @@ impl Default for ApiOptions {
         Self {
             cors_origins: Vec::new(),
             docs_path: "docs".to_owned(),
-            keys: ApiKeys::default(),
+            keys: KeyRing::default(),
             open_metrics: false,
             limits: Limits::default(),
             tls: None,
             connections: ConnectionLimits::default(),
             counts: Arc::default(),
+            ice_servers: Vec::new(),
         }
     }
 }
 
-/// Serves until `shutdown` completes, then ends event streams and lets requests under way finish
-/// for at most [`API_STOP_TIMEOUT`].
+/// Serves until `shutdown` completes, then ends the rooms that are left, tells readers so, and lets
+/// requests under way finish for at most [`API_STOP_TIMEOUT`].
 ///
 /// # Errors
 /// When the options contradict the routes.
@@ -100,6 +106,7 @@ pub async fn serve(
     let (stopping, stopped) = oneshot::channel();
     let graceful = async move {
         shutdown.await;
+        control.end_rooms(ROOMS_STOP_TIMEOUT).await;
         control.end_event_streams();
         let _ = stopping.send(());
     };

@@ -2,11 +2,12 @@
 
 use axum::http::Method;
 use utoipa::OpenApi;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::schema::{Object, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, Required, ResponseBuilder};
 
 use super::rule::{self, Rule};
 use super::{
@@ -84,8 +85,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let components = document.components.get_or_insert_default();
     let about = "An API key, or a room token: a JSON Web Token signed with HS256 by the secret of \
                  the key that `kid` or `iss` names, with the claims `sub` (peerId), `room`, `exp`, \
-                 `nbf` and the grants `join`, `publish`, `subscribe` and `admin`. Only where the \
-                 server has keys.";
+                 `nbf` and the grants `join`, `publish`, `subscribe` and `admin`; or without \
+                 `room` and with the grant `node`, for operators. Only where the server has keys.";
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
     let bearer = SecurityScheme::Http(bearer.description(Some(about)).build());
     components.add_security_scheme(BEARER, bearer);
@@ -93,11 +94,40 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let in_query = ApiKeyValue::with_description("access_token", about);
     components.add_security_scheme(ACCESS_TOKEN, SecurityScheme::ApiKey(ApiKey::Query(in_query)));
     for (path, item) in &mut document.paths.paths {
+        match path.as_str() {
+            "/whip/{roomId}" => item.options = Some(asked_before("askWhip")),
+            "/whep/{roomId}" => item.options = Some(asked_before("askWhep")),
+            _ => {}
+        }
         for (method, operation) in operations(item) {
             secure(operation, rule::of_route(&method, &as_routed(path), "/docs"));
         }
     }
     document
+}
+
+/// OPTIONS of a WHIP or WHEP endpoint, which no handler answers: a layer does.
+fn asked_before(operation_id: &str) -> Operation {
+    let room = ParameterBuilder::new()
+        .name("roomId")
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .schema(Some(Object::with_type(Type::String)));
+    let header = |about: &str| HeaderBuilder::new().description(Some(about)).build();
+    let answer = ResponseBuilder::new()
+        .description("What may be sent")
+        .header("Accept-Post", header("`application/sdp`"))
+        .header("Accept-Patch", header("`application/trickle-ice-sdpfrag`, of sessions"))
+        .header("Link", header("A STUN or TURN server; one header each, if any"));
+    let about = "Tells what POST takes, and the STUN and TURN servers, for clients that must know \
+                 them before their offer (RFC 9725 §4.2, §4.6). TURN servers only to who may POST.";
+    OperationBuilder::new()
+        .operation_id(Some(operation_id))
+        .tag("sdp")
+        .summary(Some(about))
+        .parameter(room)
+        .response("200", answer)
+        .build()
 }
 
 /// `/media/room/{roomId}` as `/media/room/{id}`: routes call every parameter the same.
@@ -118,25 +148,28 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operati
     all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
-/// Says what an operation asks of its caller, and with what it may be refused for that.
+/// Says what an operation asks of its caller, and with what it may be refused for that: also that
+/// the caller asks too often, or that there are too many callers.
 fn secure(operation: &mut Operation, rule: Rule) {
     let by = |scheme: &str| SecurityRequirement::new(scheme, Vec::<String>::new());
+    const ALL: &[&str] = &["401", "403", "429", "503"];
     // Nothing is needed where the server has no keys.
     let nothing = SecurityRequirement::default();
     let (schemes, refusals) = match rule {
         Rule::Probe => return,
-        Rule::Open => (None, &[][..]),
-        Rule::Events(_) => (Some(vec![nothing, by(BEARER), by(ACCESS_TOKEN)]), &["401", "403"][..]),
-        _ => (Some(vec![nothing, by(BEARER)]), &["401", "403"][..]),
+        Rule::Open => (None, &["429", "503"][..]),
+        Rule::Events(_) => (Some(vec![nothing, by(BEARER), by(ACCESS_TOKEN)]), ALL),
+        _ => (Some(vec![nothing, by(BEARER)]), ALL),
     };
     operation.security = schemes;
     let responses = &mut operation.responses.responses;
-    if responses.contains_key("4XX") {
-        return;
-    }
-    for status in refusals {
+    let told = |status: &str| {
+        responses.contains_key(status) || (status != "503" && responses.contains_key("4XX"))
+    };
+    let untold: Vec<&str> = refusals.iter().copied().filter(|status| !told(status)).collect();
+    for status in untold {
         let failure = ContentBuilder::new().schema(Some(Ref::from_schema_name("Failure"))).build();
         let response = ResponseBuilder::new().content("application/json", failure).build();
-        responses.insert((*status).to_owned(), response.into());
+        responses.insert(status.to_owned(), response.into());
     }
 }

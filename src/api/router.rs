@@ -12,6 +12,7 @@ use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use super::error::{ApiError, Code};
 use super::gate::{Gate, admit};
+use super::ice_servers::IceServers;
 use super::observe::{Observed, observe};
 use super::rates::Rates;
 use super::{
@@ -25,6 +26,7 @@ use crate::control::Control;
 struct App {
     control: Control,
     observed: Observed,
+    ice_servers: IceServers,
 }
 
 impl FromRef<App> for Control {
@@ -39,21 +41,24 @@ impl FromRef<App> for Observed {
     }
 }
 
+impl FromRef<App> for IceServers {
+    fn from_ref(app: &App) -> Self {
+        app.ice_servers.clone()
+    }
+}
+
 /// All routes over one control plane.
 ///
 /// # Errors
 /// When the options contradict the routes.
 pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
-    let app = App { control, observed: Observed::new(Arc::clone(&options.counts)) };
+    let ice_servers = IceServers::new(&options.ice_servers);
+    let observed = Observed::new(Arc::clone(&options.counts));
+    let app = App { control, observed, ice_servers: ice_servers.clone() };
     let document = openapi::document();
     let docs_path = docs_path(&options.docs_path)?;
-    let gate = Gate {
-        control: app.control.clone(),
-        keys: Arc::new(options.keys.clone()),
-        open_metrics: options.open_metrics,
-        docs: docs_path.as_str().into(),
-        rates: Arc::new(Rates::new(&options.limits, Instant::now())),
-    };
+    let gate = gate(app.control.clone(), options, &docs_path);
+    let advice = sessions::Advice { gate: gate.clone(), ice_servers };
     let docs = SwaggerUi::new(docs_path)
         .url("/docs-json", document.clone())
         // By default the page shows this server's document to swagger.io, for a badge.
@@ -114,8 +119,18 @@ pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
         .layer(middleware::from_fn_with_state(app.clone(), observe))
         .layer(cors::layer(&options.cors_origins)?)
         // Outside of CORS, which answers every OPTIONS.
-        .layer(middleware::from_fn(sessions::tell_what_is_accepted))
+        .layer(middleware::from_fn_with_state(advice, sessions::tell_what_is_accepted))
         .with_state(app))
+}
+
+fn gate(control: Control, options: &ApiOptions, docs_path: &str) -> Gate {
+    Gate {
+        control,
+        keys: options.keys.clone(),
+        open_metrics: options.open_metrics,
+        docs: docs_path.into(),
+        rates: Arc::new(Rates::new(&options.limits, Instant::now())),
+    }
 }
 
 /// The Swagger path with its slash.

@@ -26,7 +26,7 @@ pub(super) enum Rule {
     Open,
     /// Nothing, if metrics are open; else the node.
     Metrics,
-    /// An API key, or the token of an administrator of all rooms.
+    /// An API key, or the token of an operator of the node.
     Node,
     /// Grants for the room in the path.
     Room(&'static [Grant]),
@@ -56,6 +56,8 @@ pub(super) fn of_route(method: &Method, route: &str, docs: &str) -> Rule {
         ("GET", "/media/room/{id}/events" | "/media/room/{id}/ws") => Rule::Events(&[Join]),
         (_, _) if below("/media/room/{id}") => Rule::Room(&[Admin]),
         ("POST", "/media/transport/{id}") => Rule::Room(&[Join]),
+        // What a backend limits, the peer whom it limits must not set free.
+        ("PATCH", "/media/transport/{id}") => Rule::Own(Kind::Transport, &[Admin]),
         (_, _) if below("/media/transport/{id}") => Rule::Own(Kind::Transport, &[Join]),
         ("POST", "/media/producer") => Rule::Body(&[Publish]),
         (_, _) if below("/media/producer/{id}") => Rule::Own(Kind::Producer, &[Publish]),

@@ -1,7 +1,7 @@
 //! WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep): SDP in, SDP out, on the same rooms, producers
 //! and consumers as the ORTC routes.
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -10,6 +10,8 @@ use super::caller::Caller;
 use super::cors::ACCEPT_PATCH;
 use super::error::{ApiError, Failure};
 use super::fields;
+use super::gate::Gate;
+use super::ice_servers::IceServers;
 use super::path::{Of, Parameters, SessionId};
 use super::reply::{Answer, Done, Success, ok};
 use super::sdp_body::{FRAGMENT, FragmentBody, IfMatch, OfferBody, SDP};
@@ -34,10 +36,12 @@ const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
     params(("roomId" = String, Path), ("peerId" = Option<String>, Query),
     ("source" = Option<String>, Query)), responses(
     (status = 201, content_type = "application/sdp", body = String, headers(
-    ("Location" = String), ("ETag" = String), ("Accept-Patch" = String))),
+    ("Location" = String), ("ETag" = String), ("Accept-Patch" = String), ("Link" = String,
+    description = "A STUN or TURN server (RFC 9725 §4.6); one header each, if any"))),
     (status = "4XX", body = Failure), (status = 503, body = Failure)))]
 pub(super) async fn publish(
     State(control): State<Control>,
+    State(ice_servers): State<IceServers>,
     caller: Caller,
     Of(room): Of<RoomId>,
     query: Parameters,
@@ -67,7 +71,7 @@ pub(super) async fn publish(
     };
     let lines = sendings.iter().map(line).collect();
     let answer = sdp::Answer { offer: &offer, session: &session, lines, transport: &transport };
-    Ok(created("whip", &transport, answer.write()))
+    Ok(created("whip", &transport, &ice_servers, answer.write()))
 }
 
 /// Plays by WHEP: the k-th m-section of a kind gets the k-th producer of the room, or of the peer
@@ -79,10 +83,12 @@ pub(super) async fn publish(
     params(("roomId" = String, Path), ("peerId" = Option<String>, Query),
     ("viewerId" = Option<String>, Query)), responses(
     (status = 201, content_type = "application/sdp", body = String, headers(
-    ("Location" = String), ("ETag" = String), ("Accept-Patch" = String))),
+    ("Location" = String), ("ETag" = String), ("Accept-Patch" = String), ("Link" = String,
+    description = "A STUN or TURN server (RFC 9725 §4.6); one header each, if any"))),
     (status = "4XX", body = Failure), (status = 503, body = Failure)))]
 pub(super) async fn play(
     State(control): State<Control>,
+    State(ice_servers): State<IceServers>,
     caller: Caller,
     Of(room): Of<RoomId>,
     query: Parameters,
@@ -115,7 +121,7 @@ pub(super) async fn play(
     });
     let lines = lines.collect();
     let answer = sdp::Answer { offer: &offer, session: &session, lines, transport: &transport };
-    Ok(created("whep", &transport, answer.write()))
+    Ok(created("whep", &transport, &ice_servers, answer.write()))
 }
 
 /// A consumer with the words of its `msid`: the producer's transport, whose media are played in
@@ -153,7 +159,12 @@ fn source(query: &Parameters) -> Result<Option<String>, ApiError> {
     query.text("source").map(|text| fields::source(text.to_owned())).transpose()
 }
 
-fn created(endpoint: &str, transport: &TransportReply, answer: String) -> Response {
+fn created(
+    endpoint: &str,
+    transport: &TransportReply,
+    ice_servers: &IceServers,
+    answer: String,
+) -> Response {
     let tag = &transport.ice_parameters.username_fragment;
     let headers = [
         (header::CONTENT_TYPE, SDP.to_owned()),
@@ -161,7 +172,9 @@ fn created(endpoint: &str, transport: &TransportReply, answer: String) -> Respon
         (header::ETAG, format!("\"{tag}\"")),
         (ACCEPT_PATCH, FRAGMENT.to_owned()),
     ];
-    (StatusCode::CREATED, headers, answer).into_response()
+    let mut response = (StatusCode::CREATED, headers, answer).into_response();
+    ice_servers.link(response.headers_mut(), true);
+    response
 }
 
 /// Restarts ICE of a WHIP session (`If-Match: *`, answered with new parameters), or takes note of
@@ -243,16 +256,38 @@ pub(super) async fn end_played(
     ok(Done::YES)
 }
 
-/// Adds to the answer of OPTIONS what a WHIP or WHEP endpoint and session take (RFC 9725 §4.2).
-pub(super) async fn tell_what_is_accepted(request: Request, next: Next) -> Response {
+/// What the answer of OPTIONS is made of.
+#[derive(Debug, Clone)]
+pub(super) struct Advice {
+    pub(super) gate: Gate,
+    pub(super) ice_servers: IceServers,
+}
+
+/// Adds to the answer of OPTIONS what a WHIP or WHEP endpoint and session take (RFC 9725 §4.2), and
+/// the STUN and TURN servers, for clients that must know them before their offer (§4.6).
+/// Credentials are for who may POST there.
+pub(super) async fn tell_what_is_accepted(
+    State(Advice { gate, ice_servers }): State<Advice>,
+    request: Request,
+    next: Next,
+) -> Response {
     let path = request.uri().path();
     let of_sessions = path.starts_with("/whip/") || path.starts_with("/whep/");
-    let asked = request.method() == Method::OPTIONS && of_sessions;
-    let mut response = next.run(request).await;
-    if asked {
-        let headers = response.headers_mut();
-        headers.insert(ACCEPT_POST, HeaderValue::from_static(SDP));
-        headers.insert(ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT));
+    if request.method() != Method::OPTIONS || !of_sessions {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    let route = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
+    let is_endpoint = matches!(route, Some("/whip/{id}" | "/whep/{id}"));
+    let all = is_endpoint
+        && ice_servers.have_credentials()
+        && gate.would_admit(Method::POST, &parts).await;
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+    let headers = response.headers_mut();
+    headers.insert(ACCEPT_POST, HeaderValue::from_static(SDP));
+    headers.insert(ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT));
+    if is_endpoint {
+        ice_servers.link(headers, all);
     }
     response
 }

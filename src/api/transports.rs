@@ -1,6 +1,7 @@
 //! Transports: create, connect, restart, limit, look at, close.
 
 use axum::extract::State;
+use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::body::{Body, FromFields};
@@ -8,6 +9,7 @@ use super::caller::Subject;
 use super::dtls;
 use super::error::{ApiError, Failure};
 use super::fields::Fields;
+use super::ice_servers::{IceServers, ToldServer};
 use super::path::Of;
 use super::reply::{Answer, Done, Success, created, ok};
 use crate::control::command::{BitrateChange, BitrateLimits};
@@ -43,19 +45,32 @@ impl FromFields for CreateTransport {
     }
 }
 
+/// A new transport, as mediasoup-client's `createSendTransport` and `createRecvTransport` take it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CreatedTransport {
+    #[serde(flatten)]
+    transport: TransportReply,
+    /// STUN and TURN servers for the client, where the server has been told of some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ice_servers: Option<Vec<ToldServer>>,
+}
+
 /// Creates a WebRTC transport; with its first one a peer joins the room.
 #[utoipa::path(post, path = "/media/transport/{roomId}",
     operation_id = "createTransport", tag = "calls",
     request_body = CreateTransport, params(("roomId" = String, Path)), responses(
-    (status = 201, body = Success<TransportReply>), (status = "4XX", body = Failure),
+    (status = 201, body = Success<CreatedTransport>), (status = "4XX", body = Failure),
     (status = 503, body = Failure)))]
 pub(super) async fn create(
     State(control): State<Control>,
+    State(ice_servers): State<IceServers>,
     Of(room): Of<RoomId>,
     Body(body): Body<CreateTransport>,
 ) -> Answer {
     let CreateTransport { peer_id: peer, direction } = body;
-    created(control.create_transport(TransportRequest { room, peer, direction }).await?)
+    let transport = control.create_transport(TransportRequest { room, peer, direction }).await?;
+    created(CreatedTransport { transport, ice_servers: ice_servers.told() })
 }
 
 /// Body of `POST /media/transport/{transportId}/connect`.

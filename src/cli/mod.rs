@@ -7,6 +7,7 @@
 
 mod config;
 mod doctor;
+mod drain;
 mod health;
 mod serve;
 mod token;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use self::drain::DrainArgs;
 use crate::config::{AFTER_HELP, ConfigError, Flags};
 
 /// Exit status for wrong usage and wrong settings (sysexits' `EX_USAGE`).
@@ -38,6 +40,10 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 struct CommandLine {
     #[command(subcommand)]
     command: Option<Subcommand>,
+    /// Drain the running server with these settings, as `ringcast drain` does: no new rooms, and 0
+    /// once those there are have ended
+    #[arg(long)]
+    drain: bool,
     #[command(flatten)]
     settings: Flags,
 }
@@ -50,6 +56,9 @@ enum Subcommand {
     Config(Flags),
     /// Check whether this host gives the server what it needs; 0: all well, 1: warnings, 2: failures
     Doctor(doctor::DoctorArgs),
+    /// Let the running server take no new calls, and wait until those it has have ended; 0: it is
+    /// empty, 1: it is not
+    Drain(DrainArgs),
     /// Ask the server with these settings whether it is well; 0: yes, 1: no
     Health(health::HealthArgs),
     /// Print a room token for a peer, signed with one of the server's API keys
@@ -58,15 +67,17 @@ enum Subcommand {
 
 /// Does what the arguments (the program's name first) say.
 pub fn run(args: impl IntoIterator<Item = OsString>, env: Environment<'_>) -> ExitCode {
-    let CommandLine { command, settings } = match CommandLine::try_parse_from(args) {
+    let CommandLine { command, drain, settings } = match CommandLine::try_parse_from(args) {
         Ok(line) => line,
         Err(error) => return refuse(&error.into()),
     };
     match command {
+        None if drain => drain::run(DrainArgs::of(settings), env),
         None => serve::run(settings, env),
         Some(Subcommand::Serve(settings)) => serve::run(settings, env),
         Some(Subcommand::Config(settings)) => config::run(settings, env),
         Some(Subcommand::Doctor(args)) => doctor::run(args, env),
+        Some(Subcommand::Drain(args)) => drain::run(args, env),
         Some(Subcommand::Health(args)) => health::run(args, env),
         Some(Subcommand::Token(args)) => token::run(args, env),
     }

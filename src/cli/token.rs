@@ -15,10 +15,13 @@ pub(super) struct TokenArgs {
     #[arg(long, value_name = "ID")]
     key: Option<String>,
     /// The room that it is for
-    #[arg(long, value_name = "ROOM", required_unless_present = "admin", value_parser = room)]
+    #[arg(long, value_name = "ROOM", required_unless_present = "node", value_parser = room)]
     room: Option<RoomId>,
     /// The peer that it is for, who may join the room
-    #[arg(long, value_name = "PEER", required_unless_present = "admin", value_parser = peer)]
+    #[arg(
+        long, value_name = "PEER", required_unless_present_any = ["admin", "node"],
+        value_parser = peer
+    )]
     peer: Option<PeerId>,
     /// Let the peer send
     #[arg(long)]
@@ -26,9 +29,12 @@ pub(super) struct TokenArgs {
     /// Let the peer receive
     #[arg(long)]
     subscribe: bool,
-    /// Allow everything in the room; without a room, on the node
+    /// Allow everything in the room
     #[arg(long)]
     admin: bool,
+    /// Allow everything in all rooms and on the node, as /admin and /metrics want
+    #[arg(long, conflicts_with = "room")]
+    node: bool,
     /// How long it is valid, such as 90s, 15m, 1h or 7d
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = ttl)]
     ttl: Duration,
@@ -62,7 +68,7 @@ fn ttl(text: &str) -> Result<Duration, String> {
 
 /// Writes the token alone, so that it can be taken by a script.
 pub(super) fn run(args: TokenArgs, env: Environment<'_>) -> ExitCode {
-    let TokenArgs { key, room, peer, publish, subscribe, admin, ttl, settings } = args;
+    let TokenArgs { key, room, peer, publish, subscribe, admin, node, ttl, settings } = args;
     let keys = match Config::from_flags(settings, env) {
         Ok(config) => config.api_keys,
         Err(error) => return refuse(&error),
@@ -74,7 +80,7 @@ pub(super) fn run(args: TokenArgs, env: Environment<'_>) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let grants = Grants { join: peer.is_some(), publish, subscribe, admin };
+    let grants = Grants { join: peer.is_some(), publish, subscribe, admin, node };
     let token = RoomToken { key: key.id().to_owned(), room, peer, grants };
     match token.sign(key, wall_clock() + ttl) {
         Ok(token) => answer(format_args!("{token}\n"), ExitCode::SUCCESS),
@@ -85,7 +91,7 @@ pub(super) fn run(args: TokenArgs, env: Environment<'_>) -> ExitCode {
     }
 }
 
-fn signer<'a>(keys: &'a ApiKeys, id: Option<&str>) -> Result<&'a ApiKey, String> {
+pub(super) fn signer<'a>(keys: &'a ApiKeys, id: Option<&str>) -> Result<&'a ApiKey, String> {
     let known = || keys.iter().map(ApiKey::id).collect::<Vec<_>>().join(", ");
     if keys.is_empty() {
         return Err("there is no key to sign with: name them with --api-keys-file".to_owned());
@@ -97,7 +103,7 @@ fn signer<'a>(keys: &'a ApiKeys, id: Option<&str>) -> Result<&'a ApiKey, String>
 }
 
 #[expect(clippy::disallowed_methods, reason = "a token ends by the clock of the server's host")]
-fn wall_clock() -> SystemTime {
+pub(super) fn wall_clock() -> SystemTime {
     SystemTime::now()
 }
 

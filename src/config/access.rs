@@ -1,11 +1,38 @@
 //! Settings of who may call the API, and how much of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::ConfigError;
 use super::sources::{Origin, Parsed, Sources};
 use crate::access::{ApiKey, ApiKeys};
 use crate::limits::{API_KEYS_FILE_BYTES_MAX, LimitSetting, Limits};
+
+/// The file of keys, and those that are named beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeysFile {
+    /// One `id:secret` a line.
+    pub path: PathBuf,
+    beside: Vec<ApiKey>,
+}
+
+impl KeysFile {
+    /// All keys, as at a start.
+    ///
+    /// # Errors
+    /// One sentence without a secret.
+    pub fn read(&self) -> Result<ApiKeys, String> {
+        let mut keys = self.beside.clone();
+        keys.extend(of_file(&self.path)?);
+        ApiKeys::new(keys).map_err(|wrong| format!("{}: {wrong}", self.path.display()))
+    }
+}
+
+/// The file that some of the keys come from.
+pub(super) fn keys_file(sources: &Sources<'_>) -> Result<Option<KeysFile>, ConfigError> {
+    let beside = sources.many("api-keys", key)?.unwrap_or_default();
+    let path = sources.one("api-keys-file", |path| Ok(PathBuf::from(path)))?;
+    Ok(path.map(|path| KeysFile { path, beside }))
+}
 
 /// All keys, of the setting and of the file.
 pub(super) fn keys(sources: &Sources<'_>) -> Result<ApiKeys, ConfigError> {
@@ -150,10 +177,17 @@ mod tests {
         let keys = format!("--api-keys=a:{SECRET}");
         let anywhere = config(&[&keys, "--api-listen=0.0.0.0:6040"], &[]).unwrap();
         assert_eq!(anywhere.api_listen, "0.0.0.0:6040".parse().unwrap());
-        assert_eq!(anywhere.warnings, [""; 0]);
+        let [clear] = anywhere.warnings.as_slice() else { panic!("{:?}", anywhere.warnings) };
+        assert!(clear.contains("without TLS") && clear.contains("--tls-cert"), "{clear}");
+        for near in ["127.0.0.1:1", "10.0.0.7:1", "[fd00::1]:1"] {
+            let near = config(&[&keys, "--api-listen", near], &[]).unwrap();
+            assert_eq!(near.warnings, [""; 0], "{near:?}");
+        }
+        let tls = ["--tls-cert=/c", "--tls-key=/k", "--api-listen=[::]:1", &keys];
+        assert_eq!(config(&tls, &[]).unwrap().warnings, [""; 0]);
         let replacing = config(&[&keys], &[("FILES_SERVICE_APP_PORT", "1")]).unwrap();
         assert_eq!(replacing.api_listen, "[::]:1".parse().unwrap());
-        assert_eq!(replacing.warnings, [""; 0], "it has credentials");
+        assert_eq!(replacing.warnings.len(), 1, "it has credentials, in the clear");
         assert!(config(&[&keys], &[]).unwrap().api_listen.ip().is_loopback());
         let both = config(&[&keys, "--allow-anonymous"], &[]).unwrap_err().to_string();
         assert!(both.contains("--allow-anonymous says that nobody needs an API key"), "{both}");

@@ -11,6 +11,7 @@
 mod access;
 mod connections;
 mod flags;
+mod ice;
 mod outlets;
 mod shown;
 mod sources;
@@ -24,8 +25,10 @@ use std::time::Duration;
 use clap::Parser as _;
 use serde_json::{Map, Value};
 
+pub use self::access::KeysFile;
 pub use self::connections::{ConnectionsConfig, TlsConfig};
 pub(crate) use self::flags::{AFTER_HELP, Flags};
+pub use self::ice::{IceConfig, IceCredentials, IceServer};
 pub use self::outlets::{KafkaConfig, OutletsConfig, Secret, WebhookConfig};
 pub use self::sources::Origin;
 use self::sources::Sources;
@@ -39,12 +42,11 @@ const API_PORT: u16 = 6040;
 /// Media port when nothing else is said: the first of the replaced service's range.
 const MEDIA_PORT: u16 = 10_000;
 
-/// How long a woken shard waits for more when nothing else is said: not at all, because small calls
-/// would pay more in latency than they save. CPU per delivered packet and median latency, one shard,
-/// two runs of the load test on a quiet machine, with 0, 200, 500 and 1,000 µs: `rooms` 7.5, 7.2, 6.2
-/// and 5.9 µs at 0.12, 0.39, 0.62 and 1.07 ms; `audio` 6.8, 7.3, 7.0 and 5.8 µs at 0.33, 0.58, 0.88
-/// and 1.36 ms. A frame's packets are a train without it.
-const COALESCE: Duration = Duration::ZERO;
+/// How long datagrams may gather when nothing else is said. CPU per delivered packet and median
+/// latency of `rooms`, the work of many small wakes, one shard, runs of the load test by turns on a
+/// shared machine, with 0, 500 and 1,000 µs: 8.5, 6.6 and 5.4 µs at 0.14, 0.44 and 0.76 ms.
+/// `livestream` and `audio`, whose packets come further apart, lose no latency.
+const COALESCE: Duration = Duration::from_micros(500);
 
 /// How long calls may go on after the first SIGTERM when nothing else is said: nearly all end by
 /// themselves within an hour. Supervisors that kill earlier must be told to wait longer.
@@ -82,8 +84,8 @@ pub struct Config {
     pub runtime: Runtime,
     /// Whether the kernel gives datagrams to their shard.
     pub steer: Steer,
-    /// How long a shard that was woken by media waits for more of it, up to
-    /// [`crate::limits::COALESCE_MAX`].
+    /// How long media may gather that comes close together, up to
+    /// [`crate::limits::COALESCE_MAX`]; zero: all of it wakes its shard.
     pub coalesce: Duration,
     /// Media over UDP; this or `media_tcp` is true.
     pub media_udp: bool,
@@ -100,13 +102,15 @@ pub struct Config {
     /// Who may call the API; none: everybody.
     pub api_keys: ApiKeys,
     /// The file that some of them came from.
-    pub api_keys_file: Option<PathBuf>,
+    pub api_keys_file: Option<KeysFile>,
     /// `/metrics` needs no key.
     pub open_metrics: bool,
     /// How much there may be of everything.
     pub limits: Limits,
     /// How the API is connected to.
     pub connections: ConnectionsConfig,
+    /// STUN and TURN servers that clients are told of.
+    pub ice: IceConfig,
     /// Where room events go beside their readers.
     pub outlets: OutletsConfig,
     /// Form of log lines.
@@ -255,7 +259,11 @@ impl Config {
             return Err(ConfigError::NoProtocol);
         }
         let outlets = OutletsConfig::of(sources)?;
+        let connections = ConnectionsConfig::of(sources)?;
         let mut warnings = warnings(api_listen, &api_keys, &replaced);
+        if !api_keys.is_empty() && connections.tls.is_none() {
+            warnings.extend(in_the_clear(api_listen));
+        }
         warnings.extend(outlets.warnings.iter().cloned());
         Ok(Self {
             api_listen,
@@ -278,14 +286,15 @@ impl Config {
                 .unwrap_or(DRAIN_TIMEOUT),
             allow_anonymous,
             api_keys,
-            api_keys_file: sources.one("api-keys-file", |path| Ok(PathBuf::from(path)))?,
+            api_keys_file: access::keys_file(sources)?,
             open_metrics: sources.one("open-metrics", values::boolean)?.unwrap_or_default(),
             log_format: sources.one("log-format", values::log_format)?.unwrap_or_default(),
             log_filter: sources
                 .one("log", values::log_filter)?
                 .unwrap_or_else(|| "info".to_owned()),
             limits: access::limits(sources)?,
-            connections: ConnectionsConfig::of(sources)?,
+            connections,
+            ice: IceConfig::of(sources)?,
             outlets,
             warnings,
         })
@@ -329,6 +338,21 @@ fn warnings(api_listen: SocketAddr, keys: &ApiKeys, replaced: &[&str]) -> Vec<St
         );
     }
     warnings
+}
+
+/// What is to be said of keys on an address that strangers may reach.
+fn in_the_clear(api_listen: SocketAddr) -> Option<String> {
+    let ip = api_listen.ip();
+    let is_near = match ip {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    };
+    (!is_near).then(|| {
+        format!(
+            "the API listens on {api_listen} without TLS: API keys and tokens can be read on their \
+             way, unless a proxy on this host speaks TLS; see --tls-cert"
+        )
+    })
 }
 
 #[cfg(test)]

@@ -99,7 +99,11 @@ fn kafka(
     let credentials = match (user, password) {
         (Some(user), Some((password, _))) => Some((user, password)),
         (None, None) => None,
-        (Some(_), None) => return Err(ConfigError::Missing("kafka-user", "kafka-password")),
+        (Some(_), None) => {
+            let password =
+                "kafka-password (which `ringcast config` does not print: RINGCAST_KAFKA_PASSWORD)";
+            return Err(ConfigError::Missing("kafka-user", password));
+        }
         (None, Some((_, origin))) => {
             let reason = "needs --kafka-user as well".to_owned();
             return Err(ConfigError::Invalid { origin, reason });

@@ -40,6 +40,7 @@ fn values(config: &Config) -> Vec<(&'static str, Value)> {
         open_metrics,
         limits,
         connections,
+        ice,
         outlets,
         log_format,
         log_filter,
@@ -52,7 +53,7 @@ fn values(config: &Config) -> Vec<(&'static str, Value)> {
         ("api-listen", json!(api_listen)),
         ("allow-anonymous", json!(open)),
         ("api-keys", Value::Null),
-        ("api-keys-file", api_keys_file.as_ref().map_or(Value::Null, |path| json!(path))),
+        ("api-keys-file", api_keys_file.as_ref().map_or(Value::Null, |file| json!(file.path))),
         ("open-metrics", json!(open_metrics)),
         ("limits", limits.settings().collect()),
         ("docs-path", json!(docs_path)),
@@ -61,6 +62,8 @@ fn values(config: &Config) -> Vec<(&'static str, Value)> {
         ("media-port", json!(media_port)),
         ("media-listen", json!(media_listen)),
         ("announce", json!(announce)),
+        ("ice-servers", json!(ice.urls)),
+        ("ice-servers-file", ice.file.as_ref().map_or(Value::Null, |path| json!(path))),
         ("media-udp", json!(media_udp)),
         ("media-tcp", json!(media_tcp)),
         ("shards", shards.map_or_else(|| json!("auto"), |shards| json!(shards))),
@@ -157,6 +160,13 @@ fn opened_by_the_replaced_service(name: &str, value: &Value) -> bool {
     }
 }
 
+/// How a server that is given this file gets what is not in it.
+fn again(name: &str) -> String {
+    let variables = SETTINGS.iter().find(|(setting, _)| *setting == name).map(|(_, names)| *names);
+    let variable = variables.and_then(|names| names.first()).copied().unwrap_or_default();
+    format!("not printed: say it again, as {variable} or in this file")
+}
+
 pub(super) fn shown(
     config: &Config,
     sources: &Sources<'_>,
@@ -170,8 +180,18 @@ pub(super) fn shown(
         }
     }
     debug_assert!(SETTINGS.iter().all(|(name, _)| from.contains_key(*name)), "one is not shown");
-    let comment = json!({ "from": from, "warnings": config.warnings });
-    shown.insert(COMMENT.to_owned(), comment);
+    let mut comment = Map::new();
+    comment.insert("from".to_owned(), from.into());
+    comment.insert("warnings".to_owned(), json!(config.warnings));
+    let hidden: Map<String, Value> = HIDDEN
+        .iter()
+        .filter(|name| matches!(sources.origin(name), Ok(Some(_))))
+        .map(|name| ((*name).to_owned(), again(name).into()))
+        .collect();
+    if !hidden.is_empty() {
+        comment.insert("hidden".to_owned(), hidden.into());
+    }
+    shown.insert(COMMENT.to_owned(), comment.into());
     Ok(shown)
 }
 
@@ -241,6 +261,7 @@ mod tests {
                     "--media-port=0",
                     "--media-listen=127.0.0.1",
                     "--announce=203.0.113.7,a.example",
+                    "--ice-servers=stun:a.example,stun:[2001:db8::1]:3478",
                     "--shards=3",
                     "--pin=false",
                     "--runtime=thread",
@@ -276,6 +297,25 @@ mod tests {
             again.warnings.clone_from(&first.warnings);
             assert_eq!(again, first, "{args:?} {env:?}");
         }
+    }
+
+    #[test]
+    fn what_is_hidden_is_named_and_the_file_is_whole_with_it() {
+        let args = ["--kafka-brokers=k:1", "--kafka-user=u", "--kafka-password=sesame"];
+        let shown = shown_with(&args, &[]);
+        let hidden = shown[COMMENT]["hidden"].as_object().unwrap();
+        assert_eq!(hidden.len(), 1);
+        assert!(hidden["kafka-password"].as_str().unwrap().contains("RINGCAST_KAFKA_PASSWORD"));
+        let file = std::env::temp_dir().join(format!("ringcast-hidden-{}", std::process::id()));
+        std::fs::write(&file, Value::from(shown).to_string()).unwrap();
+        let again = || arguments(&["--config", file.to_str().unwrap()]);
+        let lacking = Config::from_args(again(), |_| None).unwrap_err().to_string();
+        assert!(lacking.contains("RINGCAST_KAFKA_PASSWORD"), "{lacking}");
+        let env = variables(&[("RINGCAST_KAFKA_PASSWORD", "sesame")]);
+        let whole = Config::from_args(again(), env).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let first = Config::from_args(arguments(&args), |_| None).unwrap();
+        assert_eq!(whole.outlets.kafka, first.outlets.kafka);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::ConfigError;
 use super::flags::Flags;
 
 /// Every setting: its flag (and name in the file), and its variables in order of precedence.
-pub(super) const SETTINGS: [(&str, &[&str]); 32] = [
+pub(super) const SETTINGS: [(&str, &[&str]); 34] = [
     // FILES_SERVICE_APP_PORT gives only the port, and is read apart.
     ("api-listen", &["RINGCAST_API_LISTEN"]),
     ("allow-anonymous", &["RINGCAST_ALLOW_ANONYMOUS"]),
@@ -28,6 +28,8 @@ pub(super) const SETTINGS: [(&str, &[&str]); 32] = [
     ("media-port", &["RINGCAST_MEDIA_PORT", "MEDIASOUP_RTC_MIN_PORT"]),
     ("media-listen", &["RINGCAST_MEDIA_LISTEN", "MEDIASOUP_LISTEN_IP"]),
     ("announce", &["RINGCAST_ANNOUNCE", "MEDIASOUP_ANNOUNCED_IP"]),
+    ("ice-servers", &["RINGCAST_ICE_SERVERS"]),
+    ("ice-servers-file", &["RINGCAST_ICE_SERVERS_FILE"]),
     ("media-udp", &["RINGCAST_MEDIA_UDP"]),
     ("media-tcp", &["RINGCAST_MEDIA_TCP"]),
     ("shards", &["RINGCAST_SHARDS", "MEDIASOUP_NUM_WORKERS"]),

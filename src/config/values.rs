@@ -174,7 +174,7 @@ pub(super) fn web_origin(text: &str) -> Parsed<String> {
     }
 }
 
-fn is_authority(text: &str) -> bool {
+pub(super) fn is_authority(text: &str) -> bool {
     let (host, port_is_good) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => {
             (host, port.parse::<u16>().is_ok_and(|port| port > 0))

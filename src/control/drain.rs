@@ -18,10 +18,13 @@ use super::error::ControlError;
 use super::registry::{Effects, Totals};
 use super::service::{Closing, Control, Inner, State, now};
 use crate::id::RoomId;
-use crate::limits::{DRAIN_CLOSES_PER_TURN, DRAIN_LOG_PERIOD};
+use crate::limits::{DRAIN_CLOSES_PER_TURN, DRAIN_LOG_PERIOD, ROOMS_STOP_PACE};
 
 /// Why the rooms end that a drain ends.
 const REASON: &str = "draining";
+
+/// Why those end that are left when the process ends at once.
+const STOPPING: &str = "stopping";
 
 /// What follows a drain; each asks for more than the one before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -227,6 +230,24 @@ impl Control {
         let _ = self.inner.drains.over.subscribe().wait_for(|over| *over).await;
     }
 
+    /// Ends all rooms because the process ends, so that readers and outlets hear of it; none is made
+    /// from now on. Waits for the shards, which tell clients, for as long as `patience`; then only for
+    /// readers and outlets to have their turn.
+    pub async fn end_rooms(&self, patience: Duration) {
+        let until = tokio::time::Instant::now() + patience;
+        loop {
+            let closing = self.inner.state.with(|state| {
+                state.stopping = true;
+                let effects = close_some(state, STOPPING);
+                effects.map(|effects| self.settle(state, effects))
+            });
+            let Some(closing) = closing else { return };
+            // What the shards did not answer in time ends with them.
+            let _ = tokio::time::timeout_at(until, closing.finish()).await;
+            tokio::time::sleep(ROOMS_STOP_PACE).await;
+        }
+    }
+
     /// Sees the drain through; the task ends with it, or with the last handle.
     fn watch_drain(&self) {
         let inner = Arc::downgrade(&self.inner);
@@ -273,13 +294,19 @@ impl Control {
                 let log_at = if log_at > now { log_at } else { now + DRAIN_LOG_PERIOD };
                 return Next::Wait(Some(drain.deadline.min(log_at)));
             }
-            let rooms = state.registry.rooms().take(DRAIN_CLOSES_PER_TURN);
-            let rooms: Vec<RoomId> = rooms.map(|(id, _)| id.clone()).collect();
-            let mut effects = Effects::default();
-            for room in rooms {
-                effects.append(state.registry.close_room(&room, REASON).unwrap_or_default());
-            }
+            let effects = close_some(state, REASON).unwrap_or_default();
             Next::Close(self.settle(state, effects))
         })
     }
+}
+
+/// Closes as many rooms as may be closed together; `None` when there is none.
+fn close_some(state: &mut State, reason: &'static str) -> Option<Effects> {
+    let rooms = state.registry.rooms().take(DRAIN_CLOSES_PER_TURN);
+    let rooms: Vec<RoomId> = rooms.map(|(id, _)| id.clone()).collect();
+    let mut effects = Effects::default();
+    for room in &rooms {
+        effects.append(state.registry.close_room(room, reason).unwrap_or_default());
+    }
+    (!rooms.is_empty()).then_some(effects)
 }

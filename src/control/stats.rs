@@ -12,8 +12,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::command::{BitrateLimits, DtlsState, IceState, Layers};
-use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, TransportId};
-use crate::ortc::types::MediaKind;
+use super::registry::Direction;
+use super::view::RoomSummary;
+use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
+use crate::ortc::types::{MediaKind, ProducerType};
 
 /// One RTP stream, as its shard counts it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
@@ -228,6 +230,11 @@ pub struct TransportStats {
     /// Whose.
     #[schema(value_type = String)]
     pub peer_id: PeerId,
+    /// What its client means to do with it.
+    pub direction: Direction,
+    /// Where it lives.
+    #[schema(value_type = u16)]
+    pub shard: ShardId,
     /// ms since 1970.
     pub timestamp: u64,
     /// Always `controlled`.
@@ -288,6 +295,15 @@ pub struct ProducerStats {
     /// What it arrives over.
     #[schema(value_type = String, format = "uuid")]
     pub transport_id: TransportId,
+    /// `audio` or `video`.
+    #[schema(value_type = String)]
+    pub kind: MediaKind,
+    /// Camera, screen …: the client's word.
+    pub source: String,
+    /// `simple`, `simulcast` or `svc`.
+    #[serde(rename = "type")]
+    #[schema(value_type = String)]
+    pub producer_type: ProducerType,
     /// True while nothing of it is forwarded.
     pub paused: bool,
     /// How well each encoding that has begun arrives.
@@ -306,6 +322,11 @@ pub struct ConsumerStats {
     /// What it copies.
     #[schema(value_type = String, format = "uuid")]
     pub producer_id: ProducerId,
+    /// Whose that is.
+    #[schema(value_type = String)]
+    pub producer_peer_id: PeerId,
+    /// What that is: camera, screen …
+    pub source: String,
     /// Whose.
     #[schema(value_type = String)]
     pub peer_id: PeerId,
@@ -335,6 +356,12 @@ pub struct RoomStats {
     /// Its name.
     #[schema(value_type = String)]
     pub room_id: RoomId,
+    /// The whole of it.
+    pub room: RoomSummary,
+    /// Who spoke last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub speaker: Option<PeerId>,
     /// Transports, by name.
     pub transports: Vec<TransportStats>,
     /// Producers, by name; after the last transport.

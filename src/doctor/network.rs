@@ -2,7 +2,7 @@
 //! events go to.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 
 use super::{Finding, in_time};
 use crate::config::Config;
@@ -86,7 +86,7 @@ fn listened_families(config: &Config) -> (bool, bool) {
 
 pub(super) fn ports(config: &Config) -> Vec<Finding> {
     let media = probe::media_port(config);
-    let api = TcpListener::bind(config.api_listen).map(drop);
+    let api = api_port(config.api_listen, |address| TcpListener::bind(address).map(drop));
     // Held by the server that is being looked after, they are as they should be.
     let taken = [&media, &api].into_iter().any(is_taken);
     let ours = taken && health::ask(config, health::Question::Alive).is_ok();
@@ -101,6 +101,18 @@ pub(super) fn ports(config: &Config) -> Vec<Finding> {
     let who = format!("ss -lntp 'sport = :{port}' (who has it), or --api-listen");
     findings.push(judge_port("api-port", &config.api_listen.to_string(), api, ours, &who));
     findings
+}
+
+/// Whether the API's address can be had, as a server would ask for it: `[::]` means `0.0.0.0` on a
+/// host without IPv6.
+fn api_port(listen: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<()>) -> io::Result<()> {
+    bind(listen).or_else(|error| {
+        if listen.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED) || error.kind() == ErrorKind::AddrInUse
+        {
+            return Err(error);
+        }
+        bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, listen.port()))).map_err(|_| error)
+    })
 }
 
 fn is_taken(result: &io::Result<()>) -> bool {
@@ -194,6 +206,19 @@ mod tests {
     fn config(args: &[&str]) -> Config {
         let args = std::iter::once("ringcast").chain(args.iter().copied());
         Config::from_args(args.map(Into::into), |_| None).unwrap()
+    }
+
+    #[test]
+    fn without_ipv6_all_addresses_are_those_of_ipv4() {
+        let without = |address: SocketAddr| match address {
+            SocketAddr::V4(_) => Ok(()),
+            // EAFNOSUPPORT, which has no name in the standard library.
+            SocketAddr::V6(_) => Err(io::Error::from_raw_os_error(97)),
+        };
+        assert!(api_port("[::]:6040".parse().unwrap(), without).is_ok());
+        assert!(api_port("[::1]:6040".parse().unwrap(), without).is_err());
+        let taken = |_| Err(io::Error::from(ErrorKind::AddrInUse));
+        assert!(is_taken(&api_port("[::]:6040".parse().unwrap(), taken)));
     }
 
     fn ips(text: &str) -> Vec<IpAddr> {

@@ -8,7 +8,7 @@ use rustix::fs::{Access, access, statvfs};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Finding;
-use crate::api::serving::tls::certificate_ends;
+use crate::api::serving::tls::certificate_validity;
 use crate::config::{Config, TlsConfig};
 use crate::limits::{SPOOL_BYTES_MAX, TLS_EXPIRY_WARNING};
 
@@ -21,13 +21,17 @@ pub(super) fn tls(config: &Config) -> Option<Finding> {
 fn judge_tls(files: &TlsConfig, now: Duration) -> Finding {
     const CHECK: &str = "tls";
     const MEND: &str = "renew it, then systemctl reload ringcast (or send SIGHUP)";
-    let ends = match certificate_ends(files) {
-        Ok(ends) => ends,
+    let (begins, ends) = match certificate_validity(files) {
+        Ok(validity) => validity,
         Err(error) => {
             let says = format!("{error}: the server would not start");
             return Finding::fail(CHECK, says, "mend --tls-cert and --tls-key, or leave both out");
         }
     };
+    if begins > now {
+        let says = "the certificate is not valid yet: browsers refuse it";
+        return Finding::fail(CHECK, says, "see whether this host's clock is right");
+    }
     let Some(left) = ends.checked_sub(now) else {
         return Finding::fail(CHECK, "the certificate has expired: browsers refuse it", MEND);
     };

@@ -125,12 +125,7 @@ impl Kafka {
             let idle = intake.backlog.is_empty();
             let pause = if idle { OUTLET_IDLE_POLL } else { OUTLET_POLL };
             select! {
-                recv(intake.queue) -> message => {
-                    // Nobody is left who could give more.
-                    let Ok(message) = message else { break };
-                    intake.push(message);
-                    intake.fill();
-                }
+                recv(intake.queue) -> given => if !intake.take(given) { break },
                 recv(intake.stop) -> _ => break,
                 recv(due) -> _ => {
                     due = never();

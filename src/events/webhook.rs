@@ -99,12 +99,7 @@ impl Webhook {
                 after(idle)
             });
             select! {
-                recv(intake.queue) -> message => {
-                    // Nobody is left who could give more.
-                    let Ok(message) = message else { break };
-                    intake.push(message);
-                    intake.fill();
-                }
+                recv(intake.queue) -> given => if !intake.take(given) { break },
                 recv(intake.stop) -> _ => break,
                 recv(wait) -> _ => pause = None,
             }

@@ -1,17 +1,18 @@
 //! A room's log over a WebSocket: one text message per entry, and nothing the other way.
 //!
 //! One task per reader, on the control thread. Invariants: what a reader has not taken within
-//! [`EVENT_WRITE_TIMEOUT`] ends its connection, and so does anything it says, so that neither
-//! silence nor chatter costs more than a task and one message.
+//! [`EVENT_WRITE_TIMEOUT`] ends its connection, and so does anything it says but a few pings, which
+//! are answered: neither silence nor chatter costs more than a task and one message.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::log::{Entry, Subscription};
-use crate::limits::{EVENT_KEEP_ALIVE, EVENT_WRITE_TIMEOUT};
+use crate::limits::{EVENT_KEEP_ALIVE, EVENT_READER_PINGS_MAX, EVENT_WRITE_TIMEOUT};
 
 /// Tells a reader `first` and then what happens, until the room, the connection or the reader's
 /// patience ends.
@@ -22,6 +23,7 @@ pub async fn serve(mut socket: WebSocket, subscription: Subscription, first: Vec
             return;
         }
     }
+    let mut chatter = Chatter::new();
     loop {
         let told = tokio::select! {
             entry = live.recv() => match entry {
@@ -29,7 +31,11 @@ pub async fn serve(mut socket: WebSocket, subscription: Subscription, first: Vec
                 None => break bye(&mut socket, close_code::AWAY, "the room or the server ends").await,
             },
             heard = socket.recv() => match heard {
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                // The library answers pings.
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) if chatter.is_bearable() => continue,
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
+                    break bye(&mut socket, close_code::POLICY, "too many pings").await;
+                }
                 Some(Ok(Message::Text(_) | Message::Binary(_))) => {
                     break bye(&mut socket, close_code::POLICY, "there is nothing to say here").await;
                 }
@@ -40,6 +46,27 @@ pub async fn serve(mut socket: WebSocket, subscription: Subscription, first: Vec
         if !tell(&mut socket, told).await {
             return;
         }
+    }
+}
+
+/// How often a reader makes itself heard.
+struct Chatter {
+    since: Instant,
+    heard: u32,
+}
+
+impl Chatter {
+    fn new() -> Self {
+        Self { since: Instant::now(), heard: 0 }
+    }
+
+    /// Counts once more; false when that was too often.
+    fn is_bearable(&mut self) -> bool {
+        if self.since.elapsed() >= EVENT_KEEP_ALIVE {
+            *self = Self::new();
+        }
+        self.heard += 1;
+        self.heard <= EVENT_READER_PINGS_MAX
     }
 }
 

@@ -65,6 +65,24 @@ pub const SDP_FORMATS_MAX: usize = 128;
 /// SSRCs of one m-section: browsers name two, six with the oldest kind of simulcast.
 pub const SDP_SSRCS_MAX: usize = 32;
 
+/// STUN and TURN servers that clients are told of: browsers warn of five and more, which slow down
+/// gathering.
+pub const ICE_SERVERS_MAX: usize = 16;
+
+/// URLs of one such server: UDP, TCP and TLS, by both families.
+pub const ICE_SERVER_URLS_MAX: usize = 8;
+
+/// Characters of a URL, a name or a secret of such a server: a STUN USERNAME has under 509 bytes
+/// (RFC 8489 §14.3), and all of them travel in headers.
+pub const ICE_SERVER_TEXT_CHARS_MAX: usize = 508;
+
+/// Bytes of a file of such servers: more than as many as there may be.
+pub const ICE_SERVERS_FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// How long credentials made for a TURN server are valid: as the draft that describes them advises
+/// (draft-uberti-behave-turn-rest-00 §2.2), longer than calls last.
+pub const TURN_CREDENTIALS_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Characters of an ICE user name fragment (RFC 8839 §5.4).
 pub const ICE_CHARS_MAX: usize = 256;
 
@@ -103,6 +121,10 @@ pub const EVENT_KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a WebSocket reader may take over one message: a client that is stuck for longer would
 /// not be in the call either, and the message stays in memory for as long.
 pub const EVENT_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pings and pongs of one reader in [`EVENT_KEEP_ALIVE`]: four times as many as libraries send that
+/// ping every second. Each costs the control thread some microseconds.
+pub const EVENT_READER_PINGS_MAX: u32 = 60;
 
 /// Bytes of a message from a WebSocket reader, who has nothing to say.
 pub const EVENT_READER_SAYS_MAX: usize = 1024;
@@ -151,6 +173,22 @@ pub const NOTIFY_EXTENSION: Duration = Duration::from_secs(30);
 /// How long `ringcast health` waits for an answer: less than the patience of those who ask through it.
 pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long `ringcast drain` waits for one answer of a server, which may be far away.
+pub const REMOTE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of such an answer: `/admin/status` of 1,024 shards has under 1 MiB.
+pub const REMOTE_ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// How often `ringcast drain` asks how many rooms are left.
+pub const DRAIN_ASK_PERIOD: Duration = Duration::from_secs(1);
+
+/// So many times in a row a server may not be there before `ringcast drain` gives up.
+pub const DRAIN_ASKS_MISSED_MAX: usize = 5;
+
+/// How long a token is valid that `ringcast drain` asks with: clocks may differ, and each question
+/// has a new one.
+pub const DRAIN_TOKEN_TTL: Duration = Duration::from_secs(60);
+
 /// How long `ringcast doctor` waits for a name, a connection or a program of the host.
 pub const DOCTOR_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -195,6 +233,13 @@ pub const DRAIN_CLOSES_PER_TURN: usize = 64;
 /// Least time between two log lines that tell how many rooms are left of a drain.
 pub const DRAIN_LOG_PERIOD: Duration = Duration::from_secs(10);
 
+/// How long a node that ends at once waits for its shards to tell clients that rooms are over.
+pub const ROOMS_STOP_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The least time between two such closes of [`DRAIN_CLOSES_PER_TURN`] rooms: no more than outlets
+/// take from their queues, so that 100,000 rooms end in 3 s and no event of theirs is refused.
+pub const ROOMS_STOP_PACE: Duration = Duration::from_millis(2);
+
 /// How long open HTTP connections may take to end after the API was told to stop.
 pub const API_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -204,6 +249,17 @@ pub const API_SILENCE_MAX: Duration = Duration::from_secs(75);
 
 /// How long a TLS handshake may take: two round trips and some 100 ms of work.
 pub const API_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// TLS handshakes of the API at a time: of each the control thread computes for up to a millisecond,
+/// and their clients' answers take a tenth of a second.
+pub const API_HANDSHAKES: usize = 256;
+
+/// The same of one address: a page opens up to six connections at once.
+pub const API_HANDSHAKES_PER_ADDRESS: usize = 32;
+
+/// How long a handshake may wait for its client while others wait for their turn: two round trips of
+/// the slowest network, by satellite.
+pub const API_HANDSHAKE_TURN: Duration = Duration::from_secs(2);
 
 /// How long the head of a request may take, from the connection's beginning or the head's first
 /// byte: a packet or two.
@@ -248,6 +304,13 @@ pub const TLS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Time to a certificate's end from which the log warns: renewal by ACME begins at 30 days, and
 /// has failed for two weeks by then.
 pub const TLS_EXPIRY_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// How often files are read again that were of no use at SIGHUP: whoever writes two of them, or one
+/// slowly, is done within a second.
+pub const RELOAD_RETRY: Duration = Duration::from_secs(2);
+
+/// So many times: for two minutes, longer than a copy over a network takes.
+pub const RELOAD_TRIES: u32 = 60;
 
 /// How often the log warns of it.
 pub const TLS_EXPIRY_CHECK: Duration = Duration::from_secs(12 * 3600);

@@ -26,4 +26,6 @@ const _: () = assert!(
 );
 // A demand between shards has a bit for each encoding in one byte.
 const _: () = assert!(ENCODINGS_PER_PRODUCER_MAX <= 8);
-const _: () = assert!(API_STOP_TIMEOUT.as_millis() < STOP_TIMEOUT.as_millis());
+const _: () = assert!(
+    API_STOP_TIMEOUT.as_millis() + ROOMS_STOP_TIMEOUT.as_millis() < STOP_TIMEOUT.as_millis()
+);

@@ -26,7 +26,7 @@ reasons! {
     Refused {
         /// The node had as many as it may have, and none that waited for its client.
         NodeLimit = "node_limit",
-        /// The client's address had as many as it may have.
+        /// The client's address had as many as it may have, and none that waited for its client.
         AddressLimit = "address_limit",
         /// It waited longest for its client when a newer one needed its place.
         Evicted = "evicted",

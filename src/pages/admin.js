@@ -427,7 +427,7 @@ const streamsOf = (transportId) => [...shown.stats.producers, ...shown.stats.con
 
 const transports = new Table('transports', [
   text('Peer', ({ peerId }) => peerId),
-  text('Direction', ({ transportId }) => shown.directions.get(transportId)),
+  text('Direction', ({ direction }) => (direction === 'send' ? 'from the client' : 'to the client')),
   text('State', ({ iceState, dtlsState }) => ({ text: `ICE ${iceState}, DTLS ${dtlsState}`, bad: iceState === 'disconnected' || dtlsState === 'failed' })),
   text('Client', ({ iceSelectedTuple: at }) => (at ? `${at.remoteIp}:${at.remotePort} ${at.protocol.toUpperCase()}` : undefined)),
   number('In', ({ recvBitrate }) => bits(recvBitrate)),
@@ -442,16 +442,12 @@ const transports = new Table('transports', [
     const time = worst(streamsOf(transportId), ({ roundTripTime }) => roundTripTime);
     return time === undefined ? undefined : { text: `${Math.round(time)} ms`, bad: time > 400 };
   }),
-  number('Shard', ({ transportId }) => shown.places.get(transportId)),
+  number('Shard', ({ shard }) => shard),
 ]);
 
 const producers = new Table('producers', [
   text('Peer', ({ peerId }) => peerId),
-  text('What', ({ producerId, stats, paused }) => {
-    const known = shown.sources.get(producerId);
-    const what = known ? `${known.source} (${known.kind}, ${known.type})` : stats[0]?.kind;
-    return paused ? `${what}, paused` : what;
-  }),
+  text('What', ({ source, kind, type, paused }) => `${source} (${kind}, ${type})${paused ? ', paused' : ''}`),
   text('Codec', ({ stats }) => stats[0]?.mimeType.split('/')[1]),
   text('Score', ({ score }) => (score.length ? { text: score.map((one) => one.score).join(', '), bad: score.every((one) => one.score < 5) } : undefined)),
   text('Bitrate, by encoding', ({ stats }) => stats.map(({ bitrate, rid }) => (rid ? `${rid}: ${bits(bitrate)}` : bits(bitrate))).join(', ') || undefined),
@@ -467,10 +463,7 @@ const WHY = {
 
 const consumers = new Table('consumers', [
   text('Peer', ({ peerId }) => peerId),
-  text('Gets', ({ producerId, stats }) => {
-    const of = shown.sources.get(producerId);
-    return of ? `${of.source} of ${of.peerId}` : stats[0]?.kind;
-  }),
+  text('Gets', ({ source, producerPeerId }) => `${source} of ${producerPeerId}`),
   text('Layers', ({ currentLayers, targetLayers, preferredLayers }) => {
     if (!currentLayers && !targetLayers && !preferredLayers) return undefined;
     const to = targetLayers && layers(targetLayers) !== layers(currentLayers) ? ` → ${layers(targetLayers)}` : '';
@@ -497,6 +490,7 @@ function open(roomId) {
   write($('room-title'), `Room ${roomId}`);
   write($('room-text'), 'Asking');
   for (const table of [transports, producers, consumers]) table.show([], () => '');
+  for (const button of ['first-page', 'more-page']) $(button).hidden = true;
   $('room-title').focus();
   $('room').scrollIntoView({ block: 'start' });
   askRoom();
@@ -515,18 +509,13 @@ async function askRoom() {
   const path = `media/room/${encodeURIComponent(room.roomId)}`;
   const query = new URLSearchParams({ limit: OBJECTS, ...(room.cursor && { cursor: room.cursor }) });
   try {
-    const [view, stats] = [await ask('GET', path), await ask('GET', `${path}/stats?${query}`)];
+    // One page of it, however big it is.
+    const stats = await ask('GET', `${path}/stats?${query}`);
     if (room !== shown) return;
-    const all = view.peers.flatMap((peer) => peer.transports);
-    Object.assign(room, {
-      stats,
-      directions: new Map(all.map(({ id, direction }) => [id, direction === 'send' ? 'from the client' : 'to the client'])),
-      places: new Map(all.map(({ id, shard }) => [id, shard])),
-      sources: new Map(view.producers.map((producer) => [producer.producerId, producer])),
-    });
-    const speaker = room.sources.get(view.activeSpeaker)?.peerId;
-    write($('room-text'), `${some(view.peers.length, 'peer')}, ${some(view.producers.length, 'producer')}, since `
-      + `${new Date(view.createdAt).toLocaleString()}; began on shard ${view.shard}${speaker ? `; ${speaker} spoke last` : ''}.`);
+    room.stats = stats;
+    const { room: { peers, producers: sent, createdAt, shard }, speaker } = stats;
+    write($('room-text'), `${some(peers, 'peer')}, ${some(sent, 'producer')}, since `
+      + `${new Date(createdAt).toLocaleString()}; began on shard ${shard}${speaker ? `; ${speaker} spoke last` : ''}.`);
     transports.show(stats.transports, ({ transportId }) => transportId);
     producers.show(stats.producers, ({ producerId }) => producerId);
     consumers.show(stats.consumers, ({ consumerId }) => consumerId);
@@ -538,14 +527,19 @@ async function askRoom() {
     else refused(error);
   }
 }
+
+/** Another page; an answer about the one before comes too late. */
+function turnTo(cursor) {
+  if (!shown) return;
+  shown = { roomId: shown.roomId, stats: shown.stats, cursor };
+  askRoom();
+}
 $('back').addEventListener('click', close);
 $('first-page').addEventListener('click', () => {
-  shown.cursor = undefined;
-  askRoom();
+  turnTo(undefined);
 });
 $('more-page').addEventListener('click', () => {
-  shown.cursor = shown.stats.nextCursor;
-  askRoom();
+  if (shown?.stats?.nextCursor) turnTo(shown.stats.nextCursor);
 });
 
 /* Asking, over and over. */
@@ -555,7 +549,9 @@ function notice(words) {
 }
 
 function refused(error) {
-  if (error.status === 401) return askForKey(error.message);
+  // A room token is one, but not for this page.
+  const useless = error.status === 403 && sessionStorage.getItem(KEY);
+  if (error.status === 401 || useless) return askForKey(error.message);
   return notice(error.status ? error.message : 'The server does not answer.');
 }
 

@@ -6,6 +6,7 @@ const token = new URLSearchParams(location.hash.slice(1)).get('token');
 const claims = claimsOf(token);
 const base = new URL('.', location.href);
 const RESTART_AFTER_MS = 3000;
+const SERVERS_KNOWN_MS = 3_600_000;
 const SIMULCAST = [
   { rid: 'q', scaleResolutionDownBy: 4, maxBitrate: 150_000 },
   { rid: 'h', scaleResolutionDownBy: 2, maxBitrate: 500_000 },
@@ -34,11 +35,29 @@ async function ask(method, path, { body, type, headers = {}, keepalive } = {}) {
 const post = (path, value, more) =>
   ask('POST', path, { body: JSON.stringify(value), type: 'application/json', ...more });
 
+/** The STUN and TURN servers that an endpoint names in its links, if any (RFC 9725, 4.6); asked for once in a while. */
+const known = new Map();
+function iceServers(path) {
+  const endpoint = path.split('?')[0];
+  const { at, servers } = known.get(endpoint) ?? {};
+  if (servers && performance.now() - at < SERVERS_KNOWN_MS) return servers;
+  const link = /<([^>]+)>; rel="ice-server"(?:; username="((?:[^"\\]|\\.)*)"; credential="((?:[^"\\]|\\.)*)")?/g;
+  const asked = ask('OPTIONS', endpoint).then(({ headers }) => [...(headers.get('link') ?? '').matchAll(link)].map(([, urls, ...secrets]) => {
+    const [username, credential] = secrets.map((text) => text?.replace(/\\(.)/g, '$1'));
+    return username === undefined ? { urls } : { urls, username, credential };
+  }));
+  known.set(endpoint, { at: performance.now(), servers: asked });
+  asked.catch(() => known.delete(endpoint));
+  return asked;
+}
+
 /** A WHIP or WHEP session: an offer is posted, the answer applied, and the Location is its handle. */
 class Session {
   static async open(path, pc) {
     const session = new Session(pc);
     try {
+      const servers = await iceServers(path);
+      if (servers.length > 0) pc.setConfiguration({ ...pc.getConfiguration(), iceServers: servers });
       await pc.setLocalDescription();
       const { sdp } = pc.localDescription;
       const answer = await ask('POST', path, { body: sdp, type: 'application/sdp' });
@@ -231,11 +250,16 @@ let me;
 let speaker = '';
 const shown = (peerId) => peerId.replace(/#[0-9a-f]{4}$/, '');
 
-function notice(text) {
+function notice(text, { stays = false } = {}) {
   $('notice').textContent = text;
   clearTimeout(notice.end);
-  notice.end = setTimeout(() => { $('notice').textContent = ''; }, 6000);
+  if (!stays) notice.end = setTimeout(() => { $('notice').textContent = ''; }, 6000);
 }
+
+/** Why somebody is not let in, in words for whoever opened the page. */
+const refusal = ({ status, message }) => (status === 401 && !token
+  ? 'This server lets in who is invited: open the whole link that you were given, with what follows its #.'
+  : `You are not let in: ${message}.`);
 
 /** The microphone and the camera, or what of them there is; nothing is no reason not to join. */
 async function capture() {
@@ -262,18 +286,25 @@ async function join(room, name) {
   const peerId = claims.sub ?? `${name}#${suffix}`;
   me = { room, peerId, path: encodeURIComponent(room), own: new Map() };
   await post('media/room', { roomId: room, initiatorId: me.peerId });
-  const tracks = await capture();
+  // A token may be for watching alone.
+  const publishes = !token || Boolean(claims.publish || claims.admin || claims.node);
+  notice('');
+  const tracks = publishes ? await capture() : [];
+  for (const id of ['microphone', 'camera', 'devices']) $(id).hidden = !publishes;
+  $('screen').hidden = !publishes || !navigator.mediaDevices?.getDisplayMedia;
   $('door').hidden = true;
   $('call').hidden = false;
   document.body.dataset.state = 'inside';
   $('title').textContent = room;
   document.title = `${room}: call`;
   history.replaceState(null, '', `?${new URLSearchParams({ room })}${location.hash}`);
-  me.tile = new Tile(me.peerId, { own: true });
-  await publish(tracks);
+  if (publishes) {
+    me.tile = new Tile(me.peerId, { own: true });
+    await publish(tracks);
+  }
   follow();
   me.timer = setInterval(measure, 2000);
-  $('microphone').focus();
+  $(publishes ? 'microphone' : 'leave').focus();
 }
 
 /** One session for microphone and camera; each has its m-line, so that it can be switched on later. */
@@ -297,6 +328,7 @@ async function publish(tracks) {
 
 /** What the buttons say, what one's own tile shows, and what the server is told to pause. */
 function refreshOwn() {
+  if (!me.audio) return;
   const [audible, visible] = [me.audio, me.video].map(({ track }) => Boolean(track?.enabled));
   $('microphone').setAttribute('aria-pressed', audible);
   $('camera').setAttribute('aria-pressed', visible);
@@ -368,8 +400,13 @@ function follow() {
     // The room is gone, or the server was away: it is made anew.
     setTimeout(async () => {
       if (me?.events !== events) return;
-      await post('media/room', { roomId: me.room, initiatorId: me.peerId }).catch(() => {});
-      follow();
+      try {
+        await post('media/room', { roomId: me.room, initiatorId: me.peerId });
+      } catch (error) {
+        // Asking again does not make a token valid.
+        if ([401, 403].includes(error.status)) return notice(`Who comes and goes is no longer told: ${error.message}`, { stays: true });
+      }
+      return follow();
     }, 1000);
   });
 }
@@ -507,7 +544,7 @@ $('join').addEventListener('submit', async (event) => {
     await join(room, name);
   } catch (error) {
     leave();
-    notice(error.message);
+    notice(refusal(error), { stays: true });
   }
 });
 $('microphone').addEventListener('click', () => toggle('audio'));
@@ -535,15 +572,16 @@ document.addEventListener('keydown', ({ key, target, ctrlKey, metaKey, altKey })
   const typing = target.closest('input, select, dialog');
   if (!me || typing || ctrlKey || metaKey || altKey) return;
   const button = { m: 'microphone', v: 'camera', s: 'screen' }[key.toLowerCase()];
-  if (button) $(button).click();
+  if (button && !$(button).hidden) $(button).click();
 });
 addEventListener('pagehide', leave);
 
-// Phones share no screens.
-$('screen').hidden = !navigator.mediaDevices?.getDisplayMedia;
+// Without a token of their own nobody could follow the link.
+$('invite').hidden = Boolean(token);
 const asked = new URLSearchParams(location.search);
 $('room').value = asked.get('room') ?? '';
 $('name').value = asked.get('name') ?? '';
+if (claims.room) document.querySelector('#join .hint').textContent = 'You were invited: the room and your name came with the link.';
 for (const [id, claim] of [['room', claims.room], ['name', claims.sub]]) {
   if (!claim) continue;
   $(id).value = claim;

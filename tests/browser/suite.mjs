@@ -3,6 +3,7 @@
 
 import './calls/instrument.mjs';
 import './calls/readme.mjs';
+import './calls/replaced.mjs';
 import './calls/codecs.mjs';
 import './calls/group.mjs';
 import './calls/start.mjs';
@@ -13,6 +14,7 @@ import './calls/quality.mjs';
 import './calls/sdp.mjs';
 import './calls/gstreamer.mjs';
 import './calls/page.mjs';
+import './calls/keys.mjs';
 import './calls/admin.mjs';
 import './calls/sound.mjs';
 import './calls/life.mjs';

@@ -4,10 +4,11 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+
+import { freePort } from './server.mjs';
 
 const HERE = fileURLToPath(new URL('.', import.meta.url));
 const JARS = fileURLToPath(new URL('../../target/kafka/jars', import.meta.url));
@@ -26,16 +27,6 @@ function fetchJars() {
     stdio: ['ignore', 'inherit', 'inherit'],
   });
   writeFileSync(stamp, '');
-}
-
-async function freePort() {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 export class Broker {

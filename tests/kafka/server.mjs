@@ -2,10 +2,22 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 const BINARY = process.env.RINGCAST_BIN ?? fileURLToPath(new URL('../../target/debug/ringcast', import.meta.url));
+
+/** A port of loopback that was free just now. */
+export async function freePort() {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  await once(server, 'close');
+  return port;
+}
 
 export class Server {
   #process;

@@ -4,26 +4,17 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
+import { freePort } from '../kafka/server.mjs';
+
 export const DEPLOY = fileURLToPath(new URL('../../.deploy/', import.meta.url));
 /** Between two looks at a condition. */
 const LOOK_MS = 100;
 const PATIENCE_MS = 30_000;
-
-async function freePort() {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 /** Runs Debian's `promtool`; what it printed, which is nothing when all is well but for the names of files. */
 export function promtool(args, input = '') {

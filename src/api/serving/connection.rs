@@ -27,8 +27,8 @@ use super::body::{AnswerBody, TimedBody};
 use super::course::Course;
 use super::patience::Patient;
 use super::tls::Certificate;
-use crate::limits::API_BUFFER_BYTES;
-use crate::metrics::connections::{ConnectionCounts, Refused, TimedOut};
+use crate::limits::{API_BUFFER_BYTES, API_HANDSHAKE_TURN};
+use crate::metrics::connections::{Refused, TimedOut};
 
 /// What is told to whom there is no room for.
 pub(super) fn too_many() -> String {
@@ -73,7 +73,7 @@ pub(super) async fn serve(
         return speaker.speak(stream).await;
     };
     let counts = &shared.counts;
-    let secured = secured(stream, certificate, counts);
+    let secured = secured((stream, address), certificate, shared);
     match tokio::time::timeout(course.patience.handshake, secured).await {
         Ok(Some(stream)) => {
             course.secured();
@@ -86,9 +86,9 @@ pub(super) async fn serve(
 
 /// The stream under TLS; `None` when the client does not speak it, which is counted.
 async fn secured(
-    mut stream: TcpStream,
+    (mut stream, address): (TcpStream, SocketAddr),
     certificate: &Certificate,
-    counts: &ConnectionCounts,
+    Shared { counts, handshakes, .. }: &Shared,
 ) -> Option<TlsStream<TcpStream>> {
     let mut first = [0];
     if stream.peek(&mut first).await.ok()? == 0 {
@@ -100,12 +100,21 @@ async fn secured(
         let _ = stream.shutdown().await;
         return None;
     }
-    match TlsAcceptor::from(certificate.current()).accept(stream).await {
-        Ok(stream) => Some(stream),
-        Err(error) => {
-            counts.refused(Refused::Handshake);
-            tracing::debug!(%error, "TLS handshake failed");
-            None
+    let turn = handshakes.turn(address.ip()).await;
+    let mut accepting = pin!(TlsAcceptor::from(certificate.current()).accept(stream));
+    loop {
+        match tokio::time::timeout(API_HANDSHAKE_TURN, accepting.as_mut()).await {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err(error)) => {
+                counts.refused(Refused::Handshake);
+                tracing::debug!(%error, "TLS handshake failed");
+                return None;
+            }
+            Err(_) if turn.is_waited_for() => {
+                counts.refused(Refused::Evicted);
+                return None;
+            }
+            Err(_) => {}
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod admission;
 mod body;
 mod connection;
 mod course;
+mod handshakes;
 mod patience;
 pub mod tls;
 
@@ -27,6 +28,7 @@ use tokio::time::Instant;
 use self::admission::{Admission, ConnectionLimits};
 pub(super) use self::body::BodyLate;
 use self::course::{Course, Patience};
+use self::handshakes::Handshakes;
 use self::tls::Certificate;
 use crate::limits::{API_ACCEPT_PAUSE, API_EVICTIONS_PER_PAUSE};
 use crate::metrics::connections::{ConnectionCounts, Refused};
@@ -50,6 +52,7 @@ struct Shared {
     tls: Option<Certificate>,
     counts: Arc<ConnectionCounts>,
     admission: Admission,
+    handshakes: Handshakes,
     patience: Patience,
     /// Becomes true when requests under way are the last.
     stopping: watch::Receiver<bool>,
@@ -61,7 +64,8 @@ impl Serving {
         let Self { routes, tls, counts, limits } = self;
         let (stop, stopping) = watch::channel(false);
         let (admission, patience) = (Admission::new(limits), Patience::default());
-        let shared = Shared { routes, tls, counts, admission, patience, stopping };
+        let handshakes = Handshakes::default();
+        let shared = Shared { routes, tls, counts, admission, handshakes, patience, stopping };
         tokio::select! {
             () = accept(listener, Arc::new(shared)) => {}
             () = shutdown => {}

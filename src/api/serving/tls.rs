@@ -3,8 +3,9 @@
 //! [`CertificateKeeper`] owns them and runs on the control thread; connections that begin take the
 //! [`Certificate`] of the moment, and those that are open keep theirs. Invariant: what is in use
 //! was whole: a certificate that parses, and the key that belongs to it. A new pair that is not, or
-//! that has expired, changes nothing.
+//! that clients do not take now, changes nothing.
 
+use std::fmt;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,9 @@ use x509_cert::der::{DateTime, Decode as _};
 
 use crate::config::TlsConfig;
 use crate::events::timestamp::WallAnchor;
-use crate::limits::{TLS_EXPIRY_CHECK, TLS_EXPIRY_WARNING, TLS_FILE_BYTES_MAX};
+use crate::limits::{
+    RELOAD_RETRY, RELOAD_TRIES, TLS_EXPIRY_CHECK, TLS_EXPIRY_WARNING, TLS_FILE_BYTES_MAX,
+};
 use crate::metrics::connections::ConnectionCounts;
 
 /// Why a pair is of no use; each names the setting and the file.
@@ -50,6 +53,9 @@ pub enum TlsError {
     /// It is over already.
     #[error("--tls-cert {path}: the certificate has expired at {1}", path = .0.display())]
     Expired(PathBuf, DateTime),
+    /// It is not valid yet.
+    #[error("--tls-cert {path}: the certificate is not valid before {1}", path = .0.display())]
+    NotYet(PathBuf, DateTime),
     /// They do not go together.
     #[error(
         "--tls-key {key}: the key does not belong to the certificate in --tls-cert {cert}",
@@ -61,12 +67,14 @@ pub enum TlsError {
     Pair(PathBuf, PathBuf, rustls::Error),
 }
 
-/// When the pair in these files ends, since 1970; it is checked as at a start.
+/// When the pair in these files begins to be valid and when it ends, since 1970; it is checked as at
+/// a start.
 ///
 /// # Errors
 /// [`TlsError`].
-pub fn certificate_ends(files: &TlsConfig) -> Result<Duration, TlsError> {
-    Ok(Loaded::read(files)?.ends.unix_duration())
+pub fn certificate_validity(files: &TlsConfig) -> Result<(Duration, Duration), TlsError> {
+    let Loaded { begins, ends, .. } = Loaded::read(files)?;
+    Ok((begins.unix_duration(), ends.unix_duration()))
 }
 
 /// What new connections are secured with.
@@ -83,6 +91,8 @@ impl Certificate {
 #[derive(Debug)]
 struct Loaded {
     config: Arc<ServerConfig>,
+    /// When it begins to be valid.
+    begins: DateTime,
     /// When it ends.
     ends: DateTime,
 }
@@ -97,7 +107,9 @@ impl Loaded {
         };
         let parsed = X509::from_der(first)
             .map_err(|error| TlsError::Certificate(files.cert.clone(), error))?;
-        let ends = parsed.tbs_certificate().validity().not_after.to_date_time();
+        let validity = parsed.tbs_certificate().validity();
+        let (begins, ends) =
+            (validity.not_before.to_date_time(), validity.not_after.to_date_time());
         let key = PrivateKeyDer::from_pem_slice(&read("tls-key", &files.key)?);
         let key = key.map_err(|error| match error {
             pem::Error::NoItemsFound => TlsError::NoKey(files.key.clone()),
@@ -110,12 +122,18 @@ impl Loaded {
                 error => TlsError::Pair(cert, key, error),
             }
         })?;
-        Ok(Self { config: Arc::new(config), ends })
+        Ok(Self { config: Arc::new(config), begins, ends })
     }
 
-    /// Time left; `None` when it is over.
-    fn left(&self, now: Duration) -> Option<Duration> {
-        self.ends.unix_duration().checked_sub(now)
+    /// Whether clients take it now.
+    fn judge(&self, files: &TlsConfig, now: Duration) -> Result<(), TlsError> {
+        if self.ends.unix_duration() < now {
+            return Err(TlsError::Expired(files.cert.clone(), self.ends));
+        }
+        if self.begins.unix_duration() > now {
+            return Err(TlsError::NotYet(files.cert.clone(), self.begins));
+        }
+        Ok(())
     }
 }
 
@@ -177,48 +195,44 @@ impl CertificateKeeper {
         let (current, certificate) = watch::channel(loaded.config);
         let keeper = Self { files, clock, counts, ends, current };
         keeper.warn();
+        if loaded.begins.unix_duration() > keeper.now() {
+            let certificate = keeper.files.cert.display();
+            tracing::error!(%certificate, begins = %loaded.begins, "the TLS certificate is not valid yet");
+        }
         Ok((keeper, Certificate(certificate)))
     }
 
-    /// Looks after the pair for as long as it is polled: reads it again whenever `hangup` says so.
+    /// Looks after the pair for as long as it is polled: reads it again whenever `hangup` says so,
+    /// and one that is of no use again and again for a while, because whoever writes the two files
+    /// may not be done.
     pub async fn keep(mut self, mut hangup: Hangup) {
+        let mut renewal = Renewal::default();
         loop {
-            match tokio::time::timeout(TLS_EXPIRY_CHECK, hangup.0.recv()).await {
-                Ok(Some(())) => self.renew().await,
-                // There will be no more signals.
-                Ok(None) => std::future::pending().await,
-                Err(_) => self.warn(),
+            if !renewal.wait(&mut hangup, Some(TLS_EXPIRY_CHECK)).await {
+                self.warn();
+                continue;
+            }
+            match self.renew().await {
+                Ok(()) => renewal.succeeded(),
+                Err(error) => renewal.failed(&error, "the old TLS pair stays in use"),
             }
         }
     }
 
-    async fn renew(&mut self) {
-        let files = self.files.clone();
-        let now = self.now();
+    async fn renew(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let (files, now) = (self.files.clone(), self.now());
         let renewed = spawn_blocking(move || {
             let loaded = Loaded::read(&files)?;
-            match loaded.left(now) {
-                Some(_) => Ok(loaded),
-                None => Err(TlsError::Expired(files.cert, loaded.ends)),
-            }
+            loaded.judge(&files, now)?;
+            Ok::<_, TlsError>(loaded)
         });
-        let renewed = match renewed.await {
-            Ok(renewed) => renewed,
-            Err(error) => {
-                tracing::error!(%error, "TLS files not read; the old pair stays in use");
-                return;
-            }
-        };
-        match renewed {
-            Ok(loaded) => {
-                self.ends = loaded.ends.unix_duration();
-                self.counts.certificate_expires(self.ends.as_secs());
-                self.current.send_replace(loaded.config);
-                tracing::info!(ends = %loaded.ends, "TLS certificate and key read again");
-                self.warn();
-            }
-            Err(error) => tracing::error!(%error, "the old TLS pair stays in use"),
-        }
+        let loaded = renewed.await??;
+        self.ends = loaded.ends.unix_duration();
+        self.counts.certificate_expires(self.ends.as_secs());
+        self.current.send_replace(loaded.config);
+        tracing::info!(ends = %loaded.ends, "TLS certificate and key read again");
+        self.warn();
+        Ok(())
     }
 
     fn warn(&self) {
@@ -241,6 +255,52 @@ impl CertificateKeeper {
     }
 }
 
+/// What is read again, when, and how often when it is of no use.
+#[derive(Debug, Default)]
+pub(in crate::api) struct Renewal {
+    /// How often it may still be tried.
+    left: u32,
+}
+
+impl Renewal {
+    /// Completes when it is time: true to read again, false after `idle` of nothing to do.
+    pub(in crate::api) async fn wait(
+        &mut self,
+        hangup: &mut Hangup,
+        idle: Option<Duration>,
+    ) -> bool {
+        let wait = if self.left > 0 { Some(RELOAD_RETRY) } else { idle };
+        let wait = async {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(()) = hangup.0.recv() => {
+                self.left = RELOAD_TRIES;
+                true
+            }
+            () = wait => self.left > 0,
+        }
+    }
+
+    pub(in crate::api) fn succeeded(&mut self) {
+        self.left = 0;
+    }
+
+    /// Tells of the first failure and of the last.
+    pub(in crate::api) fn failed(&mut self, error: &dyn fmt::Display, so: &'static str) {
+        let first = self.left == RELOAD_TRIES;
+        self.left = self.left.saturating_sub(1);
+        match self.left {
+            0 => tracing::error!(%error, "{so}: given up until the next SIGHUP"),
+            _ if first => tracing::error!(%error, "{so}; it is read again every two seconds"),
+            _ => tracing::debug!(%error, "{so}"),
+        }
+    }
+}
+
 /// SIGHUP, from now on no end of the process.
 #[derive(Debug)]
 pub struct Hangup(Signal);
@@ -257,7 +317,9 @@ impl Hangup {
     /// Says, at each, that there is nothing to read again.
     pub async fn ignore(mut self) {
         while self.0.recv().await.is_some() {
-            tracing::info!("SIGHUP: there is no TLS certificate to read again");
+            tracing::info!(
+                "SIGHUP: there is no TLS certificate and no file of API keys to read again"
+            );
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::control::stats::{
     ConsumerNumbers, ConsumerStats, ProducerStats, RoomStats, RtpStreamStats, SelectedTuple,
     StreamNumbers, TransportNumbers, TransportStats,
 };
+use crate::control::view::RoomSummary;
 use crate::id::{ConsumerId, ProducerId, RoomId, TransportId};
 use crate::limits::{ROOM_STATS_CALLS_MAX, ROOM_STATS_PAGE_MAX};
 
@@ -95,6 +96,8 @@ impl Control {
             kind: "webrtc-transport",
             transport_id: id,
             peer_id: transport.peer.clone(),
+            direction: transport.direction,
+            shard: transport.shard,
             timestamp: self.inner.clock.unix_ms(now()),
             ice_role: "controlled",
             ice_state: numbers.ice.label(),
@@ -133,6 +136,9 @@ impl Control {
                 producer_id: id,
                 peer_id: producer.peer.clone(),
                 transport_id: producer.transport,
+                kind: producer.kind,
+                source: producer.source.clone(),
+                producer_type: producer.producer_type,
                 paused: producer.paused,
                 score: producer.encoding_scores(),
                 stats: told.map(|(place, n)| inbound(producer, place, n, timestamp)).collect(),
@@ -202,7 +208,14 @@ impl Control {
         limit: usize,
     ) -> Result<RoomStats, ControlError> {
         let limit = limit.clamp(1, ROOM_STATS_PAGE_MAX);
-        let mut page = self.inner.state.with(|state| following(&state.registry, room, cursor))?;
+        let (mut page, summary, speaker) = self.inner.state.with(|state| {
+            let found = state.registry.room(room)?;
+            let summary = RoomSummary::of(room, found, self.inner.clock);
+            let speaker = found.speaker().and_then(|id| state.registry.producer(id).ok());
+            let speaker = speaker.map(|producer| producer.peer.clone());
+            let page = following(&state.registry, room, cursor)?;
+            Ok::<_, ControlError>((page, summary, speaker))
+        })?;
         let more = page.len() > limit;
         if more {
             // Only what is told has to be in order.
@@ -213,6 +226,8 @@ impl Control {
         let last = page.last().filter(|_| more).map(ToString::to_string);
         let mut stats = RoomStats {
             room_id: room.clone(),
+            room: summary,
+            speaker,
             transports: Vec::new(),
             producers: Vec::new(),
             consumers: Vec::new(),
@@ -287,6 +302,8 @@ fn consumer_told(
     Ok(ConsumerStats {
         consumer_id: id,
         producer_id: consumer.producer,
+        producer_peer_id: producer.peer.clone(),
+        source: producer.source.clone(),
         peer_id: transport.peer.clone(),
         transport_id: consumer.transport,
         paused: consumer.paused,

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, bounded};
 
 pub use self::backlog::{Backlog, Number};
 pub use self::counts::OutletCounts;
@@ -162,8 +162,17 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
+    /// Takes over what came from the queue, and what else is in it; false when nobody is left who
+    /// could give more.
+    pub(crate) fn take(&mut self, given: Result<Message, RecvError>) -> bool {
+        let Ok(message) = given else { return false };
+        self.push(message);
+        self.fill();
+        true
+    }
+
     /// Takes a message over into the backlog.
-    pub(crate) fn push(&mut self, message: Message) {
+    fn push(&mut self, message: Message) {
         self.queued_bytes.fetch_sub(message.size(), Ordering::Relaxed);
         if let Err(error) = self.backlog.push(message) {
             self.lose(1, &error);

@@ -254,3 +254,32 @@ scenario('a server that asks for a key is given one, which is kept for the tab a
   await asks();
   assert.deepEqual(await page.evaluate('window.complaints'), []);
 }, OWN);
+
+scenario('a room of hundreds is shown page by page, and never asked for as a whole', async (call) => {
+  const room = call.room();
+  const peers = Array.from({ length: 300 }, (_, number) => `peer-${number}`);
+  await call.request('POST', '/media/room', { roomId: room });
+  for (const peerId of peers) await call.request('POST', `/media/transport/${encodeURIComponent(room)}`, { peerId, direction: 'send' });
+  const page = await operator(call);
+  await until('the room is listed', SEEN_MS, () => page.evaluate(`(() => {
+    const button = [...document.querySelectorAll('#list button')].find(({ textContent }) => textContent === ${JSON.stringify(room)});
+    button?.click();
+    return Boolean(button);
+  })()`));
+  await says(page, '#room-text', '300 peers, 0 producers');
+  const shown = () => rows(page, 'transports');
+  await until('the first page', SEEN_MS, async () => (await shown()).length === 250);
+  const first = new Set((await shown()).map(({ Peer: peer }) => peer));
+  assert.ok([...(await shown())].every(({ Direction: direction, Shard: shard }) => direction === 'from the client' && shard !== ''));
+  await page.click('#more-page');
+  await until('the second page', SEEN_MS, async () => (await shown()).length === 50);
+  for (const { Peer: peer } of await shown()) first.add(peer);
+  assert.equal(first.size, 300, 'everybody is on one page');
+  assert.equal(await page.evaluate("document.querySelector('#more-page').hidden"), true);
+  await page.click('#first-page');
+  await until('the first page again', SEEN_MS, async () => (await shown()).length === 250);
+  const asked = await page.evaluate("performance.getEntriesByType('resource').map(({ name }) => new URL(name).pathname)");
+  const whole = asked.filter((path) => path.startsWith('/media/room/') && !path.endsWith('/stats'));
+  assert.deepEqual(whole, []);
+  assert.deepEqual(await page.evaluate('window.complaints'), []);
+}, OWN);

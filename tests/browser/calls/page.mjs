@@ -1,75 +1,10 @@
-// The page at `/`, by hand: typed into, clicked, looked at and listened to. Screenshots go to RINGCAST_SCREENSHOTS where
-// that names a folder.
+// The page at `/`, by hand: typed into, clicked, looked at and listened to.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, writeFileSync } from 'node:fs';
-import path from 'node:path';
-import { after } from 'node:test';
-import { Chromium } from '../harness/browser.mjs';
+import {
+  DESKTOP, PHONE, SEEN_MS, caller, complaints, enter, isSeenAndHeard, picture, shows, tileOf,
+} from '../harness/callpage.mjs';
 import { scenario, until } from '../harness/stage.mjs';
-
-const DESKTOP = { width: 1280, height: 800 };
-const PHONE = { width: 390, height: 844, mobile: true };
-const SEEN_MS = 15_000;
-const folder = process.env.RINGCAST_SCREENSHOTS;
-/** A camera and a microphone that Chromium makes up, and nobody who asks whether they may be used. */
-const FAKE = ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'];
-
-let starting;
-const browser = () => (starting ??= Chromium.start(FAKE));
-after(async () => (await starting)?.close());
-
-async function picture(page, name, look) {
-  await page.look(look);
-  const png = await page.screenshot();
-  assert.ok(png.length > 1_000, `${name} is a picture`);
-  if (!folder) return;
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(path.join(folder, `${name}.png`), png);
-}
-
-/** Opens the page of a freshly started server, types a room and a name, and joins by Enter. */
-async function caller(call, name, room) {
-  const page = await (await browser()).visit(`${call.server.api}/`, { before: LISTEN });
-  call.peers.push({ close: () => page.close() });
-  await page.look(DESKTOP);
-  await until('the page is there', SEEN_MS, () => page.evaluate("document.activeElement?.id === 'room'"));
-  await page.type(room);
-  await page.press('Tab', 'Tab');
-  await page.type(name);
-  return page;
-}
-
-const enter = (page) => page.press('Enter', 'Enter');
-
-/** Name, whether its picture moves and has sound, and what is said of it, for each tile. */
-const tiles = (page) => page.evaluate(`Promise.all([...document.querySelectorAll('#tiles figure')].map(async (figure) => {
-  const video = figure.querySelector('video');
-  const before = video.currentTime;
-  await new Promise((resolve) => setTimeout(resolve, 300));
-  return {
-    who: figure.querySelector('.who').textContent,
-    seen: figure.classList.contains('seen'),
-    moves: video.currentTime > before && video.videoWidth > 0,
-    tracks: (video.srcObject?.getTracks() ?? []).filter(({ muted }) => !muted).map(({ kind }) => kind).sort().join(),
-    silent: !figure.querySelector('.muted').hidden,
-    quality: figure.querySelector('.quality').getAttribute('aria-label'),
-  };
-}))`);
-
-const tileOf = async (page, who) => (await tiles(page)).find((tile) => tile.who === who);
-const shows = (page, who, what) => until(`${who} is shown`, SEEN_MS, async () => {
-  const tile = await tileOf(page, who);
-  return tile && what(tile) && tile;
-});
-const isSeenAndHeard = ({ seen, moves, tracks }) => seen && moves && tracks === 'audio,video';
-
-/** What the page did that its own policy forbids, and what it failed at. */
-const LISTEN = `window.complaints = [];
-addEventListener('securitypolicyviolation', ({ blockedURI, violatedDirective }) => complaints.push(violatedDirective + ' ' + blockedURI));
-addEventListener('error', ({ message }) => complaints.push(message));
-addEventListener('unhandledrejection', ({ reason }) => complaints.push(String(reason)));`;
-const complaints = (page) => page.evaluate('window.complaints');
 
 scenario('two people call each other from the page by typing and clicking', async (call) => {
   const room = call.room();
@@ -186,3 +121,22 @@ scenario('every control has a name that a screen reader says, and the tab key re
   };
   for (const look of [PHONE, { width: 320, height: 568, mobile: true }, DESKTOP]) assert.equal(await overflow(look), false);
 });
+
+scenario('the page uses the STUN and TURN servers that the server names', async (call) => {
+  const room = call.room();
+  const page = await caller(call, 'Alice', room);
+  await page.evaluate(`window.made = [];
+    window.RTCPeerConnection = class extends RTCPeerConnection {
+      constructor(...given) {
+        super(...given);
+        made.push(this);
+      }
+    };`);
+  await enter(page);
+  await shows(page, 'Alice (you)', ({ seen, moves }) => seen && moves);
+  const told = () => page.evaluate('made[0]?.getConfiguration().iceServers.map(({ urls }) => [urls].flat()[0]) ?? []');
+  await until('the connection knows them', SEEN_MS, async () => (await told()).length === 2);
+  assert.deepEqual(await told(), ['stun:127.0.0.1:9', 'stun:[::1]:9']);
+  await until('it connects all the same', SEEN_MS, () => page.evaluate("made[0].connectionState === 'connected'"));
+  assert.deepEqual(await complaints(page), []);
+}, ['--ice-servers', 'stun:127.0.0.1:9,stun:[::1]:9']);

@@ -4,7 +4,9 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { build } from 'esbuild';
 import { BINARY } from '../harness/server.mjs';
 import { scenario, until } from '../harness/stage.mjs';
 
@@ -15,26 +17,9 @@ const run = promisify(execFile);
 /** Every different match of `pattern`, sorted. */
 const words = (text, pattern) => [...new Set(text.match(pattern))].sort();
 
-scenario('the first call by hand in the README makes, plays and ends a call', async (call) => {
-  const [, script] = /## A first call by hand\n[^]*?```sh\n([^]*?)```/.exec(README);
-  const here = script.replaceAll('http://127.0.0.1:6040', call.server.api);
-  assert.notEqual(here, script, 'the block names the default address');
-  const strict = `set -euo pipefail\n${here}`;
-  const { stdout } = await run('bash', ['-c', strict], { timeout: SHELL_MS });
-  const answers = stdout.replaceAll('}{', '}\n{').split('\n').map((line) => JSON.parse(line));
-  assert.equal(answers.length, 5, 'connect, producers, consumer, and two who leave');
-  for (const { success } of answers) assert.equal(success, true);
-  const [, { data: { producers } }, { data: consumer }] = answers;
-  assert.deepEqual(producers.map(({ peerId, kind }) => [peerId, kind]), [['alice', 'audio']]);
-  assert.equal(consumer.producerId, producers[0].producerId);
-});
-
-scenario('the example without a library in the README publishes a camera and shows it', async (call) => {
-  const [, script] = /Without any library[^]*?```js\n([^]*?)```/.exec(README);
-  const here = script.replace('http://127.0.0.1:6040', call.server.api);
-  assert.notEqual(here, script, 'the block names the default address');
+/** A page whose user has a camera: this Chromium has none, so that a drawn one and a tone take its place. */
+async function pageWithCamera(call) {
   const page = await call.page('chromium');
-  // This Chromium has no camera: a drawn one and a tone take its place.
   await page.evaluate(`(() => {
     const canvas = Object.assign(document.createElement('canvas'), { width: 320, height: 240 });
     const context = canvas.getContext('2d');
@@ -47,6 +32,60 @@ scenario('the example without a library in the README publishes a camera and sho
     const tracks = [...canvas.captureStream(20).getTracks(), ...tone.stream.getTracks()];
     navigator.mediaDevices.getUserMedia = async () => new MediaStream(tracks);
   })()`);
+  return page;
+}
+
+scenario('the first call by hand in the README calls every route, and makes, plays and ends a call', async (call) => {
+  const [section] = /## A first call by hand\n[^]*?\n## /.exec(README);
+  const blocks = [...section.matchAll(/```sh\n([^]*?)```/g)].map(([, script]) => script);
+  assert.equal(blocks.length, 3);
+  const here = blocks.join('').replaceAll('http://127.0.0.1:6040', call.server.api);
+  assert.notEqual(here, blocks.join(''), 'the block names the default address');
+  const { stdout } = await run('bash', ['-c', `set -euo pipefail\n${here}`], { timeout: SHELL_MS });
+  const lines = stdout.split('\n').filter(Boolean);
+  const answers = lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line));
+  assert.deepEqual(answers.map(({ success }) => success), Array(20).fill(true), stdout);
+  const { data: { producers: [listed] } } = answers[1];
+  assert.deepEqual([listed.peerId, listed.kind, listed.type], ['alice', 'video', 'svc']);
+  const told = lines.filter((line) => line.startsWith('data:')).map((line) => JSON.parse(line.slice('data:'.length)));
+  const types = told.map(({ type }) => type);
+  for (const type of ['room-created', 'producer-paused', 'producer-resumed', 'consumer-closed']) {
+    assert.ok(types.includes(type), `${type} in ${types}`);
+  }
+});
+
+scenario('the example with mediasoup-client in the README is a call of two who poll for nothing', async (call) => {
+  const [, script] = /With \[`mediasoup-client`\][^]*?```js\n([^]*?)```/.exec(README);
+  const here = script.replace('http://127.0.0.1:6040', call.server.api);
+  assert.notEqual(here, script, 'the block names the default address');
+  const stdin = { contents: here, resolveDir: fileURLToPath(new URL('..', import.meta.url)) };
+  const { outputFiles: [{ text }] } = await build({ stdin, bundle: true, write: false, format: 'esm', logLevel: 'error' });
+  const opened = async () => {
+    const page = await pageWithCamera(call);
+    await page.evaluate(`import(URL.createObjectURL(new Blob([${JSON.stringify(text)}], { type: 'text/javascript' }))).then(() => undefined)`);
+    return page;
+  };
+  /** Pictures that move, pictures, and sounds that play. */
+  const shown = (page) => page.evaluate(`[
+    [...document.querySelectorAll('video')].filter(({ videoWidth, currentTime }) => videoWidth > 0 && currentTime > 1).length,
+    document.querySelectorAll('video').length,
+    [...document.querySelectorAll('audio')].filter(({ currentTime }) => currentTime > 1).length,
+  ].join()`);
+  const [alice, bob] = [await opened(), await opened()];
+  for (const page of [alice, bob]) await until('both are seen, the other heard', 15_000, async () => await shown(page) === '2,2,1');
+  const asked = "performance.getEntriesByType('resource').filter(({ name }) => name.endsWith('/producers')).length";
+  for (const page of [alice, bob]) assert.equal(await page.evaluate(asked), 0, 'events alone tell who is there');
+  await bob.evaluate("dispatchEvent(new Event('pagehide'))");
+  await until('bob is gone', 10_000, async () => await shown(alice) === '1,1,0');
+  const { data } = await call.request('GET', '/media/room/tea');
+  assert.equal(data.peers.length, 1);
+});
+
+scenario('the example without a library in the README publishes a camera and shows it', async (call) => {
+  const [, script] = /Without any library[^]*?```js\n([^]*?)```/.exec(README);
+  const here = script.replace('http://127.0.0.1:6040', call.server.api);
+  assert.notEqual(here, script, 'the block names the default address');
+  const page = await pageWithCamera(call);
   await page.evaluate("document.body.append(Object.assign(document.createElement('video'), { muted: true, autoplay: true }))");
   await page.evaluate(`(async () => { ${here}; window.sessions = [published, played]; })()`);
   await until('the video plays', 10_000, () => page.evaluate(
@@ -59,8 +98,8 @@ scenario('the example without a library in the README publishes a camera and sho
 test('the settings in the README are those of --help', async () => {
   const [, table] = /\| Setting \|[^\n]*\n([^]*?)\n\n/.exec(README);
   const { stdout: help } = await run(BINARY, ['--help'], { timeout: SHELL_MS });
-  // From the first setting on; what a long one does stands on lines of its own.
-  const options = help.slice(help.indexOf('  --')).replaceAll(/-[hV], --\w+/g, '');
+  // From the first setting on (`--drain` is a command); what a long one does stands on lines of its own.
+  const options = help.slice(help.indexOf('  --config')).replaceAll(/-[hV], --\w+/g, '');
   assert.deepEqual(words(table, /--[a-z][a-z-]*/g), words(options, /--[a-z][a-z-]*/g));
   const variable = /\b(?:RINGCAST|MEDIASOUP|FILES_SERVICE|SWAGGER)_[A-Z_]+/g;
   assert.deepEqual(words(table, variable), words(options, variable));

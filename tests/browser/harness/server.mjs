@@ -2,11 +2,13 @@
 
 import { spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 
 export const BINARY = process.env.RINGCAST_BIN ?? fileURLToPath(new URL('../../../target/debug/ringcast', import.meta.url));
+/** The environment file of the service that is replaced. */
+const REPLACED = new URL('../../data/replaced-service.env', import.meta.url);
 const READY_MS = 20_000;
 const STOP_MS = 2_000;
 const LOG_LINES_MAX = 5_000;
@@ -49,13 +51,28 @@ async function freePort() {
 export class Server {
   /** `more` flags come after the usual ones. */
   static async start(more = []) {
-    if (!existsSync(BINARY)) throw new Error(`no server at ${BINARY}: build it, or set RINGCAST_BIN`);
     const [apiPort, mediaPort] = [await freePort(), await freePort()];
     const flags = [
       '--api-listen', `127.0.0.1:${apiPort}`, '--media-port', String(mediaPort), '--announce', '127.0.0.1', '--shards', '2',
       ...more,
     ];
-    const server = new Server(spawn(BINARY, flags, { stdio: ['ignore', 'pipe', 'pipe'], env: cleanEnvironment() }));
+    return Server.#run({ apiPort, mediaPort, flags });
+  }
+
+  /** With nothing but the replaced service's environment file, its ports changed to free ones. Nobody is at its broker's. */
+  static async startInPlace() {
+    const [apiPort, mediaPort, nobodys] = [await freePort(), await freePort(), await freePort()];
+    const lines = readFileSync(REPLACED, 'utf8').split('\n').filter((line) => line && !line.startsWith('#'));
+    const variables = Object.fromEntries(lines.map((line) => line.split(/=(.*)/)));
+    const ports = { FILES_SERVICE_APP_PORT: apiPort, MEDIASOUP_RTC_MIN_PORT: mediaPort, KAFKA_EXTERNAL_PORT: nobodys };
+    for (const name of Object.keys(ports)) if (!(name in variables)) throw new Error(`${name} is not in ${REPLACED}`);
+    return Server.#run({ apiPort, mediaPort, flags: [], variables: { ...variables, ...ports } });
+  }
+
+  static async #run({ apiPort, mediaPort, flags, variables }) {
+    if (!existsSync(BINARY)) throw new Error(`no server at ${BINARY}: build it, or set RINGCAST_BIN`);
+    const env = { ...cleanEnvironment(), ...variables };
+    const server = new Server(spawn(BINARY, flags, { stdio: ['ignore', 'pipe', 'pipe'], env }));
     server.mediaPort = mediaPort;
     server.api = `http://127.0.0.1:${apiPort}`;
     try {

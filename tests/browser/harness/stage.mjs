@@ -1,5 +1,5 @@
 // The words the tests are written in: a scenario has rooms, a room has peers, a peer publishes, follows, sees and hears.
-// One server for each set of flags and one process of each browser serve all scenarios; every scenario has rooms and
+// One server for each way to start it and one process of each browser serve all scenarios; every scenario has rooms and
 // pages of its own.
 
 import assert from 'node:assert/strict';
@@ -27,11 +27,10 @@ async function browser(name) {
   return shared[name];
 }
 
-async function server(flags) {
-  const key = flags.join(' ');
+async function server({ key, start }) {
   const last = servers.get(key);
   const started = await last?.catch(() => undefined);
-  if (!started?.running && servers.get(key) === last) servers.set(key, Server.start(flags));
+  if (!started?.running && servers.get(key) === last) servers.set(key, start());
   return servers.get(key);
 }
 
@@ -70,17 +69,22 @@ export function median(numbers) {
  * proxies are closed.
  */
 export function scenario(name, body, flags = []) {
-  return performed(name, body, { goesOn: true, flags });
+  return performed(name, body, { goesOn: true, key: flags.join(' '), start: () => Server.start(flags) });
+}
+
+/** The same, with a server in the environment of the service that it replaces. */
+export function scenarioInPlace(name, body) {
+  return performed(name, body, { goesOn: true, key: 'in place', start: () => Server.startInPlace() });
 }
 
 /** A scenario at whose end the server has ended. */
 export function scenarioOfTheEnd(name, body) {
-  return performed(name, body, { goesOn: false, flags: [] });
+  return performed(name, body, { goesOn: false, key: '', start: () => Server.start() });
 }
 
-function performed(name, body, { goesOn, flags }) {
+function performed(name, body, { goesOn, key, start }) {
   test(name, { timeout: SCENARIO_MS }, async (context) => {
-    const running = await server(flags);
+    const running = await server({ key, start });
     const from = running.log.length;
     const call = new Scenario(running, context);
     try {
@@ -155,6 +159,13 @@ class Scenario {
   /** A page without a peer. */
   async page(on) {
     const page = await (await browser(on)).open((await site()).url);
+    this.peers.push({ close: () => page.close() });
+    return page;
+  }
+
+  /** A page that the server itself serves. */
+  async visit(path) {
+    const page = await (await browser('chromium')).visit(`${this.server.api}${path}`);
     this.peers.push({ close: () => page.close() });
     return page;
   }

@@ -29,9 +29,16 @@ pub(super) fn guarded() -> Node {
 pub(super) fn guarded_with(change: impl FnOnce(&mut ApiOptions)) -> Node {
     let keys = [format!("backend:{SECRET}"), format!("spare:{OTHER}")];
     let keys = keys.map(|key| key.parse().unwrap()).to_vec();
-    let mut options = ApiOptions { keys: ApiKeys::new(keys).unwrap(), ..ApiOptions::default() };
+    let mut options =
+        ApiOptions { keys: ApiKeys::new(keys).unwrap().into(), ..ApiOptions::default() };
     change(&mut options);
     Node::start_with(1, &options)
+}
+
+fn is_open(method: impl std::fmt::Display, path: &str) -> bool {
+    // Browsers send no credentials with OPTIONS.
+    let operation = format!("{method} {path}");
+    OPEN.contains(&operation.as_str()) || operation.starts_with("OPTIONS ")
 }
 
 /// What a backend gives to alice of room r.
@@ -106,7 +113,7 @@ async fn every_operation_but_the_open_ones_wants_credentials() {
     node.called_with(SECRET).room("r").await;
     for (method, path) in operations("r") {
         let (status, headers, text) = knock(&node, &method, &path).await;
-        if OPEN.contains(&format!("{method} {path}").as_str()) {
+        if is_open(&method, &path) {
             assert_ne!(status, 401, "{method} {path} is open");
             continue;
         }
@@ -127,8 +134,12 @@ async fn the_document_says_of_every_operation_whether_it_wants_credentials() {
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let name = format!("{} {path}", method.to_uppercase());
-            let open = OPEN.contains(&name.as_str());
+            let open = is_open(method.to_uppercase(), path);
             assert_eq!(operation["security"].is_null(), open, "{name}");
+            let responses = &operation["responses"];
+            let probes = matches!(path.as_str(), "/healthz" | "/readyz") || method == "options";
+            let limits = ["4XX", "429"].iter().any(|it| responses[it].is_object());
+            assert!(probes || (limits && responses["503"].is_object()), "{name}: {responses}");
             let refuses = ["4XX", "401"].iter().any(|it| operation["responses"][it].is_object());
             assert!(refuses || open, "{name} does not tell of its refusals");
         }
@@ -152,7 +163,7 @@ async fn a_token_of_one_room_opens_nothing_of_another_and_nothing_of_the_node() 
     for admin in [false, true] {
         let caller = node.called_with(&signed(&claims_but(json!({ "admin": admin }))));
         for (method, path) in operations("elsewhere") {
-            if OPEN.contains(&format!("{method} {path}").as_str()) {
+            if is_open(&method, &path) {
                 continue;
             }
             let (status, _, text) = knock(&caller, &method, &path).await;
@@ -162,6 +173,8 @@ async fn a_token_of_one_room_opens_nothing_of_another_and_nothing_of_the_node() 
             } else {
                 match path.as_str() {
                     "/media/rooms" => 403,
+                    // Limits are for administrators, of whatever room.
+                    _ if method == Method::PATCH && !admin && path.contains("/transport/") => 403,
                     "/media/room" | "/media/producer" | "/media/consumer" => 415,
                     _ => 404,
                 }
@@ -304,7 +317,6 @@ async fn what_another_peer_has_is_not_there() {
             bare(Method::GET, &of("transport", &transport, "/stats")),
             json(post, of("transport", &transport, "/connect"), dtls()),
             bare(Method::POST, &of("transport", &transport, "/restart-ice")),
-            json(Method::PATCH, of("transport", &transport, ""), json!({})),
             bare(Method::DELETE, &of("transport", &transport, "")),
         ]
     };
@@ -327,7 +339,7 @@ async fn what_another_peer_has_is_not_there() {
 }
 
 #[tokio::test]
-async fn an_administrator_rules_a_room_and_without_a_room_the_node() {
+async fn an_administrator_rules_a_room_and_an_operator_the_node() {
     let node = guarded();
     let alice = node.called_with(&token_of("alice"));
     alice.room("r").await;
@@ -342,16 +354,35 @@ async fn an_administrator_rules_a_room_and_without_a_room_the_node() {
     assert_eq!(warden.delete(&format!("/media/producer/{producer}")).await.status, 200);
     let kicked = warden.post("/media/room/r/leave", json!({ "peerId": "alice" })).await;
     assert_eq!(kicked.status, 201);
-    is_forbidden(warden.get("/media/rooms").await, "without a room").await;
-    is_forbidden(warden.get("/admin/status").await, "without a room").await;
+    is_forbidden(warden.get("/media/rooms").await, "grants `node`").await;
+    is_forbidden(warden.get("/admin/status").await, "grants `node`").await;
     let mut everywhere = grants;
     everywhere["room"] = Value::Null;
+    let forgetful = node.called_with(&signed(&claims_but(everywhere.clone())));
+    let refused = forgetful.get("/media/rooms").await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (401, "invalid_token"));
+    everywhere["admin"] = json!(false);
+    everywhere["node"] = json!(true);
     let operator = node.called_with(&signed(&claims_but(everywhere)));
     for path in ["/media/rooms", "/admin/status"] {
         assert_eq!(operator.get(path).await.status, 200, "{path}");
     }
     assert_eq!(operator.room("s").await.status, 201);
     assert_eq!(operator.delete("/media/room/s").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_peer_cannot_undo_the_bitrate_limits_of_its_backend() {
+    let node = guarded();
+    let alice = node.called_with(&token_of("alice"));
+    alice.room("r").await;
+    let path = format!("/media/transport/{}", alice.transport("r", "alice").await);
+    let limit = json!({ "maxOutgoingBitrate": 500_000 });
+    assert_eq!(node.called_with(SECRET).patch(&path, limit).await.status, 200);
+    let free = json!({ "maxOutgoingBitrate": 0 });
+    is_forbidden(alice.patch(&path, free.clone()).await, "`admin`").await;
+    let warden = node.called_with(&signed(&claims_but(json!({ "admin": true }))));
+    assert_eq!(warden.patch(&path, free).await.status, 200);
 }
 
 #[tokio::test]

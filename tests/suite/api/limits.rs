@@ -28,7 +28,7 @@ fn node(settings: &str) -> Node {
 
 /// A node with one key, called with a token for alice of room r.
 fn guarded(settings: &str) -> Node {
-    let keys = ApiKeys::new(vec![format!("backend:{SECRET}").parse().unwrap()]).unwrap();
+    let keys = ApiKeys::new(vec![format!("backend:{SECRET}").parse().unwrap()]).unwrap().into();
     let limits = limits(settings);
     Node::start_with(1, &ApiOptions { keys, limits, ..ApiOptions::default() })
 }

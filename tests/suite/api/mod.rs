@@ -6,6 +6,7 @@ mod calls;
 mod credentials;
 mod drain;
 mod harness;
+mod ice_servers;
 mod limits;
 mod operators;
 mod overview;

@@ -116,7 +116,7 @@ async fn a_shard_that_does_not_turn_starves_the_watchdog() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stopping_is_told_and_that_it_may_take_a_while() {
+async fn a_drain_is_given_time_for_as_long_as_shards_turn() {
     let (node, manager) = (Node::start(1), Manager::new("stopping"));
     manager.follow(&node, 60);
     pass((&node, &manager), 2, &[0]).await;
@@ -131,7 +131,14 @@ async fn stopping_is_told_and_that_it_may_take_a_while() {
     node.control.drain(DrainRequest { deadline: None, after: After::Stop });
     pass((&node, &manager), 3, &[0]).await;
     let heard = manager.heard();
-    assert_eq!(count(&heard, "STOPPING=1"), 1, "{heard:?}");
-    assert!(count(&heard, "EXTEND_TIMEOUT_USEC=30000000") > 1, "{heard:?}");
+    let extension = "EXTEND_TIMEOUT_USEC=30000000";
+    assert!(count(&heard, extension) > 1, "{heard:?}");
+    assert_eq!(count(&heard, "STOPPING=1"), 0, "it would end the watchdog: {heard:?}");
     assert!(count(&heard, "WATCHDOG=1") > 1, "a manager's watchdog bites until the end");
+    pass((&node, &manager), REPORT_AGE_MAX.as_secs() + 1, &[]).await;
+    manager.heard();
+    pass((&node, &manager), 5, &[]).await;
+    assert_eq!(count(&manager.heard(), extension), 0, "whoever is stuck is killed in time");
+    pass((&node, &manager), 3, &[0]).await;
+    assert!(count(&manager.heard(), extension) > 1, "it turns again");
 }

@@ -31,6 +31,8 @@ async fn what_is_no_good_token_is_refused_with_the_reason_and_without_its_text()
         (but(json!({ "room": null })), "has no `room`"),
         (but(json!({ "sub": null })), "has no `sub`"),
         (but(json!({ "sub": "" })), "`sub` is malformed"),
+        (but(json!({ "room": null, "admin": true })), "has no `room`"),
+        (but(json!({ "node": true })), "it has no `room`"),
         (but(json!({ "room": 7 })), "`room` is malformed"),
         (but(json!({ "publish": "yes" })), "`publish` is malformed"),
         (format!("{none}.{body}."), "HS256"),
@@ -75,7 +77,7 @@ async fn a_key_is_named_by_kid_or_by_the_issuer_or_is_the_only_one() {
     let unnamed = bare(&claims(), SECRET);
     assert_eq!(node.called_with(&unnamed).room("r").await.code(), "invalid_token");
     let only = ApiKeys::new(vec![format!("backend:{SECRET}").parse().unwrap()]).unwrap();
-    let node = guarded_with(|options| options.keys = only);
+    let node = guarded_with(|options| options.keys = only.into());
     assert_eq!(node.called_with(&unnamed).room("r").await.status, 201);
     let foreign = bare(&claims_but(json!({ "iss": "https://login.example" })), SECRET);
     assert_eq!(node.called_with(&foreign).room("r").await.status, 201);

@@ -1,9 +1,14 @@
 //! A process that is told to end while there are calls, and one that drains without ending.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+
 use ringcast::limits::{OUTLET_STOP_TIMEOUT, STOP_TIMEOUT};
 use serde_json::json;
 
 use super::call::Call;
+use super::secure::{Files, Issued};
 use super::servers::{PATIENCE, Process};
 use super::stock::Net;
 use crate::outlets::receiver::{Answer, Receiver, SECRET};
@@ -97,4 +102,114 @@ fn an_operators_drain_stays_until_it_is_called_off_or_told_to_exit() {
     assert_eq!(status.code(), Some(0), "{log:#?}");
     let closed = ["room closed", "reason=\"draining\""];
     assert!(log.iter().any(|line| closed.iter().all(|word| line.contains(word))), "{log:#?}");
+}
+
+#[test]
+fn who_is_ended_at_once_tells_readers_and_outlets_that_the_rooms_are_over() {
+    let receiver = Receiver::start();
+    let url = format!("--webhook-url={}", receiver.url());
+    let secret = format!("--webhook-secret={SECRET}");
+    let mut process = Process::start(&["--shards=2", &url, &secret]);
+    let api = process.api();
+    let mut call = Call::pair(api, "cut");
+    call.all_media_arrives(5);
+    assert_eq!(api.post("/media/room", &json!({ "roomId": "other" })).status, 201);
+    let mut reader = TcpStream::connect(api.0).unwrap();
+    reader.set_read_timeout(Some(PATIENCE)).unwrap();
+    reader.write_all(b"GET /media/room/cut/events HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut heard = vec![0; 12];
+    reader.read_exact(&mut heard).unwrap();
+    assert_eq!(heard, b"HTTP/1.1 200");
+    process.interrupt();
+    let mut ended = Vec::new();
+    while ended.len() < 2 {
+        let delivery = receiver.next();
+        let events = delivery.events.iter().map(|(_, told)| &told.value);
+        let closed = events.filter(|event| event["type"] == "room-closed");
+        ended.extend(closed.map(|event| (event["roomId"].clone(), event["data"].clone())));
+        delivery.answer(Answer::Status(204));
+    }
+    ended.sort_by_key(|(room, _)| room.to_string());
+    let stopping = json!({ "reason": "stopping" });
+    assert_eq!(ended, [(json!("cut"), stopping.clone()), (json!("other"), stopping)]);
+    reader.read_to_end(&mut heard).unwrap();
+    let heard = String::from_utf8(heard).unwrap();
+    let last = heard.rsplit_once("event: ").unwrap().1;
+    assert!(last.starts_with("room-closed") && last.contains("stopping"), "{heard}");
+    let (log, status) = process.ended(STOP_TIMEOUT + OUTLET_STOP_TIMEOUT);
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    assert!(!log.iter().any(|line| line.contains("events lost")), "{log:#?}");
+}
+
+/// `ringcast` with these arguments, as an operator starts it.
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Its exit status and what it said.
+fn said(args: &[&str]) -> (Option<i32>, String) {
+    let output = command(args).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn a_command_drains_shows_how_many_are_left_and_ends_with_the_last_of_them() {
+    let mut process = Process::start(&["--shards=1"]);
+    let api = process.api();
+    let mut call = Call::pair(api, "tea");
+    call.all_media_arrives(5);
+    let listen = format!("--api-listen={}", api.0);
+    let mut waiting = command(&["drain", &listen, "--deadline=3000"]).spawn().unwrap();
+    let mut lines = BufReader::new(waiting.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let first = lines.next().unwrap();
+    assert!(first.contains("draining: 1 rooms, 2 peers left, closed in "), "{first}");
+    let drain = api.get("/admin/status").data()["drain"].take();
+    assert_eq!((&drain["state"], &drain["exits"]), (&json!("draining"), &json!(false)));
+    assert!(drain["secondsLeft"].as_u64().unwrap() <= 3000, "{drain}");
+    let (status, text) = said(&["drain", &listen, "--no-wait"]);
+    assert!(status == Some(0) && text.contains("1 rooms, 2 peers"), "{status:?} {text}");
+    call.leave("alice");
+    let second = lines.next().unwrap();
+    assert!(second.contains("draining: 1 rooms, 1 peers left"), "{second}");
+    call.leave("bob");
+    assert!(lines.next().unwrap().ends_with(": empty"));
+    assert_eq!(waiting.wait().unwrap().code(), Some(0));
+    assert_eq!(api.get("/readyz").status, 503, "the server stays, without rooms");
+    let (status, text) = said(&["drain", &listen, "--cancel"]);
+    assert!(status == Some(0) && text.contains("new rooms begin again"), "{status:?} {text}");
+    assert_eq!(api.post("/media/room", &json!({ "roomId": "tea" })).status, 201);
+    let (status, text) = said(&["--drain", &listen]);
+    assert!(status == Some(0) && text.ends_with(": empty\n"), "{status:?} {text}");
+    let (status, text) = said(&["drain", "--exit", "--url", &format!("http://{}/", api.0)]);
+    assert!(status == Some(0) && text.contains("the server ends"), "{status:?} {text}");
+    let (log, status) = process.ended(STOP_TIMEOUT);
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    let (status, text) = said(&["drain", &listen]);
+    assert!(status == Some(1) && text.contains("refused"), "{status:?} {text}");
+}
+
+#[test]
+fn a_drain_over_tls_takes_a_key_and_a_certificate_that_is_trusted() {
+    let issued = Issued::new();
+    let files = Files::of("drained", &issued);
+    let keys = files.write("keys", "ops:0123456789abcdef0123456789abcdef\n");
+    let keys = format!("--api-keys-file={keys}");
+    let [cert, key] = files.flags();
+    let mut process = Process::start(&["--shards=1", &keys, &cert, &key]);
+    let listen = format!("--api-listen={}", process.api().0);
+    let (status, text) = said(&["drain", &listen, &cert, &key]);
+    assert!(status == Some(1) && text.contains("API key"), "{status:?} {text}");
+    let url = format!("--url=https://{}", process.api().0);
+    let (status, text) = said(&["drain", &url, &keys]);
+    assert_eq!(status, Some(1), "a certificate that nobody vouches for: {text}");
+    let ca = format!("--ca={}", files.path("cert.pem"));
+    let (status, text) = said(&["drain", &url, &keys, &ca]);
+    assert!(status == Some(1) && text.contains("certificate"), "of another name: {text}");
+    process.line_with(&["API open"]);
+    let (status, text) = said(&["drain", &listen, &keys, &cert, &key]);
+    assert!(status == Some(0) && text.ends_with(": empty\n"), "{status:?} {text}");
+    process.line_with(&["draining: no new rooms"]);
 }

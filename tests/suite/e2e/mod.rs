@@ -21,6 +21,7 @@ mod paths;
 mod process;
 mod readers;
 mod refusals;
+mod replaced;
 mod restart;
 mod shards;
 mod slow;

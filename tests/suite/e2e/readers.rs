@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use ringcast::limits::{OUTLET_STOP_TIMEOUT, STOP_TIMEOUT};
+use ringcast::limits::{EVENT_READER_PINGS_MAX, OUTLET_STOP_TIMEOUT, STOP_TIMEOUT};
 use serde_json::{Value, json};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket, client};
@@ -80,6 +80,33 @@ fn a_web_socket_tells_the_log_goes_on_where_it_was_and_ends_with_the_room() {
     assert_eq!(snapshot["type"], "snapshot");
     assert_eq!(snapshot["data"]["peers"][0]["peerId"], "bob");
     drop((late, later));
+    server.stop();
+}
+
+#[test]
+fn pings_are_answered_and_a_flood_of_them_ends_the_reader_alone() {
+    let server = Hosted::start(&["--shards=1"]);
+    let api = server.api;
+    api.post("/media/room", &json!({ "roomId": "tea" }));
+    let [mut quiet, mut loud] = [0; 2].map(|_| follow(api, "tea/ws?after=0"));
+    for socket in [&mut quiet, &mut loud] {
+        assert_eq!(event(socket)["type"], "room-created");
+        socket.send(Message::Ping("marco".into())).unwrap();
+        assert_eq!(socket.read().unwrap(), Message::Pong("marco".into()));
+    }
+    for _ in 1..=EVENT_READER_PINGS_MAX {
+        loud.send(Message::Ping("marco".into())).unwrap();
+    }
+    let code = loop {
+        match loud.read().unwrap() {
+            Message::Close(frame) => break frame.unwrap().code,
+            Message::Ping(_) | Message::Pong(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(code, CloseCode::Policy);
+    join(api, "tea", "alice");
+    assert_eq!(event(&mut quiet)["type"], "peer-joined");
     server.stop();
 }
 

@@ -38,11 +38,22 @@ impl Issued {
     }
 
     fn ending(since_epoch: Duration) -> Self {
+        Self::between(Duration::from_secs(24 * 3600), since_epoch)
+    }
+
+    fn between(begin: Duration, end: Duration) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
-        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_epoch;
+        params.not_before = rcgen::date_time_ymd(1970, 1, 1) + begin;
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + end;
         let cert = params.self_signed(&key).unwrap();
         Self { cert: cert.pem(), key: key.serialize_pem(), root: cert.der().clone() }
+    }
+
+    /// One that begins so long after now.
+    pub(crate) fn beginning_after(later: Duration) -> Self {
+        let begins = now() + later;
+        Self::between(begins, begins + Duration::from_secs(90 * 24 * 3600))
     }
 
     pub(crate) fn new() -> Self {

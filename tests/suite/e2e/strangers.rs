@@ -7,7 +7,8 @@ use std::process::Command;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
-use super::servers::{PATIENCE, Process};
+use super::secure::Files;
+use super::servers::{PATIENCE, Process, clock};
 use ringcast::limits::STOP_TIMEOUT;
 
 const SECRET: &str = "a-secret-of-the-backend-0123456789";
@@ -118,4 +119,51 @@ fn a_public_address_needs_keys_or_a_word() {
     let said = String::from_utf8(weak.stderr).unwrap();
     assert_eq!(weak.status.code(), Some(64), "{said}");
     assert!(said.contains("32 to 256 characters") && !said.contains("sesame"), "{said}");
+}
+
+#[test]
+fn keys_change_at_sighup_and_a_file_of_no_use_changes_nothing() {
+    let files = Files::new("keys-renewed");
+    let [old, new] = ["o", "n"].map(|letter| letter.repeat(32));
+    let path = files.write("keys", &format!("backend:{old}\n"));
+    let mut process = Process::start(&["--shards=1", &format!("--api-keys-file={path}")]);
+    let api = process.api().0;
+    let status = |secret: &str| {
+        let bearer = format!("authorization: Bearer {secret}\r\n");
+        ask(api, "GET /media/rooms", &bearer, "").0
+    };
+    assert_eq!((status(&old), status(&new)), (200, 401));
+    files.write("keys", &format!("backend:{new}\nmore:{}\n", "m".repeat(32)));
+    process.hangup();
+    process.line_with(&["API keys read again", "backend, more"]);
+    assert_eq!((status(&old), status(&new)), (401, 200));
+    for (text, why) in [("# none", "no key"), ("backend:short", "line 1")] {
+        files.write("keys", text);
+        process.hangup();
+        process.line_with(&["ERROR", "old API keys stay in use", why]);
+        assert_eq!((status(&old), status(&new)), (401, 200));
+    }
+    // Whoever writes the file is done at last, and says nothing.
+    files.write("keys", &format!("backend:{old}\n"));
+    let deadline = clock() + PATIENCE;
+    while status(&old) != 200 {
+        assert!(clock() < deadline, "a file that was of no use is not read again");
+    }
+    let (log, _) = {
+        process.interrupt();
+        process.ended(STOP_TIMEOUT)
+    };
+    assert!(!log.join("\n").contains(&old) && !log.join("\n").contains(&new), "{log:#?}");
+}
+
+#[test]
+fn keys_in_the_clear_on_a_public_address_are_warned_of() {
+    let keys = format!("--api-keys=backend:{}", "k".repeat(32));
+    let mut process = Process::start(&["--api-listen=0.0.0.0:0", &keys, "--shards=1"]);
+    process.line_with(&["WARN", "without TLS", "--tls-cert"]);
+    let mut process = Process::start(&[&keys, "--shards=1"]);
+    process.line_with(&["API open"]);
+    process.interrupt();
+    let (log, _) = process.ended(STOP_TIMEOUT);
+    assert!(!log.join("\n").contains("without TLS"), "{log:#?}");
 }

@@ -47,11 +47,11 @@ fn the_service_manager_hears_ready_when_calls_are_taken_then_status_watchdog_and
     Call::pair(api, "watched").all_media_arrives(5);
     hear(&manager, "STATUS=1 rooms, 2 peers; 2 of 2 shards turn");
     process.terminate();
-    hear(&manager, "STOPPING=1");
     hear(&manager, "EXTEND_TIMEOUT_USEC=");
     hear(&manager, "STATUS=draining: 1 rooms, 2 peers");
     process.terminate();
-    hear(&manager, "STATUS=stopping");
+    let last = hear(&manager, "STOPPING=1");
+    assert!(last.contains("STATUS=stopping") && last.contains("EXTEND_TIMEOUT_USEC="), "{last}");
     let (log, status) = process.ended(STOP_TIMEOUT);
     assert_eq!(status.code(), Some(0), "{log:#?}");
     std::fs::remove_file(&path).unwrap();
@@ -187,7 +187,7 @@ fn settings_stand_behind_their_command() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("config"), "{refused:?}");
     let help = ringcast(&["--help"]);
     let text = String::from_utf8_lossy(&help.stdout).into_owned();
-    for command in ["serve", "config", "doctor", "health"] {
+    for command in ["serve", "config", "doctor", "drain", "health", "token"] {
         assert!(text.contains(&format!("\n  {command} ")), "{command} in {text}");
     }
 }

@@ -133,10 +133,12 @@ fn a_renewed_certificate_is_used_at_sighup_and_open_connections_go_on() {
 
     // Files that are of no use change nothing.
     let ended = Issued::ended_before(Duration::from_secs(60));
+    let early = Issued::beginning_after(Duration::from_secs(3600));
     for (cert, key, why) in [
         (&second.cert, &first.key, "does not belong"),
         (&"torn".to_owned(), &first.key, "no certificate"),
         (&ended.cert, &ended.key, "has expired"),
+        (&early.cert, &early.key, "is not valid before"),
     ] {
         files.write("cert.pem", cert);
         files.write("key.pem", key);
@@ -149,6 +151,22 @@ fn a_renewed_certificate_is_used_at_sighup_and_open_connections_go_on() {
     for stream in [&mut open, &mut newer] {
         assert!(exchange(stream, ROOMS).contains("200 OK"));
     }
+    // Whoever writes them is done at last, and says nothing.
+    let third = Issued::new();
+    files.replace(&third);
+    let deadline = clock() + PATIENCE;
+    while secured(api, &third, &[&TLS13]).is_err() {
+        assert!(clock() < deadline, "files that were of no use are not read again");
+    }
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_yet_serves_with_an_error_in_the_log() {
+    let early = Issued::beginning_after(Duration::from_secs(3600));
+    let files = Files::of("tls-early", &early);
+    let mut process = start(&files);
+    process.line_with(&["ERROR", "is not valid yet"]);
+    process.line_with(&["API open"]);
 }
 
 #[test]

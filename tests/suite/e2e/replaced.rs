@@ -1,0 +1,177 @@
+//! In place of the service that is replaced: its environment file as it is and nothing else, and the
+//! way that its pages take through the seven routes.
+
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::process::Command;
+
+use ringcast::limits::{OUTLET_STOP_TIMEOUT, STOP_TIMEOUT};
+use serde_json::{Value, json};
+
+use super::call::Call;
+use super::http::Api;
+use super::media::Kind;
+use super::secure::exchange;
+use super::servers::{PATIENCE, Process};
+use super::stock::Net;
+
+/// That file; tests change its ports, which others may have, and whether Kafka is asked.
+const FILE: &str = include_str!("../../data/replaced-service.env");
+const PASSWORD: &str = "open-barley-field";
+
+/// A port that is free for UDP and TCP alike.
+fn free_port() -> u16 {
+    loop {
+        let tcp = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        if UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// The variables of the file, some with other values.
+fn environment(changed: &[(&str, String)]) -> Vec<(String, String)> {
+    let lines = FILE.lines().filter(|line| !line.starts_with('#'));
+    let mut variables: Vec<(String, String)> = lines
+        .map(|line| line.split_once('=').unwrap())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    for (name, value) in changed {
+        let known = variables.iter_mut().find(|(known, _)| known == name);
+        value.clone_into(&mut known.unwrap().1);
+    }
+    variables
+}
+
+/// The server, with nothing but that environment.
+struct InPlace {
+    process: Process,
+    api: Api,
+    media: u16,
+}
+
+impl InPlace {
+    fn start(kafka: &str) -> Self {
+        // Nobody answers at the broker's address.
+        let [port, media, broker] = [(); 3].map(|()| free_port());
+        let variables = environment(&[
+            ("FILES_SERVICE_APP_PORT", port.to_string()),
+            ("MEDIASOUP_RTC_MIN_PORT", media.to_string()),
+            ("KAFKA_EXTERNAL_PORT", broker.to_string()),
+            ("KAFKA_IS_CONNECT", kafka.to_owned()),
+        ]);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
+        let mut process = Process::spawn(command.env_clear().envs(variables));
+        process.line_with(&["API open", &format!(":{port}")]);
+        assert_eq!(process.media_port(), media);
+        let api = Api(SocketAddr::from(([127, 0, 0, 1], port)));
+        Self { process, api, media }
+    }
+}
+
+/// The names of an object's fields, sorted.
+fn fields(value: &Value) -> Vec<&str> {
+    let mut names: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Room, transports, connect, produce, list, consume, media, leave: with the fields that the replaced
+/// service answers, and maybe more.
+fn walk(server: &InPlace) {
+    let api = server.api;
+    let room = api.post("/media/room", &json!({ "roomId": "tea", "initiatorId": "alice" }));
+    assert_eq!((room.status, fields(&room.data())), (201, vec!["roomId", "routerRtpCapabilities"]));
+    let body = json!({ "peerId": "alice", "direction": "send" });
+    let transport = api.post("/media/transport/tea", &body);
+    assert_eq!(transport.status, 201);
+    let transport = transport.data();
+    let told = fields(&transport);
+    for name in ["dtlsParameters", "iceCandidates", "iceParameters", "id"] {
+        assert!(told.contains(&name), "{name} is not in {told:?}");
+    }
+    let candidates = transport["iceCandidates"].as_array().unwrap();
+    assert!(candidates.len() >= 2, "UDP and TCP: {candidates:?}");
+    for candidate in candidates {
+        assert_eq!(candidate["ip"], "127.0.0.1", "{candidate}");
+        assert_eq!(candidate["port"], server.media, "{candidate}");
+    }
+    let mut call = Call::new(api, "tea");
+    let alice = call.open("alice", "send", Net::Udp4);
+    let producer = call.publish(alice, Kind::Video);
+    let ssrc = call.clients[alice].sources[0].ssrc;
+    let listed = api.get("/media/room/tea/producers?excludePeerId=bob").data();
+    let [entry] = listed["producers"].as_array().unwrap().as_slice() else { panic!("{listed}") };
+    assert_eq!(
+        (&entry["producerId"], &entry["peerId"], &entry["kind"]),
+        (&json!(producer), &json!("alice"), &json!("video"))
+    );
+    let own = api.get("/media/room/tea/producers?excludePeerId=alice").data();
+    assert_eq!(own["producers"], json!([]));
+    let bob = call.open("bob", "recv", Net::Udp4);
+    call.consume(bob, &producer, ssrc);
+    call.all_connect();
+    call.all_media_arrives(5);
+    for peer in ["alice", "bob"] {
+        let left = api.post("/media/room/tea/leave", &json!({ "peerId": peer })).data();
+        assert!(left["success"] == true && left["message"].is_string(), "{left}");
+    }
+    let gone = api.get("/media/room/tea/producers").data();
+    assert_eq!(gone["producers"], json!([]), "an unknown room has none");
+}
+
+/// Swagger and its document are where that service had them, and name the seven routes.
+fn swagger(api: Api) {
+    let page = api.get("/swagger/");
+    assert!(page.status == 200 && page.text.contains("swagger-ui"), "{page:?}");
+    let document = api.get("/api/swagger.json").json();
+    for (path, method) in [
+        ("/media/room", "post"),
+        ("/media/transport/{roomId}", "post"),
+        ("/media/transport/{transportId}/connect", "post"),
+        ("/media/producer", "post"),
+        ("/media/consumer", "post"),
+        ("/media/room/{roomId}/producers", "get"),
+        ("/media/room/{roomId}/leave", "post"),
+    ] {
+        assert!(document["paths"][path][method].is_object(), "{method} {path}");
+    }
+    assert_eq!(api.get("/docs/").status, 404, "it is where that file says");
+}
+
+#[test]
+fn the_replaced_services_environment_file_and_the_way_of_its_pages_go_on_as_they_are() {
+    let mut server = InPlace::start("true");
+    server.process.line_with(&["media port open", "shards=2"]);
+    server.process.line_with(&["MEDIASOUP_RTC_MAX_PORT has no effect"]);
+    server.process.line_with(&["without credentials", "FILES_SERVICE_APP_PORT"]);
+    walk(&server);
+    swagger(server.api);
+    // A page of any origin may call, with its cookies, as it could there.
+    let mut stream = std::net::TcpStream::connect(server.api.0).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let asked = "OPTIONS /media/room HTTP/1.1\r\nhost: x\r\norigin: https://calls.example\r\n\
+                 access-control-request-method: POST\r\n\
+                 access-control-request-headers: content-type\r\n\r\n";
+    let answer = exchange(&mut stream, asked).to_lowercase();
+    assert!(answer.contains("access-control-allow-origin: https://calls.example"), "{answer}");
+    assert!(answer.contains("access-control-allow-credentials: true"), "{answer}");
+    // Kafka is away: nobody waited for it, and what is for it is kept until it is back.
+    server.process.line_with(&["no Kafka broker can be reached"]);
+    assert_eq!((server.api.metric("kafka_up"), server.api.metric("kafka_waiting")), (0.0, 6.0));
+    server.process.terminate();
+    let (log, status) = server.process.ended(STOP_TIMEOUT + OUTLET_STOP_TIMEOUT);
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    assert!(!log.iter().any(|line| line.contains(PASSWORD)), "{log:#?}");
+}
+
+#[test]
+fn with_kafka_off_in_that_file_nothing_is_kept_for_it() {
+    let server = InPlace::start("false");
+    walk(&server);
+    assert!(server.api.metric("kafka_up").is_nan(), "no metrics of Kafka");
+    server.process.terminate();
+    let (log, status) = server.process.ended(STOP_TIMEOUT);
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    assert!(!log.iter().any(|line| line.contains("Kafka")), "{log:#?}");
+}

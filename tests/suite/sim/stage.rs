@@ -344,16 +344,12 @@ impl Stage {
 
     /// Every receiver tells by REMB what it can take.
     pub(crate) fn tell(&mut self, bps: u64) {
-        let told: Vec<_> = self
-            .receivers
-            .iter_mut()
-            .map(|(path, client)| {
-                let mut space = [0; 100];
-                let mut writer = RtcpWriter::new(&mut space);
-                assert!(writer.remb(1, bps, &[2]));
-                (*path, client.seal_rtcp(writer.as_bytes()))
-            })
-            .collect();
+        let mut space = [0; 100];
+        let mut writer = RtcpWriter::new(&mut space);
+        assert!(writer.remb(1, bps, &[2]));
+        let receivers = self.receivers.iter_mut();
+        let told = receivers.map(|(path, client)| (*path, client.seal_rtcp(writer.as_bytes())));
+        let told: Vec<_> = told.collect();
         self.hear(&told);
     }
 
@@ -377,9 +373,7 @@ impl Stage {
 
     /// What passes besides media: timers, reports and ICE checks. Allocates.
     pub(crate) fn keep_alive(&mut self) {
-        if self.engine.poll_timeout().is_some_and(|at| at <= self.now) {
-            self.engine.handle_timeout(self.now);
-        }
+        self.wait(Duration::ZERO);
         if self.now - self.checked > CHECKS_EVERY {
             self.checked = self.now;
             for (path, client) in self.receivers.iter().chain([&self.publisher]) {

@@ -17,8 +17,8 @@ const ALL_SENT_MS = 30_000;
 
 /**
  * A little noise makes the layers as large as their rates allow, and key frames not much larger than the queue of the
- * path. With a band full of noise the key frames of the middle size overflow 300 ms of 300 kbit/s, and nothing paces them:
- * then VP8, too, showed 2 to 8 pictures/s with standstills of 2 s, and the high layer came 7 s after the way was opened,
+ * path. With a band full of noise the key frames of the middle size overflow 300 ms of 300 kbit/s; before bursts were paced
+ * VP8, too, then showed 2 to 8 pictures/s with standstills of 2 s, and the high layer came 7 s after the way was opened,
  * or, once the estimate had fallen to half, not within 12 s.
  *
  * An encoder of VP9 in software makes 8 to 16 of the 20 pictures a second on two busy cores: what it does not make is not

@@ -15,6 +15,9 @@ use crate::plan::Publication;
 /// How long one call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Connections that wait for the next call: ureq's default, and more than a thread uses.
+const KEPT_ALIVE: usize = 10;
+
 /// The server's API.
 pub(crate) struct Api {
     agent: ureq::Agent,
@@ -38,9 +41,19 @@ pub(crate) struct Listed {
 impl Api {
     /// The API at a base URL such as `http://127.0.0.1:6040`.
     pub(crate) fn new(base: &str, token: Option<&str>) -> Self {
+        Self::of(base, token, KEPT_ALIVE)
+    }
+
+    /// The same, with a new connection for each call.
+    pub(crate) fn without_connections(base: &str, token: Option<&str>) -> Self {
+        Self::of(base, token, 0)
+    }
+
+    fn of(base: &str, token: Option<&str>, kept_alive: usize) -> Self {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(CALL_TIMEOUT))
             .http_status_as_error(false)
+            .max_idle_connections(kept_alive)
             .build();
         Self {
             agent: config.into(),

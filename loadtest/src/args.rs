@@ -55,7 +55,8 @@ impl Scenario {
 /// or compare found a regression; 2 the command line is wrong; 3 it could not be run; 4 it is INVALID
 /// because the generator, not the server, fell short.
 ///
-/// `loadtest compare --help` tells how results are compared.
+/// `loadtest compare --help` tells how results are compared, `loadtest hostile --help` how a scenario is
+/// played with strangers before the server.
 #[derive(Debug, Clone, Parser, Serialize)]
 #[command(name = "loadtest", version)]
 pub(crate) struct Args {

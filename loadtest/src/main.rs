@@ -53,6 +53,8 @@
 //! A table on stdout, `--json` ([`schema`] explains every key), `--html` ([`page`]), live progress on
 //! stderr ([`display`]). `--find-limit` ([`limit`], [`search`]) measures one set of rooms at many
 //! rates. `loadtest compare` ([`compare`], [`rank`]) holds results of `--json` against each other.
+//! `loadtest hostile` ([`hostile`]) plays a scenario by turns without and with strangers before the
+//! server, who never read, never finish and never pause.
 //!
 //! Exit status: 0 fine; 1 an objective is broken, no rate holds, or there is a regression; 2 the
 //! command line is wrong; 3 it could not be run or read; 4 INVALID: the generator fell short.
@@ -74,6 +76,7 @@ mod frames;
 mod growth;
 mod homes;
 mod host;
+mod hostile;
 mod join;
 mod limit;
 mod listen;
@@ -118,18 +121,19 @@ use crate::args::Args;
 
 #[expect(clippy::print_stdout, reason = "the results are what this program is for")]
 fn main() -> ExitCode {
-    // A word of its own beside the scenarios, with other arguments.
-    if std::env::args().nth(1).as_deref() == Some("compare") {
-        return match compare::run(&compare::Args::parse_from(std::env::args().skip(1))) {
-            Ok((table, status)) => {
-                print!("{table}");
-                ExitCode::from(status)
-            }
-            Err((status, reason)) => {
-                eprintln!("loadtest compare: {reason}");
-                ExitCode::from(status)
-            }
-        };
+    // Words of their own beside the scenarios, with other arguments.
+    let told = match std::env::args().nth(1).as_deref() {
+        Some("compare") => Some(compare::run(&compare::Args::parse_from(words()))),
+        Some("hostile") => Some(hostile()),
+        _ => None,
+    };
+    if let Some(told) = told {
+        let (table, status) = told.unwrap_or_else(|(status, reason)| {
+            eprintln!("loadtest: {reason}");
+            (String::new(), status)
+        });
+        print!("{table}");
+        return ExitCode::from(status);
     }
     let args = Args::parse();
     if let Some(reason) = args.conflict() {
@@ -158,4 +162,20 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::from(results.status())
+}
+
+/// The command line from the first word on.
+fn words() -> impl Iterator<Item = String> {
+    std::env::args().skip(1)
+}
+
+/// Compares with and without strangers; the table and the exit status.
+fn hostile() -> Result<(String, u8), (u8, String)> {
+    let compared = hostile::run(&hostile::Args::parse_from(words()))?;
+    if let Some(path) = compared.json() {
+        let text = serde_json::to_string_pretty(&compared).map_err(std::io::Error::from);
+        let written = text.and_then(|text| std::fs::write(path, text + "\n"));
+        written.map_err(|error| (3, format!("--json {}: {error}", path.display())))?;
+    }
+    Ok((compared.table(), compared.status()))
 }

@@ -11,6 +11,7 @@ mod tests {
     use crate::args::Scenario;
     use crate::findings::{Findings, Seen};
     use crate::growth::Size;
+    use crate::hostile::tests::compared;
     use crate::limit::tests::concluded;
     use crate::outcome::tests::{measured, outcome_of};
     use crate::probe::Busiest;
@@ -19,7 +20,7 @@ mod tests {
     use crate::tally::Tally;
 
     /// Keys whose inside is explained in their own line.
-    const WHOLE: [&str; 13] = [
+    const WHOLE: [&str; 15] = [
         "arguments",
         "host.mitigations",
         "host.sysctls",
@@ -33,12 +34,18 @@ mod tests {
         "steps[].judged",
         "steps[].ran_out",
         "command",
+        "pairs[].without",
+        "pairs[].with",
     ];
 
-    /// The documented keys of `run` or `limit`, those of both included.
+    /// The documented keys of a kind, those of all kinds included.
     fn documented(kind: &str) -> BTreeSet<String> {
         let parts: Vec<_> = include_str!("schema.md").split("goes on with:").collect();
-        let own = if kind == "run" { parts[1] } else { parts[2] };
+        let own = parts[match kind {
+            "run" => 1,
+            "limit" => 2,
+            _ => 3,
+        }];
         let lines = parts[0].lines().chain(own.lines());
         let keys = lines.filter_map(|line| line.strip_prefix("| `")?.split('`').next());
         keys.map(str::to_owned).collect()
@@ -97,5 +104,13 @@ mod tests {
         let mut keys = BTreeSet::new();
         walk(&value, "", &mut keys);
         assert_eq!(keys, documented("limit"));
+    }
+
+    #[test]
+    fn every_key_of_a_comparison_is_documented_and_every_documented_key_is_there() {
+        let mut keys = BTreeSet::new();
+        let compared = serde_json::to_value(compared(&[1.0], |_| {})).unwrap();
+        walk(&compared, "", &mut keys);
+        assert_eq!(keys, documented("hostile"));
     }
 }

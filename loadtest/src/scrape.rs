@@ -18,6 +18,7 @@ pub(crate) struct Reading {
     datagrams_out: u64,
     messages_out: u64,
     kernel_dropped: u64,
+    shed: u64,
 }
 
 /// What the server says of the measured window.
@@ -35,6 +36,8 @@ pub(crate) struct ServerSays {
     pub(crate) segments_per_message: Option<f64>,
     /// Datagrams that its kernel dropped because its socket was full.
     pub(crate) kernel_dropped: u64,
+    /// Packets that it left out because they had waited for too long.
+    pub(crate) shed: u64,
 }
 
 /// Quantiles of the server's own histogram, µs.
@@ -66,6 +69,9 @@ impl Reading {
                 "ringcast_shard_datagrams_out_total" => reading.datagrams_out += count(),
                 "ringcast_shard_messages_out_total" => reading.messages_out += count(),
                 "ringcast_shard_kernel_dropped_total" => reading.kernel_dropped += count(),
+                "ringcast_shard_shed_audio_total" | "ringcast_shard_shed_video_total" => {
+                    reading.shed += count();
+                }
                 "ringcast_build_info" => reading.version = label(series, "version"),
                 _ => {}
             }
@@ -102,6 +108,7 @@ impl Reading {
             messages_out,
             segments_per_message: (messages_out > 0).then_some(ratio),
             kernel_dropped: self.kernel_dropped.saturating_sub(before.kernel_dropped),
+            shed: self.shed.saturating_sub(before.shed),
         }
     }
 
@@ -165,6 +172,8 @@ mod tests {
             line("+Inf", 1, 100),
             format!("ringcast_shard_datagrams_out_total{{shard=\"0\"}} {}\n", 800 * scale),
             format!("ringcast_shard_messages_out_total{{shard=\"0\"}} {}\n", 100 * scale),
+            format!("ringcast_shard_shed_audio_total{{shard=\"0\"}} {}\n", 2 * scale),
+            format!("ringcast_shard_shed_video_total{{shard=\"0\"}} {}\n", 3 * scale),
             "process_cpu_seconds_total 3\n".to_owned(),
         ]
         .concat()
@@ -178,7 +187,7 @@ mod tests {
         let (p50, p90, p99) = (Some(1_000.0), Some(10_000.0), Some(10_000.0));
         let expected = ServerLatency { count: 400, p50, p90, p99 };
         assert_eq!(says.latency_us, Some(expected));
-        assert_eq!((says.datagrams_out, says.messages_out), (1_600, 200));
+        assert_eq!((says.datagrams_out, says.messages_out, says.shed), (1_600, 200, 10));
         assert_eq!(says.segments_per_message, Some(8.0));
     }
 

@@ -287,7 +287,7 @@ async function join(room, name) {
   me = { room, peerId, path: encodeURIComponent(room), own: new Map() };
   await post('media/room', { roomId: room, initiatorId: me.peerId });
   // A token may be for watching alone.
-  const publishes = !token || Boolean(claims.publish || claims.admin);
+  const publishes = !token || Boolean(claims.publish || claims.admin || claims.node);
   notice('');
   const tracks = publishes ? await capture() : [];
   for (const id of ['microphone', 'camera', 'devices']) $(id).hidden = !publishes;

@@ -14,6 +14,10 @@ use crate::ortc::{capability_of, unusable_feedback, uri};
 /// ORTC clients declare; what declared fewer would be sent on without the upper ones.
 const SIMULCAST_MODE: &str = "L1T3";
 
+/// Nor does it tell the layers of a single stream, of which browsers send up to three of each kind in
+/// these codecs. What has fewer goes on whole: layers are chosen among those that arrive.
+const LAYERED_MODE: &str = "L3T3";
+
 /// What becomes of an m-section that is offered for sending.
 #[derive(Debug, Clone)]
 pub enum Sending {
@@ -74,7 +78,7 @@ fn sending(section: &Section, number: u32, room: &RtpCapabilities) -> Result<Sen
     reduce_feedback(&mut codecs, &header_extensions, room);
     let has = |uri: &str| header_extensions.iter().any(|extension| extension.uri == uri);
     let (by_mid, by_rid) = (has(uri::MID), has(uri::RID));
-    let encodings = encodings(section, &rids);
+    let encodings = encodings(section, &rids, chosen.codec());
     let is_found = |encoding: &RtpEncodingParameters| {
         encoding.ssrc.is_some() || (by_mid && (encoding.rid.is_none() || by_rid))
     };
@@ -93,7 +97,7 @@ fn sending(section: &Section, number: u32, room: &RtpCapabilities) -> Result<Sen
     Ok(Sending::Producer(Box::new(Publication { kind, rtp })))
 }
 
-fn encodings(section: &Section, rids: &[String]) -> Vec<RtpEncodingParameters> {
+fn encodings(section: &Section, rids: &[String], codec: Codec) -> Vec<RtpEncodingParameters> {
     if rids.len() > 1 {
         let named = |rid: &String| RtpEncodingParameters {
             rid: Some(rid.clone()),
@@ -105,7 +109,9 @@ fn encodings(section: &Section, rids: &[String]) -> Vec<RtpEncodingParameters> {
     let ssrc = section.ssrcs.first().copied();
     let repair = section.repairs.iter().find(|(media, _)| Some(*media) == ssrc);
     let rtx = repair.map(|(_, ssrc)| RtxEncoding { ssrc: *ssrc });
-    vec![RtpEncodingParameters { ssrc, rtx, ..RtpEncodingParameters::default() }]
+    let layered = matches!(codec, Codec::Vp9 | Codec::Av1);
+    let scalability_mode = layered.then(|| LAYERED_MODE.to_owned());
+    vec![RtpEncodingParameters { ssrc, rtx, scalability_mode, ..RtpEncodingParameters::default() }]
 }
 
 /// The RIDs of a simulcast, from the smallest picture to the largest.

@@ -113,6 +113,8 @@ fn an_offer_becomes_one_producer_per_section_with_the_first_codec_of_the_room() 
     let types: Vec<_> = picture.codecs.iter().map(|c| c.payload_type).collect();
     assert_eq!(types, [35, 36], "the client's first codec and its retransmissions");
     assert_eq!(picture.encodings[0].ssrc, Some(5));
+    let mode = picture.encodings[0].scalability_mode.as_deref();
+    assert_eq!(mode, Some("L3T3"), "as many layers of VP9 as there may be");
     assert_eq!(picture.encodings[0].rtx.map(|rtx| rtx.ssrc), Some(6));
     for sending in &sendings[..2] {
         let Publication { kind, rtp } = publication(sending);

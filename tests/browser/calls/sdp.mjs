@@ -42,6 +42,46 @@ scenario('a WHIP simulcast is seen in its largest size without a damaged picture
   assert.ok(damaged <= shown.length / 50, `${damaged} of ${shown.length} pictures damaged`);
 });
 
+for (const codec of ['VP9', 'AV1']) {
+  scenario(`of a single ${codec} stream by WHIP, whose three layers no SDP tells, each viewer has the layer it asks for`, async (call) => {
+    const room = call.room();
+    const alice = await call.bare('alice', { room });
+    // Of smaller pictures Chromium sends fewer layers.
+    const size = { width: 960, height: 540, fps: 12 };
+    await alice.ask('publish', { source: alice.source, codec, scalabilityMode: 'L3T3_KEY', maxBitrate: 1_500_000, ...size });
+    const [bob, carol] = [await call.peer('bob', { room }), await call.bare('carol', { room })];
+    await bob.follow();
+    await carol.ask('play', { of: 'alice' });
+    const seen = async (peer) => (await peer.shown(alice)).at(-1)?.width;
+    const sees = (peer, width) => until(`${peer.name} sees ${width} pixels`, 30_000, async () => await seen(peer) === width);
+    await Promise.all([sees(bob, 960), sees(carol, 960)]);
+    const id = await bob.consumerOf(alice);
+    for (const [spatialLayer, width] of [[0, 240], [1, 480], [2, 960]]) {
+      const { preferredLayers } = await bob.ask('request', 'PUT', `/media/consumer/${id}/layers`, { spatialLayer });
+      assert.deepEqual(preferredLayers, { spatialLayer, temporalLayer: 2 });
+      await sees(bob, width);
+      await sees(carol, 960);
+    }
+    for (const peer of [bob, carol]) {
+      const { damaged, shown } = await peer.ask('shown', await peer.consumerOf(alice));
+      assert.ok(damaged <= shown.length / 50, `${peer.name}: ${damaged} of ${shown.length} pictures damaged`);
+    }
+  });
+}
+
+scenario('Firefox publishes and plays by WHIP and WHEP, and so does Chromium at the other end', async (call) => {
+  const room = call.room();
+  const [alice, bob] = [await call.bare('alice', { room, on: 'firefox' }), await call.bare('bob', { room })];
+  for (const peer of [alice, bob]) await peer.ask('publish', { source: peer.source });
+  for (const [peer, of] of [[alice, 'bob'], [bob, 'alice']]) {
+    assert.deepEqual(await peer.ask('play', { of }), ['recvonly', 'recvonly']);
+  }
+  await Promise.all([alice.seesMotionOf(bob, MOTION), bob.seesMotionOf(alice, MOTION)]);
+  await Promise.all([alice.hears(bob), bob.hears(alice)]);
+  for (const peer of [alice, bob]) for (const way of ['recv', 'send']) assert.equal(await peer.ask('end', way), 200);
+  assert.equal((await call.request('GET', `/media/room/${encodeURIComponent(room)}`)).status, 404, 'the room has ended');
+});
+
 scenario('PATCH restarts ICE of a publisher and of a viewer, and media goes on', async (call) => {
   const room = call.room();
   const alice = await call.bare('alice', { room });

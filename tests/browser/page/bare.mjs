@@ -8,6 +8,12 @@ const SDP = 'application/sdp';
 const FRAGMENT = 'application/trickle-ice-sdpfrag';
 const line = (sdp, name) => new RegExp(`^a=${name}:(\\S+)`, 'm').exec(sdp)?.[1];
 
+/** A codec of this browser's, with its retransmissions. */
+function only(codec) {
+  const wanted = [`video/${codec}`, 'video/rtx'].map((name) => name.toLowerCase());
+  return RTCRtpSender.getCapabilities('video').codecs.filter(({ mimeType }) => wanted.includes(mimeType.toLowerCase()));
+}
+
 /** A WHIP or WHEP session and its connection. */
 class Session {
   static async open(url) {
@@ -80,8 +86,8 @@ export class Bare {
     return `${this.api}/${kind}/${encodeURIComponent(this.room)}?${new URLSearchParams(query)}`;
   }
 
-  /** Publishes numbered pictures and a tone in one session. */
-  async publish({ source, simulcast, ...picture }) {
+  /** Publishes numbered pictures and a tone in one session; a scalability mode is set when all is negotiated. */
+  async publish({ source, simulcast, codec, scalabilityMode, maxBitrate, ...picture }) {
     const [camera, microphone] = [new Camera({ source, ...picture }), await Microphone.open({ source })];
     const session = await Session.open(this.endpoint('whip', { peerId: this.name }));
     const streams = [new MediaStream([camera.track, microphone.track])];
@@ -89,8 +95,14 @@ export class Bare {
     const sendEncodings = simulcast && [
       { rid: 'q', scaleResolutionDownBy: 4 }, { rid: 'h', scaleResolutionDownBy: 2 }, { rid: 'f' },
     ];
-    session.pc.addTransceiver(camera.track, { direction: 'sendonly', streams, ...(sendEncodings && { sendEncodings }) });
+    const line = session.pc.addTransceiver(camera.track, { direction: 'sendonly', streams, ...(sendEncodings && { sendEncodings }) });
+    if (codec) line.setCodecPreferences(only(codec));
     await session.negotiate();
+    if (scalabilityMode) {
+      const parameters = line.sender.getParameters();
+      Object.assign(parameters.encodings[0], { scalabilityMode, maxBitrate });
+      await line.sender.setParameters(parameters);
+    }
     this.sessions.send = session;
     this.produced.set('camera', { producer: session.pc.getSenders()[1], from: camera });
     this.produced.set('microphone', { producer: session.pc.getSenders()[0], from: microphone });

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use super::servers::Hosted;
+use super::servers::{Hosted, PATIENCE, clock};
 
 /// The built load test: a package of its own, so that cargo is asked to build it.
 fn built() -> &'static Path {
@@ -109,6 +109,48 @@ fn the_load_test_searches_a_limit_in_the_same_rooms() {
 }
 
 #[test]
+fn the_load_test_compares_a_server_without_and_with_strangers_before_it() {
+    let (server, files) = (Hosted::start(&["--shards=1"]), folder("hostile"));
+    let json = files.join("result.json");
+    let arguments = "hostile livestream --subscribers 2 --pps 50 --duration 1 --ramp 0 --settle 0.1 \
+                     --threads 1 --pairs 1 --readers 30 --half-open 20 --calls-per-s 50";
+    let output = Command::new(built())
+        .args(arguments.split_whitespace())
+        .args(["--url", &format!("http://{}", server.api.0), "--json"])
+        .arg(&json)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = std::fs::read_to_string(json)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let result: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&result["kind"], &result["strangers"]["readers"]), (&"hostile".into(), &30.into()));
+    let [pair] = result["pairs"].as_array().unwrap().as_slice() else { panic!("{result:#}") };
+    assert!(pair["without"]["strangers"].is_null(), "{result:#}");
+    let strangers = &pair["with"]["strangers"];
+    // Cut off before it had to be, or refused: no stranger of these does enough wrong.
+    assert_eq!((&strangers["readers_cut"], &strangers["refused"]), (&0.into(), &0.into()));
+    assert!(strangers["scrapes"].as_u64().unwrap() > 0, "{result:#}");
+    for half in ["without", "with"] {
+        assert!(pair[half]["calls"].as_u64().unwrap() > 0, "{result:#}");
+        assert_eq!(pair[half]["calls_failed"], 0, "{result:#}");
+        assert!(pair[half]["latency_p99_us"].as_f64().unwrap() > 0.0, "{result:#}");
+    }
+    let expected = match (result["valid"] == true, result["harms"].as_array().unwrap().is_empty()) {
+        (false, _) => 4,
+        (true, harmless) => i32::from(!harmless),
+    };
+    assert_eq!(output.status.code(), Some(expected), "{told}");
+    assert!(told.contains("30 readers of events that never read"), "{told}");
+    let deadline = clock() + PATIENCE;
+    while server.api.metric("event_readers") > 0.0 {
+        assert!(clock() < deadline, "the strangers are still there");
+    }
+    server.stop();
+    std::fs::remove_dir_all(files).unwrap();
+}
+
+#[test]
 fn what_is_passed_wrongly_is_named() {
     let run = |arguments: &str| {
         let output = Command::new(built()).args(arguments.split(' ')).output().unwrap();
@@ -121,6 +163,8 @@ fn what_is_passed_wrongly_is_named() {
         ("livestream --progress --no-progress", "--no-progress"),
         ("livestream --duration x", "--duration"),
         ("compare a b --tolerance 5", "--tolerance"),
+        ("hostile livestream --find-limit", "--find-limit"),
+        ("hostile livestream --tolerance x", "--tolerance"),
     ] {
         let (status, said) = run(arguments);
         assert!(status == Some(2) && said.contains(flag), "{arguments}: {status:?} {said}");

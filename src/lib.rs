@@ -60,7 +60,9 @@
 //! [`SrtpSealer::seal_rtp`](engine::srtp::SrtpSealer::seal_rtp) from the ring into the
 //! [`TransmitBatch`](engine::io::TransmitBatch): the only copy of the payload → one `sendmmsg` whose
 //! messages are trains. How long that took since the kernel received the packet goes into the shard's
-//! [`LatencyRecorder`](metrics::latency::LatencyRecorder).
+//! [`LatencyRecorder`](metrics::latency::LatencyRecorder). Where datagrams come close together the
+//! shard lets some gather before it wakes (`shard::gather`), and what the next receivers need is
+//! read ahead, several at once, because else each misses the cache by itself (`engine::warm`).
 //!
 //! Consumers on other shards: behind all input, [`poll_relay`](engine::machine::Machine::poll_relay)
 //! copies what their shards demand into boxes and
@@ -128,6 +130,9 @@
 //! * STUN is answered by our own code: `str0m`'s parser indexes past the end of malformed messages
 //!   and does not know renomination. `str0m` gets one synthetic address pair and no SRTP keys at all
 //!   (instead of random ones), so it can neither seal nor open media.
+//! * The median latency at half load may exceed 200 µs where many clients send: media wakes a shard
+//!   once in 500 µs at most, which saves a fifth of the CPU there (`--coalesce-us=0` for the other
+//!   choice).
 //! * Answers, events and reports of a shard share one lane, so that their order is the order of
 //!   happening; a command is taken only while its answer has room.
 

@@ -264,6 +264,18 @@ impl Media {
         }
     }
 
+    /// A value of each line of it that a datagram needs, to read it ahead of time.
+    pub(crate) fn touch(&self) -> usize {
+        self.incoming.get(self.last_hit).map_or(0, Incoming::touch)
+            + usize::from(self.repair)
+            + usize::from(self.nack_at == u64::MAX)
+    }
+
+    /// The same of what lies behind that.
+    pub(crate) fn touch_stream(&self) -> usize {
+        self.incoming.get(self.last_hit).map_or(0, Incoming::touch_seen) + self.arrivals.touch()
+    }
+
     fn handle_media(
         &mut self,
         datagram: &mut [u8],

@@ -153,6 +153,11 @@ pub(crate) struct Arrivals {
 }
 
 impl Arrivals {
+    /// The line that the next packet is noted on, to read it ahead of time.
+    pub(crate) fn touch(&self) -> usize {
+        self.seen.last().map_or(0, |(_, arrival)| usize::from(*arrival == 0))
+    }
+
     /// Notes a packet.
     pub(crate) fn push(&mut self, sequence: u16, arrival: u64) {
         let unwrapped = match self.highest {

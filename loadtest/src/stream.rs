@@ -124,6 +124,24 @@ impl Incoming {
         }
     }
 
+    /// A value of each line of it that a packet needs, to read it ahead of time.
+    pub(crate) fn touch(&self) -> usize {
+        usize::from(self.highest.is_some())
+            + usize::from(self.packets == 0)
+            + usize::from(self.subscription.marks.is_some())
+            + usize::from(self.subscription.received.repair_ssrc.is_some())
+            + usize::from(self.measured)
+            + usize::from(self.span.is_some())
+            + usize::from(self.missing.is_some())
+            + usize::from(self.repair_highest.is_some())
+            + usize::from(self.frames.is_waiting())
+    }
+
+    /// The same of what lies behind that.
+    pub(crate) fn touch_seen(&self) -> usize {
+        self.seen.touch()
+    }
+
     /// What the server said about it.
     pub(crate) fn received(&self) -> Received {
         self.subscription.received

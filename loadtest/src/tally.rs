@@ -353,6 +353,13 @@ impl Seen {
     const WORDS: usize = 32;
     const SPAN: u64 = 2_048;
 
+    /// A value of the line that the next counter is noted on, to read it ahead of time.
+    pub(crate) fn touch(&self) -> usize {
+        let next = self.highest.map_or(0, |highest| highest + 1);
+        let word = self.bits.get(usize::try_from(next / 64 % 32).unwrap_or(0));
+        usize::from(word == Some(&0))
+    }
+
     /// Notes a counter.
     pub(crate) fn insert(&mut self, counter: u64) -> Arrival {
         let highest = self.highest.unwrap_or(counter);

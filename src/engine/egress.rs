@@ -90,7 +90,9 @@ impl Engine {
             batch.commit(*path, farewell.len());
             self.farewells.pop_front();
         }
-        while let Some(key) = self.due.pop_front() {
+        while !self.due.is_empty() {
+            self.warm_next();
+            let Some(key) = self.due.pop_front() else { break };
             let filled = self.fill_transport(now, key, batch);
             if matches!(filled, Err(Stop::Full)) {
                 self.due.push_front(key);

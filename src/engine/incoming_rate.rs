@@ -31,6 +31,11 @@ impl RateMeter {
         Self { epoch: now, buckets: [0; BUCKETS], newest: 0 }
     }
 
+    /// A value of it, to read it ahead of time.
+    pub(in crate::engine) fn warm(&self) -> usize {
+        usize::from(self.newest == 0)
+    }
+
     /// Counts `bytes` at `now`; an instant before the newest counts as the newest.
     pub fn add(&mut self, now: Instant, bytes: usize) {
         let number = self.number(now);

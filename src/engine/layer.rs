@@ -31,6 +31,11 @@ impl Activity {
         Self { dtx, late: Duration::ZERO, span: None, slow: None }
     }
 
+    /// A value of it, to read it ahead of time.
+    pub(in crate::engine) fn warm(&self) -> usize {
+        usize::from(self.slow.is_some())
+    }
+
     /// The same for a mirror's stream, which hears of what it does not take by pulses.
     #[must_use]
     pub fn mirrored(dtx: bool) -> Self {

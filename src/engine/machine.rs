@@ -13,6 +13,10 @@ use crate::id::ShardId;
 
 /// A sans-I/O state machine: inputs are `handle_*`, outputs `poll_*`, and `now` never goes back.
 pub trait Machine {
+    /// Looks at datagrams that will be taken next, so that their memory is near by then; changes
+    /// nothing, and need not be called.
+    fn read_ahead<'a>(&self, _batch: &mut dyn Iterator<Item = Received<'a>>) {}
+
     /// Takes datagrams as they arrived; none may be kept borrowed.
     fn handle_datagrams<'a>(&mut self, now: Instant, batch: &mut dyn Iterator<Item = Received<'a>>);
 

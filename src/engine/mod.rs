@@ -64,6 +64,7 @@ pub mod transport;
 pub mod twcc;
 pub mod voice;
 pub mod wall;
+mod warm;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -154,6 +155,8 @@ pub struct Engine {
     timers: Timers<TimerKey>,
     /// Transports with something to send, each once.
     due: VecDeque<TransportKey>,
+    /// How many of the first of these were read ahead of.
+    warm: usize,
     /// Streams that brought something in this turn, each once.
     dirty: Vec<StreamKey>,
     events: VecDeque<Event>,
@@ -199,6 +202,7 @@ impl Engine {
             consumer_ids: HashMap::new(),
             timers: Timers::default(),
             due: VecDeque::new(),
+            warm: 0,
             dirty: Vec::new(),
             events: VecDeque::new(),
             events_lost: 0,
@@ -297,6 +301,10 @@ impl Engine {
 }
 
 impl Machine for Engine {
+    fn read_ahead<'a>(&self, batch: &mut dyn Iterator<Item = Received<'a>>) {
+        self.warm_arrivals(batch);
+    }
+
     fn handle_datagrams<'a>(
         &mut self,
         now: Instant,

@@ -218,6 +218,15 @@ impl Outgoing {
         self.estimator.note_sent(now, seq, bytes, probe);
     }
 
+    /// A value of each of its lines that sending needs, to read it ahead of time.
+    pub(in crate::engine) fn warm(&self) -> usize {
+        usize::from(self.max_bps.is_some())
+            + usize::from(self.rests_until.is_some())
+            + usize::from(self.probe.is_some())
+            + usize::from(self.telling == Telling::TransportCc)
+            + usize::from(self.estimator.estimate_bps() == 0)
+    }
+
     /// The receiver told which packets arrived.
     pub fn handle_feedback(&mut self, now: Instant, feedback: &TransportCc<'_>) {
         if self.telling == Telling::TransportCc {

@@ -147,6 +147,11 @@ impl Reception {
         }
     }
 
+    /// A value of it, to read it ahead of time.
+    pub(in crate::engine) fn warm(&self) -> usize {
+        usize::from(self.fraction_lost)
+    }
+
     /// Takes one packet (not one restored from RTX): its arrival, extended sequence number and
     /// timestamp.
     pub fn handle_packet(&mut self, arrival: Instant, seq: u64, rtp: u32) {

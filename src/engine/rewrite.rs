@@ -162,6 +162,13 @@ impl SeqRewriter {
         Some(out)
     }
 
+    /// A value of each line of it that the next packet needs, to read it ahead of time.
+    pub(in crate::engine) fn warm(&self) -> usize {
+        let Some(run) = &self.run else { return 0 };
+        let next = run.highest + 1;
+        usize::from(run.seen.has(next)) + usize::from(run.dropped.has(next))
+    }
+
     /// Leaves `seq` out on purpose, so that those behind it close up.
     ///
     /// One behind which packets were sent cannot be closed up any more: its number is given back,

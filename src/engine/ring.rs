@@ -108,6 +108,11 @@ impl<M: Copy> PacketRing<M> {
         }
     }
 
+    /// A value of it, to read it ahead of time.
+    pub(in crate::engine) fn warm(&self) -> usize {
+        self.entry(self.head).map_or(0, |entry| entry.slot)
+    }
+
     /// The index that the next packet will have.
     #[must_use]
     pub fn head(&self) -> PacketIndex {

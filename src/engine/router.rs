@@ -74,6 +74,7 @@ impl Engine {
 
     /// Marks every consumer of the streams that brought something as due.
     pub(super) fn route_dirty(&mut self, now: Instant) {
+        self.warm_routes();
         while let Some(key) = self.dirty.pop() {
             let Some(stream) = self.streams.get_mut(key) else { continue };
             stream.dirty = false;

@@ -106,6 +106,11 @@ impl SentLog {
         }
     }
 
+    /// A value of it, to read it ahead of time.
+    pub(in crate::engine) fn warm(&self) -> usize {
+        self.earlier.len() + usize::from(self.current.is_some())
+    }
+
     /// Makes room to note how the last `slots` packets looked, a power of two; never less than before.
     pub fn keep_verbatim(&mut self, slots: usize) {
         grow(&mut self.verbatim, slots);

@@ -24,6 +24,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// A value of it, to read it ahead of time.
+    pub(in crate::engine) fn warm(&self) -> usize {
+        usize::from(self.packets == 0)
+    }
+
     /// Counts one packet of so many bytes.
     pub fn add(&mut self, bytes: usize) {
         self.packets += 1;

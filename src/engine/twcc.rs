@@ -75,6 +75,11 @@ impl TwccReceiver {
         }
     }
 
+    /// A value of it, to read it ahead of time.
+    pub(in crate::engine) fn warm(&self) -> usize {
+        self.arrivals.len() + usize::from(self.deadline.is_some())
+    }
+
     /// Takes note of a packet with transport-wide sequence number `seq` that came at `arrival`, which
     /// need not grow from call to call as `now` does. A second copy changes nothing; a jump out of
     /// the window starts anew.

@@ -388,6 +388,16 @@ pub const RED_READ_MIN: u8 = 8;
 /// reloads is back by then.
 pub const DEMAND_LINGER: Duration = Duration::from_secs(5);
 
+/// Receivers whose state is read ahead at once: enough that their misses overlap, few enough that
+/// they are served before what was read is displaced.
+pub const WARM_TRANSPORTS: usize = 16;
+
+/// Streams that brought something whose consumers are read ahead.
+pub const WARM_STREAMS: usize = 16;
+
+/// Due consumers of each of them that are read ahead: all that a call of four brings at a time.
+pub const WARM_CONSUMERS: usize = 6;
+
 const _: () = assert!(SEQ_WINDOW.is_multiple_of(64) && SEQ_WINDOW < SEQ_DROPOUT_MAX);
 const _: () = assert!(KEY_FRAME_SPACING_MIN.as_millis() <= KEY_FRAME_SPACING_MAX.as_millis());
 const _: () = assert!(KEY_FRAME_RETRY_MIN.as_millis() <= KEY_FRAME_RETRY_FIRST.as_millis());

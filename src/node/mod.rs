@@ -65,7 +65,7 @@ pub struct NodeSetup<F> {
     /// [`crate::engine::demux::stun_owner`] does. Shards hand over what reaches the wrong one
     /// either way.
     pub steer: bool,
-    /// How long a shard that was woken by datagrams waits for more of them.
+    /// How long datagrams may gather that come close together; zero: each wakes its shard.
     pub coalesce: Duration,
     /// Reads the owning shard out of a STUN request.
     pub stun_owner: StunOwner,

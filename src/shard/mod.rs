@@ -11,6 +11,7 @@
 
 mod bpf;
 mod control_message;
+mod gather;
 pub(crate) mod handoff;
 mod inside;
 pub(crate) mod relay;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use self::gather::Gathering;
 use self::handoff::{Handoff, Misdirected, Note, ShardPeer, StunOwner};
 use self::inside::Inside;
 use self::relay::{Relay, RelayEnds, RelayPeer};
@@ -86,7 +88,7 @@ pub(crate) struct ShardSetup {
     pub(crate) datagrams: LaneReceiver<Misdirected>,
     /// From the other shards.
     pub(crate) notes: LaneReceiver<Note>,
-    /// How long it waits for more datagrams when some woke it.
+    /// How long datagrams may gather behind those that woke it, when they come close together.
     pub(crate) coalesce: Duration,
     /// Over which machines relay into every shard, in order of their ids.
     pub(crate) relay_peers: Vec<RelayPeer>,
@@ -115,7 +117,6 @@ pub(crate) struct Shard<M> {
     datagrams: LaneReceiver<Misdirected>,
     notes: LaneReceiver<Note>,
     stop: Arc<AtomicBool>,
-    coalesce: Duration,
     receive_slots: ReceiveSlots,
     send_slots: SendSlots,
     batch: TransmitBatch,
@@ -135,6 +136,7 @@ pub(crate) struct Shard<M> {
     last_expiry: Instant,
     waited: Duration,
     ready: Ready,
+    gathering: Gathering,
     _not_send: PhantomData<*const ()>,
 }
 
@@ -158,7 +160,6 @@ impl<M: Machine> Shard<M> {
             datagrams: setup.datagrams,
             notes: setup.notes,
             stop: setup.stop,
-            coalesce: setup.coalesce,
             receive_slots: ReceiveSlots::new(setup.udp.has_gro()),
             send_slots: SendSlots::new(),
             batch: TransmitBatch::new(TRANSMIT_BATCH_BYTES, TRAINS_PER_BATCH_MAX, segments),
@@ -177,6 +178,7 @@ impl<M: Machine> Shard<M> {
             last_expiry: now,
             waited: Duration::ZERO,
             ready: Ready::ALL,
+            gathering: Gathering::new(now, setup.coalesce),
             _not_send: PhantomData,
         })
     }
@@ -214,10 +216,12 @@ impl<M: Machine> Shard<M> {
         more
     }
 
-    /// When the next turn is due without any input.
+    /// When the next turn is due without any input. What the machine has to do may wait as long as
+    /// datagrams may: mostly one comes by then, and the wake is saved.
     pub(crate) fn deadline(&self) -> Instant {
         let report = self.last_report + REPORT_INTERVAL;
-        let wanted = [self.machine.poll_timeout(), self.wake_control_at];
+        let machine = self.machine.poll_timeout().map(|due| due + self.gathering.span());
+        let wanted = [machine, self.wake_control_at];
         wanted.into_iter().flatten().fold(report, Instant::min)
     }
 
@@ -275,6 +279,7 @@ impl<M: Machine> Shard<M> {
             if self.udp.recv_batch(&mut self.receive_slots) == 0 {
                 return false;
             }
+            self.gathering.note_datagrams();
             self.io.kernel_dropped = u64::from(self.receive_slots.kernel_dropped());
             // Between reading and routing: an owner claims before it answers, so whatever a client
             // sends after that answer finds the claim here.
@@ -305,9 +310,12 @@ impl<M: Machine> Shard<M> {
             self.ours.push(owner.is_none());
         }
         self.io.datagrams_in += self.ours.len() as u64;
-        let batch = self.receive_slots.iter().zip(&self.ours);
-        let mut ours = batch.filter(|(_, ours)| **ours).map(|(received, _)| received);
-        self.machine.handle_datagrams(now, &mut ours);
+        let ours = || {
+            let batch = self.receive_slots.iter().zip(&self.ours);
+            batch.filter(|(_, ours)| **ours).map(|(received, _)| received)
+        };
+        self.machine.read_ahead(&mut ours());
+        self.machine.handle_datagrams(now, &mut ours());
     }
 
     /// Has the kernel steer the paths that came, before their clients are answered, and forget

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use glommio::io::PollableFd;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
-use rustix::thread::{nanosleep, set_current_timer_slack};
+use rustix::thread::set_current_timer_slack;
 use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, clock_gettime,
     timerfd_create, timerfd_settime,
@@ -157,40 +157,34 @@ impl<M: Machine> Shard<M> {
             return true;
         }
         self.io.sleeps += 1;
-        let timeout = timespec(deadline.saturating_duration_since(start));
+        let gathering = self.gathering.take_until(start);
+        let until = gathering.map_or(deadline, |until| until.min(deadline));
+        let timeout = timespec(until.saturating_duration_since(start));
         let mut fds = [
-            PollFd::new(&self.udp, PollFlags::IN),
             PollFd::new(&self.waker, PollFlags::IN),
             PollFd::new(&self.tcp, PollFlags::IN),
+            PollFd::new(&self.udp, PollFlags::IN),
         ];
+        let heard = if gathering.is_some() { &mut fds[..2] } else { &mut fds[..] };
         // A signal ends the wait early; the turn that follows finds nothing.
-        let ready = poll(&mut fds, Some(&timeout)).unwrap_or(1);
-        let [udp, lane, tcp] = fds;
-        let woken = !lane.revents().is_empty();
-        self.ready = Ready { udp: !udp.revents().is_empty(), tcp: !tcp.revents().is_empty() };
-        if self.ready.udp && !woken {
-            self.coalesce();
-        }
+        let ready = poll(heard, Some(&timeout)).unwrap_or(1);
+        let [lane, tcp, udp] = fds;
+        // Awake for whatever reason, it takes the datagrams along that have gathered.
+        let has_gathered = gathering.is_some() || !udp.revents().is_empty();
+        self.ready = Ready { udp: has_gathered, tcp: !tcp.revents().is_empty() };
         self.waker.awake();
-        if woken {
+        if !lane.revents().is_empty() {
             self.waker.drain();
         }
-        self.waited += clock().saturating_duration_since(start);
-        ready > 0
+        let end = clock();
+        self.waited += end.saturating_duration_since(start);
+        self.gathering.note_wake(end, gathering.is_some());
+        ready > 0 || gathering.is_some()
     }
 
-    /// Lets more datagrams come, so that they are forwarded in one turn and longer trains. Nothing
-    /// ends the wait early: it is shorter than anybody notices.
-    fn coalesce(&self) {
-        if !self.coalesce.is_zero() {
-            // Interrupted by a signal it is over early, which is as well.
-            let _ = nanosleep(&timespec(self.coalesce));
-        }
-    }
-
-    /// Sleeps as short as [`coalesce`](Self::coalesce) asks for: by default the kernel may add 50 µs.
+    /// Sleeps no longer than it is to: by default the kernel may add 50 µs.
     fn sharpen_sleep(&self) {
-        if !self.coalesce.is_zero() {
+        if !self.gathering.span().is_zero() {
             // Refused, the sleeps are longer, and nothing else changes.
             let _ = set_current_timer_slack(NonZeroU64::new(1));
         }

@@ -175,6 +175,16 @@ impl Estimator {
         }
     }
 
+    /// A value of each line of its model that sending needs, to read it ahead of time.
+    pub(in crate::engine) fn warm(&self) -> usize {
+        self.model.as_ref().map_or(0, |model| model.warm())
+    }
+
+    /// The same of what lies behind that, when the next packet is number `seq`.
+    pub(in crate::engine) fn warm_history(&self, seq: u16) -> usize {
+        self.model.as_ref().map_or(0, |model| model.warm_history(seq))
+    }
+
     /// The receiver told of packets.
     pub fn handle_feedback(&mut self, now: Instant, feedback: &TransportCc<'_>) {
         let (now_us, bounds) = (self.us(now), self.bounds());

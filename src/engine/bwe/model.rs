@@ -126,6 +126,14 @@ impl Model {
         }
     }
 
+    pub(super) fn warm(&self) -> usize {
+        usize::from(self.probing.sending()) + usize::from(self.unanswered_us.is_some())
+    }
+
+    pub(super) fn warm_history(&self, seq: u16) -> usize {
+        self.history.warm(seq)
+    }
+
     #[inline]
     pub(super) fn note_sent(&mut self, now_us: u64, seq: u16, bytes: u16, cluster: u8) {
         let sending = self.probing.sending();

@@ -105,6 +105,12 @@ impl EgressHeader {
         Some(())
     }
 
+    /// A value of each line of it, to read it ahead of time.
+    pub(in crate::engine) fn warm(&self) -> usize {
+        let [first, ..] = self.template;
+        usize::from(first) + usize::from(self.template_len) + usize::from(self.mid.is_some())
+    }
+
     /// Writes one header and returns its length; `None` when `out` is too short.
     ///
     /// Needs 40 bytes even where the header is shorter (the template is copied whole).

@@ -35,6 +35,14 @@ pub(super) enum Cipher {
 }
 
 impl Cipher {
+    /// A value of it, to read it ahead of time (a key's schedule is out of reach).
+    pub(super) fn warm(&self) -> usize {
+        match self {
+            Self::Gcm(Gcm { salt: [first, ..], .. }) => usize::from(*first),
+            Self::Cm(_) => 0,
+        }
+    }
+
     /// Derives the session keys of `kind` from a master key of `profile`.
     pub(super) fn derive(profile: SrtpProfile, master: &MasterKey, kind: Kind) -> Self {
         let (key_label, mac_label, salt_label) = match kind {

@@ -72,6 +72,11 @@ impl SrtpOpener {
         }
     }
 
+    /// A value of it, to read it ahead of time.
+    pub(in crate::engine) fn warm(&self) -> usize {
+        self.senders.len() + self.rtp.warm()
+    }
+
     /// Which profile it opens.
     #[must_use]
     pub fn profile(&self) -> SrtpProfile {

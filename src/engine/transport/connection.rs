@@ -258,6 +258,17 @@ impl Connection {
         self.output.pop_front()
     }
 
+    /// A value of what an arriving packet needs, to read it ahead of time.
+    pub(in crate::engine) fn warm(&self) -> usize {
+        usize::from(self.ice.tuples().selected_heard().is_some())
+    }
+
+    /// True while [`poll_transmit`](Self::poll_transmit) has something.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<ConnectionEvent> {
         self.events.pop_front()

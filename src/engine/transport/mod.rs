@@ -77,6 +77,16 @@ impl Incoming {
 pub struct IncomingTable(HashMap<u32, Incoming>);
 
 impl IncomingTable {
+    /// How many there are.
+    pub(in crate::engine) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Where the packets of an SSRC go, as far as is known.
+    pub(in crate::engine) fn stream_of(&self, ssrc: u32) -> Option<crate::engine::StreamKey> {
+        Some(self.0.get(&ssrc)?.route?.stream)
+    }
+
     /// A known SSRC.
     pub fn entry(&mut self, ssrc: u32) -> Option<&mut Incoming> {
         self.0.get_mut(&ssrc)

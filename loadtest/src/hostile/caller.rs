@@ -66,7 +66,8 @@ impl Caller {
     /// One peer joins, looks at producers and room, and the other leaves; then the other way round.
     fn one(&self, number: u64) -> Result<(), String> {
         let [one, other] = PEERS;
-        let (comes, goes) = if (number / 4).is_multiple_of(2) { (one, other) } else { (other, one) };
+        let (comes, goes) =
+            if (number / 4).is_multiple_of(2) { (one, other) } else { (other, one) };
         match number % 4 {
             0 => self.api.create_transport(&self.room, comes, "send").map(|_| ()),
             1 => self.api.producers(&self.room, comes).map(|_| ()),

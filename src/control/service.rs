@@ -26,7 +26,7 @@ use super::registry::{Close, Effects, NewTransport, Registry};
 use crate::engine::report::Report;
 use crate::events::outlet::Outlets;
 use crate::events::timestamp::WallAnchor;
-use crate::events::{GaugeOf, RoomEvent, RoomLog};
+use crate::events::{GaugeOf, RoomEvent, RoomLog, Turns};
 use crate::id::{RoomId, ShardId, TransportId};
 use crate::limits::{CLOSE_RETRY_DELAY, Limits, ROOM_STATS_CALLS_MAX};
 use crate::metrics::latency::LatencyHistory;
@@ -65,7 +65,7 @@ pub(super) struct Inner {
     pub(super) state: Guarded<State>,
     pub(super) started: Instant,
     /// Shared by all event readers, and so counts them.
-    pub(super) readers: Arc<()>,
+    pub(super) readers: Arc<Turns>,
     /// Of the calls to shards that rooms' statistics take.
     pub(super) stats_turns: Semaphore,
     pub(super) drains: Drains,

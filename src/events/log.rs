@@ -15,6 +15,7 @@ use super::gauges::{GaugeOf, Gauges};
 use super::position::{EntryId, Position};
 use super::room_event::RoomEvent;
 use super::timestamp::WallAnchor;
+use super::turns::Turns;
 use crate::id::{PeerId, RoomId};
 use crate::limits::{
     EVENT_READER_QUEUE, Limit, Limits, ROOM_LOG_AGE_MAX, ROOM_LOG_BYTES_MAX, ROOM_LOG_EVENTS_MAX,
@@ -101,8 +102,8 @@ pub struct Subscription {
     pub start: Start,
     /// What happens from then on; ends with the room, or when the reader is too slow.
     pub live: mpsc::Receiver<Arc<Entry>>,
-    /// Counts as a reader of the node for as long as it lives.
-    pub place: Arc<()>,
+    /// When it may write; counts as a reader of the node for as long as it lives.
+    pub turns: Arc<Turns>,
 }
 
 /// One who follows, and who that is where it is known.
@@ -244,7 +245,7 @@ impl RoomLog {
 
     /// Follows the log from after `after`; without a position, from a snapshot on.
     ///
-    /// `place` is shared by all readers of the node, and so counts them; `peer` is who reads, where
+    /// `turns` are shared by all readers of the node, and so count them; `peer` is who reads, where
     /// that is known.
     ///
     /// # Errors
@@ -252,7 +253,7 @@ impl RoomLog {
     pub fn subscribe(
         &mut self,
         after: Option<Position>,
-        (place, peer): (&Arc<()>, Option<PeerId>),
+        (turns, peer): (&Arc<Turns>, Option<PeerId>),
         limits: &Limits,
     ) -> Result<Subscription, Limit> {
         self.readers.retain(|reader| !reader.lane.is_closed());
@@ -262,10 +263,10 @@ impl RoomLog {
         }
         limits.check(Limit::RoomEventReaders, self.readers.len())?;
         // One is the control plane's own.
-        limits.check(Limit::EventReaders, Arc::strong_count(place) - 1)?;
+        limits.check(Limit::EventReaders, Arc::strong_count(turns) - 1)?;
         let (lane, live) = mpsc::channel(EVENT_READER_QUEUE);
         self.readers.push(Reader { lane, peer });
-        Ok(Subscription { start: self.start(after), live, place: Arc::clone(place) })
+        Ok(Subscription { start: self.start(after), live, turns: Arc::clone(turns) })
     }
 
     fn start(&self, after: Option<Position>) -> Start {
@@ -306,7 +307,7 @@ mod tests {
         log: RoomLog,
         clock: WallAnchor,
         now: Instant,
-        place: Arc<()>,
+        turns: Arc<Turns>,
         limits: Limits,
     }
 
@@ -315,9 +316,9 @@ mod tests {
             let now = tokio::time::Instant::now().into_std();
             let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
             let room = RoomId::try_from("room").unwrap();
-            let (place, limits) = (Arc::default(), Limits::default());
+            let (turns, limits) = (Arc::default(), Limits::default());
             let clock = WallAnchor { wall, at: now };
-            Self { log: RoomLog::new(room, EPOCH), clock, now, place, limits }
+            Self { log: RoomLog::new(room, EPOCH), clock, now, turns, limits }
         }
 
         fn happens(&mut self, times: usize) {
@@ -341,7 +342,7 @@ mod tests {
             peer: Option<&str>,
         ) -> Result<Subscription, Limit> {
             let peer = peer.map(|name| PeerId::try_from(name).unwrap());
-            self.log.subscribe(after, (&self.place, peer), &self.limits)
+            self.log.subscribe(after, (&self.turns, peer), &self.limits)
         }
     }
 
@@ -479,7 +480,7 @@ mod tests {
         readers.push(story.subscribes(None, Some("alice")).unwrap());
         readers.pop();
         // Readers of other rooms.
-        let _elsewhere = [Arc::clone(&story.place), Arc::clone(&story.place)];
+        let _elsewhere = [Arc::clone(&story.turns), Arc::clone(&story.turns)];
         assert_eq!(story.subscribes(None, None).unwrap_err(), Limit::EventReaders);
         readers.pop();
         assert!(story.subscribes(None, None).is_ok());

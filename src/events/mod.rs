@@ -16,6 +16,7 @@ mod position;
 mod room_event;
 pub mod sse;
 pub mod timestamp;
+mod turns;
 mod webhook;
 pub mod ws;
 
@@ -23,3 +24,4 @@ pub use gauges::GaugeOf;
 pub use log::{Entry, RoomLog, Start, Subscription};
 pub use position::{EntryId, NoPosition, Position};
 pub use room_event::RoomEvent;
+pub use turns::Turns;

@@ -35,7 +35,11 @@ fn live(subscription: Subscription) -> impl Stream<Item = Bytes> + Send + use<> 
     stream::unfold(subscription, |mut subscription| async {
         let next = tokio::time::timeout(EVENT_KEEP_ALIVE, subscription.live.recv()).await;
         match next {
-            Ok(entry) => entry.map(|entry| (entry.sse(), subscription)),
+            Ok(Some(entry)) => {
+                subscription.turns.mine().await;
+                Some((entry.sse(), subscription))
+            }
+            Ok(None) => None,
             Err(_) => Some((ALIVE, subscription)),
         }
     })

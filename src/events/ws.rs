@@ -17,7 +17,7 @@ use crate::limits::{EVENT_KEEP_ALIVE, EVENT_READER_PINGS_MAX, EVENT_WRITE_TIMEOU
 /// Tells a reader `first` and then what happens, until the room, the connection or the reader's
 /// patience ends.
 pub async fn serve(mut socket: WebSocket, subscription: Subscription, first: Vec<Arc<Entry>>) {
-    let Subscription { mut live, place: _held, .. } = subscription;
+    let Subscription { mut live, turns, .. } = subscription;
     for entry in first {
         if !tell(&mut socket, message(&entry)).await {
             return;
@@ -27,7 +27,10 @@ pub async fn serve(mut socket: WebSocket, subscription: Subscription, first: Vec
     loop {
         let told = tokio::select! {
             entry = live.recv() => match entry {
-                Some(entry) => message(&entry),
+                Some(entry) => {
+                    turns.mine().await;
+                    message(&entry)
+                }
                 None => break bye(&mut socket, close_code::AWAY, "the room or the server ends").await,
             },
             heard = socket.recv() => match heard {

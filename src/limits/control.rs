@@ -114,6 +114,10 @@ pub const ROOM_GAUGE_DELIVERIES_PER_SECOND_MAX: usize = 5_000;
 /// whoever is further behind could not be served from the log either.
 pub const EVENT_READER_QUEUE: usize = ROOM_LOG_EVENTS_MAX;
 
+/// Readers of events that write before it is looked what else there is to do: some quarter of a
+/// millisecond, which a request may wait for; fewer would be looks at every other write.
+pub const EVENT_TURN_WRITES: usize = 32;
+
 /// Silence on an event stream after which a comment is sent: proxies cut idle streams after 30 s
 /// and more.
 pub const EVENT_KEEP_ALIVE: Duration = Duration::from_secs(15);

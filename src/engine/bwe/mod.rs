@@ -120,7 +120,7 @@ pub struct Estimator {
 }
 
 const _: () = assert!(size_of::<Estimator>() <= 160, "an idle transport has one");
-const _: () = assert!(size_of::<Model>() <= 2048, "a transport that sends has one");
+const _: () = assert!(size_of::<Model>() <= 2112, "a transport that sends has one");
 
 impl Estimator {
     /// An estimator for a transport that begins at `now`, without limits or demand.
@@ -238,6 +238,20 @@ impl Estimator {
     pub fn is_unsure(&self, now: Instant) -> bool {
         let now_us = self.us(now);
         self.model.as_ref().is_none_or(|model| model.is_unsure(now_us))
+    }
+
+    /// True once the path has shown, or its receiver told, that it carries no more than about the
+    /// estimate; false while that is only as much as was looked for.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.answering().map_or_else(|| self.reported.is_bounded(), |model| model.is_bounded)
+    }
+
+    /// The receiver has told what became of everything that left before this.
+    #[must_use]
+    pub fn told_until(&self) -> Option<Instant> {
+        let us = self.answering()?.told_until_us;
+        self.epoch.checked_add(Duration::from_micros(us))
     }
 
     /// bits/s that the path delivered when its queue was last too long, while that queue empties and

@@ -33,7 +33,7 @@ LABEL org.opencontainers.image.title="ringcast" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.base.name="docker.io/library/debian:bookworm-slim"
 RUN apt-get update -qq \
-    && apt-get install -y -qq --no-install-recommends libssl3 \
+    && apt-get install -y -qq --no-install-recommends ca-certificates libssl3 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin ringcast \
     && install -d -m 770 -o ringcast -g root /var/lib/ringcast

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
-use ureq::http::Response;
+use ureq::http::{Response, StatusCode};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 use ureq::{Agent, Body};
 
@@ -28,12 +28,28 @@ pub(crate) enum RemoteError {
     /// It answered no.
     #[error("{0}")]
     Refused(String),
+    /// It, or what stands before it, answered not now.
+    #[error("{0}")]
+    Busy(String),
     /// There is nobody to ask.
     #[error("{0}")]
     Unknown(&'static str),
     /// The certificates to trust.
     #[error("--ca {0}: {1}")]
     Roots(String, String),
+}
+
+impl RemoteError {
+    /// Whether nobody listens there.
+    pub(crate) fn is_nobody(&self) -> bool {
+        let Self::Unreachable(_, ureq::Error::Io(error)) = self else { return false };
+        error.kind() == io::ErrorKind::ConnectionRefused
+    }
+
+    /// Whether asking again may help.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable(..) | Self::Busy(_))
+    }
 }
 
 /// A server that is asked.
@@ -135,10 +151,17 @@ impl Remote {
             return Ok(data);
         }
         let url = self.url(path);
-        Err(RemoteError::Refused(match data.as_str() {
+        let why = match data.as_str() {
             Some(sentence) => format!("{url}: {status}: {sentence}"),
             None => format!("{url}: {status}, which is no answer of ringcast"),
-        }))
+        };
+        Err(match status {
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => RemoteError::Busy(why),
+            _ => RemoteError::Refused(why),
+        })
     }
 }
 

@@ -61,11 +61,26 @@ impl Gate {
         }
     }
 
-    /// Whether who asks what a route takes may use it by `method`.
-    pub(super) async fn would_admit(&self, method: Method, parts: &Parts) -> bool {
+    /// Whether who asks what a route takes may use it by `method`. A question that names nobody,
+    /// such as a browser's before every call, is nobody's to pay for.
+    ///
+    /// # Errors
+    /// When they ask too often, which says nothing of what they may.
+    pub(super) async fn would_admit(
+        &self,
+        method: Method,
+        parts: &Parts,
+    ) -> Result<bool, ApiError> {
+        let is_named = parts.headers.contains_key(header::AUTHORIZATION);
+        if !is_named && !self.keys.current().is_empty() {
+            return Ok(false);
+        }
         let mut parts = parts.clone();
         parts.method = method;
-        self.caller(&mut parts).await.is_ok()
+        match self.caller(&mut parts).await {
+            Err(refused) if refused.code == Code::TooManyRequests => Err(refused),
+            judged => Ok(judged.is_ok()),
+        }
     }
 
     async fn caller(&self, parts: &mut Parts) -> Result<Caller, ApiError> {

@@ -53,17 +53,24 @@ impl KeysKeeper {
     }
 
     /// Reads the file again whenever `hangup` says so, for as long as it is polled; one that is of
-    /// no use again and again for a while, because whoever writes it may not be done.
+    /// no use again and again for a while, because whoever writes it may not be done; and one that
+    /// is of use until it is the same twice, because half a file may be of use too.
     pub async fn keep(self, mut hangup: Hangup) {
         let mut renewal = Renewal::default();
+        let mut is_taken = false;
         loop {
             if !renewal.wait(&mut hangup, None).await {
                 continue;
             }
             let file = self.file.clone();
             match spawn_blocking(move || file.read()).await {
-                Ok(Ok(keys)) => {
+                Ok(Ok(keys)) if is_taken && keys == **self.current.borrow() => {
+                    is_taken = false;
                     renewal.succeeded();
+                }
+                Ok(Ok(keys)) => {
+                    is_taken = true;
+                    renewal.once_more();
                     let ids: Vec<&str> = keys.iter().map(|key| key.id()).collect();
                     tracing::info!(keys = %ids.join(", "), "API keys read again");
                     self.current.send_replace(Arc::new(keys));

@@ -2,7 +2,7 @@
 //! and consumers as the ORTC routes.
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -265,7 +265,7 @@ pub(super) struct Advice {
 
 /// Adds to the answer of OPTIONS what a WHIP or WHEP endpoint and session take (RFC 9725 §4.2), and
 /// the STUN and TURN servers, for clients that must know them before their offer (§4.6).
-/// Credentials are for who may POST there.
+/// Credentials are for who may POST there; who asks for them too often is told so.
 pub(super) async fn tell_what_is_accepted(
     State(Advice { gate, ice_servers }): State<Advice>,
     request: Request,
@@ -279,10 +279,19 @@ pub(super) async fn tell_what_is_accepted(
     let (parts, body) = request.into_parts();
     let route = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
     let is_endpoint = matches!(route, Some("/whip/{id}" | "/whep/{id}"));
-    let all = is_endpoint
-        && ice_servers.have_credentials()
-        && gate.would_admit(Method::POST, &parts).await;
+    // A browser's own question, whose answer no script sees.
+    let is_preflight = parts.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let all = if is_endpoint && !is_preflight && ice_servers.have_credentials() {
+        gate.would_admit(Method::POST, &parts).await
+    } else {
+        Ok(false)
+    };
     let mut response = next.run(Request::from_parts(parts, body)).await;
+    let all = match all {
+        Ok(all) => all,
+        // Without TURN it would look like all that there is, and be kept.
+        Err(refused) => return as_scripts_see_it(refused, response.headers()),
+    };
     let headers = response.headers_mut();
     headers.insert(ACCEPT_POST, HeaderValue::from_static(SDP));
     headers.insert(ACCEPT_PATCH, HeaderValue::from_static(FRAGMENT));
@@ -290,4 +299,19 @@ pub(super) async fn tell_what_is_accepted(
         ice_servers.link(headers, all);
     }
     response
+}
+
+/// A refusal, to whichever pages the answer of OPTIONS is shown.
+fn as_scripts_see_it(refused: ApiError, answer: &HeaderMap) -> Response {
+    let mut refused = refused.into_response();
+    for name in [
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+        header::VARY,
+    ] {
+        for value in answer.get_all(&name) {
+            refused.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+    refused
 }

@@ -11,7 +11,9 @@ use super::token::{signer, wall_clock};
 use super::{Environment, USAGE, answer, complain, refuse};
 use crate::access::{ApiKey, Grants, RoomToken};
 use crate::config::{Config, Flags};
-use crate::limits::{DRAIN_ASK_PERIOD, DRAIN_ASKS_MISSED_MAX, DRAIN_TIMEOUT_MAX, DRAIN_TOKEN_TTL};
+use crate::limits::{
+    DRAIN_ASK_PERIOD, DRAIN_ASKS_MISSED_MAX, DRAIN_REFUSALS, DRAIN_TIMEOUT_MAX, DRAIN_TOKEN_TTL,
+};
 use crate::remote::{Remote, RemoteError, base};
 
 #[derive(Debug, clap::Args)]
@@ -163,23 +165,27 @@ impl Asked {
     /// Tells of every change until nobody is left.
     fn wait(&self, mut left: Left) -> Result<ExitCode, RemoteError> {
         self.tell(left, ExitCode::SUCCESS);
-        let mut missed = 0;
+        let (mut missed, mut refusals) = (0, 0);
         while left.rooms > 0 {
             pause(DRAIN_ASK_PERIOD);
             let now = match self.remote.get("/admin/status", self.bearer().as_deref()) {
                 Ok(status) => Left::of(status.get("drain").unwrap_or(&Value::Null)),
                 // It was to end with its last room.
-                Err(RemoteError::Unreachable(..)) if left.exits => {
+                Err(error) if left.exits && error.is_nobody() => {
+                    refusals += 1;
+                    if refusals < DRAIN_REFUSALS {
+                        continue;
+                    }
                     let text = format_args!("{}: the server has ended\n", self.remote.base());
                     return Ok(answer(text, ExitCode::SUCCESS));
                 }
-                Err(RemoteError::Unreachable(..)) if missed < DRAIN_ASKS_MISSED_MAX => {
-                    missed += 1;
+                Err(error) if error.may_pass() && missed < DRAIN_ASKS_MISSED_MAX => {
+                    (missed, refusals) = (missed + 1, 0);
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            missed = 0;
+            (missed, refusals) = (0, 0);
             if now.serving {
                 let why = format!("{}: the drain was called off", self.remote.base());
                 return Err(RemoteError::Refused(why));

@@ -165,6 +165,8 @@ pub struct Consumer {
     pub due_since: Option<Instant>,
     /// Since when it has had to wait for its link, with all that it has not sent.
     pub held_since: Option<Instant>,
+    /// It waits for its link, and for nothing else.
+    pub is_held: bool,
     /// The newest key frame sent over a link that has to be heeded: its timestamp, and when the last
     /// packet of it left.
     pub key_frame: Option<(u32, Instant)>,
@@ -256,6 +258,7 @@ impl Consumer {
             due: false,
             due_since: None,
             held_since: None,
+            is_held: false,
             key_frame: None,
             closes_up: false,
             packets: 0,

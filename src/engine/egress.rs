@@ -164,7 +164,8 @@ impl Engine {
         if let Some(at) = way.outgoing.as_ref().and_then(|outgoing| outgoing.releases_at()) {
             self.timers.arm(TimerKey::Pace(key), at);
         }
-        if probed {
+        // Pictures that left for a probe may have used up what it asked for.
+        if probed || is_paced {
             self.arm_outgoing(key);
         }
         Ok(())
@@ -216,7 +217,7 @@ impl Consumer {
         streams: &mut SlotMap<StreamKey, Stream>,
         way: &mut Way<'_>,
     ) -> Result<(), Stop> {
-        if self.held_since.is_some() {
+        if std::mem::take(&mut self.is_held) {
             self.go_on(way.now, streams);
         }
         self.repair(streams, way)?;
@@ -227,6 +228,7 @@ impl Consumer {
         if matches!(forwarded, Err(Stop::Paced)) || (forwarded.is_ok() && !self.repairs.is_empty())
         {
             self.held_since.get_or_insert(way.now);
+            self.is_held = true;
             return Err(Stop::Paced);
         }
         forwarded?;

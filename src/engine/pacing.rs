@@ -32,7 +32,7 @@ use crate::engine::stream::Stream;
 use crate::engine::{ConsumerKey, Engine, StreamKey};
 use crate::limits::{
     KEY_FRAME_UNDER_WAY_MAX, PACE_AHEAD, PACE_PERCENT, PACE_REST, PACED_AGE_MAX, PACED_BPS_MAX,
-    START_AHEAD, START_LOOK,
+    PACED_LOOK, START_AHEAD, START_LOOK,
 };
 use crate::ortc::types::MediaKind;
 
@@ -49,6 +49,8 @@ pub struct Pacer {
     is_unsure: bool,
     /// Consumers that wait for it, each once, in the order of their turns.
     held: VecDeque<ConsumerKey>,
+    /// When they are looked at whatever the link carries: some pictures may have waited too long.
+    look_at: Option<Instant>,
 }
 
 impl Pacer {
@@ -61,6 +63,7 @@ impl Pacer {
             began: None,
             is_unsure: true,
             held: VecDeque::new(),
+            look_at: None,
         }
     }
 
@@ -80,11 +83,13 @@ impl Pacer {
         self.closed_until
     }
 
-    /// So many bytes left, for a link of so many bits/s.
+    /// So many bytes left, for a link of so many bits/s. What left although it was too much is
+    /// forgotten beyond [`PACED_AGE_MAX`]: what comes behind it does not wait for longer.
     pub fn note_sent(&mut self, now: Instant, bytes: usize, bps: u64) {
         let pace_bps = bps.saturating_mul(PACE_PERCENT) / 100;
         let us = (bytes as u64).saturating_mul(8_000_000) / pace_bps.max(1);
-        self.clear_at = self.clear_at.max(now) + Duration::from_micros(us);
+        let clear_at = self.clear_at.max(now) + Duration::from_micros(us);
+        self.clear_at = clear_at.min(now + PACED_AGE_MAX);
         self.began.get_or_insert(now);
     }
 }
@@ -123,9 +128,11 @@ impl Outgoing {
             self.pacer.is_unsure = self.estimator().is_unsure(now);
         }
         let is_paced = self.is_paced();
-        if self.pacer.held.is_empty() || (is_paced && !self.may_pass(now)) {
+        let is_looked_at = self.pacer.look_at.is_some_and(|at| at <= now);
+        if self.pacer.held.is_empty() || (is_paced && !is_looked_at && !self.may_pass(now)) {
             return is_paced;
         }
+        self.pacer.look_at = None;
         self.pacer.held.rotate_left(1);
         due.extend(self.pacer.held.drain(..));
         is_paced
@@ -133,7 +140,8 @@ impl Outgoing {
 
     /// When those that are held may go on; `None` when nobody is.
     pub(super) fn releases_at(&self) -> Option<Instant> {
-        self.pacer.opens_at().filter(|_| !self.pacer.held.is_empty())
+        let (opens_at, look_at) = (self.pacer.opens_at(), self.pacer.look_at);
+        opens_at.into_iter().chain(look_at).min().filter(|_| !self.pacer.held.is_empty())
     }
 
     /// A consumer is gone.
@@ -147,6 +155,7 @@ impl Way<'_> {
     pub(super) fn hold(&mut self, key: ConsumerKey) {
         if let Some(outgoing) = &mut self.outgoing {
             outgoing.pacer.held.push_back(key);
+            outgoing.pacer.look_at.get_or_insert(self.now + PACED_LOOK);
         }
     }
 
@@ -231,7 +240,13 @@ impl Engine {
         });
         let told = outgoing.estimator().told_until();
         let is_recent = now.saturating_duration_since(left) < KEY_FRAME_UNDER_WAY_MAX;
-        is_recent && (waits || told.is_none_or(|told| told < left))
+        // Who tells of no packets has it a round trip after the link has carried it. What is told is
+        // in whole microseconds.
+        let is_on_its_way = match told {
+            Some(told) => told + Duration::from_micros(1) < left,
+            None => now < outgoing.pacer.clear_at + consumer.round_trip,
+        };
+        is_recent && (waits || is_on_its_way)
     }
 }
 
@@ -276,6 +291,18 @@ mod tests {
         let whole = takes(9_000) - u64::try_from(PACE_REST.as_millis()).unwrap();
         assert!(last.abs_diff(whole) <= 2, "{last} ms of {whole}");
         assert!(left.windows(2).all(|pair| pair[1] - pair[0] <= takes(1_000) + 2), "{left:?}");
+    }
+
+    #[test]
+    fn what_left_although_it_was_too_much_holds_nobody_for_long() {
+        let start = test_instant();
+        let mut pacer = Pacer::new(start);
+        for _ in 0..1_000 {
+            pacer.note_sent(start, 1_000, BPS);
+        }
+        assert!(!pacer.is_open(start));
+        assert!(pacer.opens_at() <= Some(start + PACED_AGE_MAX));
+        assert!(pacer.is_open(start + PACED_AGE_MAX));
     }
 
     #[test]

@@ -189,6 +189,10 @@ pub const DRAIN_ASK_PERIOD: Duration = Duration::from_secs(1);
 /// So many times in a row a server may not be there before `ringcast drain` gives up.
 pub const DRAIN_ASKS_MISSED_MAX: usize = 5;
 
+/// So many times in a row nobody may listen there before `ringcast drain --exit` takes it that the
+/// server has ended: one refusal may be of a port that is just being opened or forwarded.
+pub const DRAIN_REFUSALS: usize = 3;
+
 /// How long a token is valid that `ringcast drain` asks with: clocks may differ, and each question
 /// has a new one.
 pub const DRAIN_TOKEN_TTL: Duration = Duration::from_secs(60);
@@ -259,16 +263,12 @@ pub const API_SILENCE_MAX: Duration = Duration::from_secs(75);
 /// How long a TLS handshake may take: two round trips and some 100 ms of work.
 pub const API_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// TLS handshakes of the API at a time: of each the control thread computes for up to a millisecond,
-/// and their clients' answers take a tenth of a second.
-pub const API_HANDSHAKES: usize = 256;
+/// TLS handshakes of the API that are computed before everything else that is ready has its turn: of
+/// each the control thread computes for up to a millisecond.
+pub const API_HANDSHAKES: usize = 16;
 
-/// The same of one address: a page opens up to six connections at once.
-pub const API_HANDSHAKES_PER_ADDRESS: usize = 32;
-
-/// How long a handshake may wait for its client while others wait for their turn: two round trips of
-/// the slowest network, by satellite.
-pub const API_HANDSHAKE_TURN: Duration = Duration::from_secs(2);
+/// The same of one address: four addresses at least share what there is.
+pub const API_HANDSHAKES_PER_ADDRESS: usize = 4;
 
 /// How long the head of a request may take, from the connection's beginning or the head's first
 /// byte: a packet or two.

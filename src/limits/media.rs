@@ -347,6 +347,9 @@ pub const PACE_REST: Duration = Duration::from_millis(10);
 /// The longest that a picture waits for a slow link; then it leaves whatever there is in front of it.
 pub const PACED_AGE_MAX: Duration = Duration::from_millis(600);
 
+/// How often those who wait for a slow link are looked at, for pictures that have waited too long.
+pub const PACED_LOOK: Duration = Duration::from_millis(50);
+
 /// For so long pictures leave for a link of which nothing is known; then they wait for what the
 /// receiver tells: a round trip of 50 ms and its feedback's 100 ms.
 pub const START_AHEAD: Duration = Duration::from_millis(150);

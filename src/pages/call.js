@@ -46,9 +46,13 @@ function iceServers(path) {
     const [username, credential] = secrets.map((text) => text?.replace(/\\(.)/g, '$1'));
     return username === undefined ? { urls } : { urls, username, credential };
   }));
-  known.set(endpoint, { at: performance.now(), servers: asked });
-  asked.catch(() => known.delete(endpoint));
-  return asked;
+  // Who is not told may be reached all the same, and asks again next time.
+  const told = asked.catch(() => {
+    known.delete(endpoint);
+    return [];
+  });
+  known.set(endpoint, { at: performance.now(), servers: told });
+  return told;
 }
 
 /** A WHIP or WHEP session: an offer is posted, the answer applied, and the Location is its handle. */

@@ -1,6 +1,7 @@
 //! One connection from its handshake to its end.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -15,19 +16,21 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower::Service as _;
 
 use super::Shared;
 use super::body::{AnswerBody, TimedBody};
 use super::course::Course;
+use super::handshakes::Handshakes;
 use super::patience::Patient;
 use super::tls::Certificate;
-use crate::limits::{API_BUFFER_BYTES, API_HANDSHAKE_TURN};
+use crate::limits::API_BUFFER_BYTES;
 use crate::metrics::connections::{Refused, TimedOut};
 
 /// What is told to whom there is no room for.
@@ -100,23 +103,31 @@ async fn secured(
         let _ = stream.shutdown().await;
         return None;
     }
-    let turn = handshakes.turn(address.ip()).await;
-    let mut accepting = pin!(TlsAcceptor::from(certificate.current()).accept(stream));
-    loop {
-        match tokio::time::timeout(API_HANDSHAKE_TURN, accepting.as_mut()).await {
-            Ok(Ok(stream)) => return Some(stream),
-            Ok(Err(error)) => {
-                counts.refused(Refused::Handshake);
-                tracing::debug!(%error, "TLS handshake failed");
-                return None;
-            }
-            Err(_) if turn.is_waited_for() => {
-                counts.refused(Refused::Evicted);
-                return None;
-            }
-            Err(_) => {}
+    match shaken((stream, address), certificate, handshakes).await {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            counts.refused(Refused::Handshake);
+            tracing::debug!(%error, "TLS handshake failed");
+            None
         }
     }
+}
+
+/// Shakes hands. Nobody's turn lasts while a client is waited for: neither for the rest of its
+/// ClientHello nor for its answer.
+async fn shaken(
+    (stream, address): (TcpStream, SocketAddr),
+    certificate: &Certificate,
+    handshakes: &Handshakes,
+) -> io::Result<TlsStream<TcpStream>> {
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let turn = handshakes.turn(address.ip()).await;
+    // Agrees on keys and signs, here and now.
+    let accepting = hello.into_stream(certificate.current());
+    // Whatever else is ready goes before the next handshake that waits for this turn.
+    tokio::task::yield_now().await;
+    drop(turn);
+    accepting.await
 }
 
 /// A word of farewell, for clients that listen.

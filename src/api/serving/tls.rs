@@ -260,6 +260,8 @@ impl CertificateKeeper {
 pub(in crate::api) struct Renewal {
     /// How often it may still be tried.
     left: u32,
+    /// Whether a failure was told of since the last SIGHUP.
+    is_told: bool,
 }
 
 impl Renewal {
@@ -278,7 +280,7 @@ impl Renewal {
         };
         tokio::select! {
             Some(()) = hangup.0.recv() => {
-                self.left = RELOAD_TRIES;
+                (self.left, self.is_told) = (RELOAD_TRIES, false);
                 true
             }
             () = wait => self.left > 0,
@@ -289,9 +291,14 @@ impl Renewal {
         self.left = 0;
     }
 
+    /// It was of use, and is read again to see that it was whole.
+    pub(in crate::api) fn once_more(&mut self) {
+        self.left = self.left.saturating_sub(1);
+    }
+
     /// Tells of the first failure and of the last.
     pub(in crate::api) fn failed(&mut self, error: &dyn fmt::Display, so: &'static str) {
-        let first = self.left == RELOAD_TRIES;
+        let first = !std::mem::replace(&mut self.is_told, true);
         self.left = self.left.saturating_sub(1);
         match self.left {
             0 => tracing::error!(%error, "{so}: given up until the next SIGHUP"),

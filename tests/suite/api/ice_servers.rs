@@ -1,12 +1,16 @@
 //! What clients are told of STUN and TURN servers, and who is told.
 
+use std::net::SocketAddr;
+
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use ringcast::api::ApiOptions;
 use ringcast::config::{IceCredentials, IceServer, Secret};
+use ringcast::limits::{Limits, RATE_BURST};
 use serde_json::{Value, json};
 use sha1::Sha1;
 
@@ -80,6 +84,58 @@ async fn whip_whep_and_new_transports_tell_of_all_of_them() {
         "username": "a \"guest\"", "credential": "p\\w",
     });
     assert_eq!(told(&node).await, json!([{ "urls": ["stun:stun.example.org:3478"] }, turn]));
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_told_so_and_preflights_do_not_count() {
+    let from = ConnectInfo(SocketAddr::new("192.0.2.1".parse().unwrap(), 5000));
+    let asking = |bearer: Option<&str>, preflight: bool| {
+        let mut asked = bare(Method::OPTIONS, "/whip/r");
+        asked.extensions_mut().insert(from);
+        let headers = asked.headers_mut();
+        headers.insert(header::ORIGIN, "https://calls.example".parse().unwrap());
+        if let Some(bearer) = bearer {
+            headers.insert(header::AUTHORIZATION, format!("Bearer {bearer}").parse().unwrap());
+        }
+        if preflight {
+            headers.insert(header::ACCESS_CONTROL_REQUEST_METHOD, "POST".parse().unwrap());
+        }
+        asked
+    };
+    let options = |options: &mut ApiOptions| {
+        options.ice_servers = vec![stun(), turn(fixed())];
+        let mut limits = Limits::default();
+        limits.set("address-requests=1".parse().unwrap());
+        options.limits = limits;
+    };
+    let most = 2 * RATE_BURST.as_secs();
+    let guarded = guarded_with(options);
+    for preflight in [true, false] {
+        for _ in 0..most {
+            assert_eq!(linked(&guarded, asking(None, preflight)).await, [STUN]);
+        }
+    }
+    let mut open = ApiOptions::default();
+    options(&mut open);
+    let open = Node::start_with(1, &open);
+    for (node, bearer) in [(&guarded, Some("nonsense")), (&open, None)] {
+        let mut asked = 0;
+        let refused = loop {
+            let response = node.send(asking(bearer, false)).await;
+            if response.status() != 200 {
+                break response;
+            }
+            asked += 1;
+            assert!(asked < 1000 * most, "they are never refused");
+        };
+        assert!(asked >= RATE_BURST.as_secs(), "a burst of {asked}");
+        assert_eq!(refused.status(), 429);
+        let headers = refused.headers();
+        assert!(links(headers).is_empty() && headers.contains_key(header::RETRY_AFTER));
+        assert_eq!(headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], "https://calls.example");
+        assert_eq!(linked(node, asking(None, true)).await, [STUN], "a preflight is let through");
+    }
+    assert_eq!(linked(&guarded, asking(Some(SECRET), false)).await.len(), 3);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A process that is told to end while there are calls, and one that drains without ending.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver as Channel, channel};
 
@@ -219,4 +219,40 @@ fn a_drain_over_tls_takes_a_key_and_a_certificate_that_is_trusted() {
     let (status, text) = said(&["drain", &listen, &keys, &cert, &key]);
     assert!(status == Some(0) && text.ends_with(": empty\n"), "{status:?} {text}");
     process.line_with(&["draining: no new rooms"]);
+}
+
+/// A server that says it drains, gives these answers to who asks how far it is, and is gone.
+fn ending(answers: &'static [&'static str]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("--url=http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let begun = r#"{"data":{"state":"draining","rooms":1,"peers":2,"exits":true}}"#;
+        let begun = format!("201 Created\r\ncontent-length: {}\r\n\r\n{begun}", begun.len());
+        for answer in std::iter::once(begun.as_str()).chain(answers.iter().copied()) {
+            let (mut stream, _) = listener.accept().unwrap();
+            let (mut asked, mut bytes) = (Vec::new(), [0; 1024]);
+            while !asked.ends_with(b"}") && !(asked.starts_with(b"GET") && asked.ends_with(b"\n")) {
+                let read = stream.read(&mut bytes).unwrap();
+                asked.extend_from_slice(&bytes[..read]);
+            }
+            if !answer.is_empty() {
+                write!(stream, "HTTP/1.1 {}", answer.replacen("\r\n", CLOSES, 1)).unwrap();
+            }
+        }
+    });
+    url
+}
+
+const CLOSES: &str = "\r\nconnection: close\r\n";
+
+#[test]
+fn a_server_has_ended_when_nobody_is_there_and_not_when_it_is_too_busy_to_say() {
+    const BUSY: &str = "503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+    const OFTEN: &str = "429 Too Many Requests\r\ncontent-length: 0\r\n\r\n";
+    let asked = |answers| said(&["drain", "--exit", &ending(answers)]);
+    let (status, text) = asked(&[BUSY, OFTEN, ""]);
+    assert!(status == Some(0) && text.contains("the server has ended"), "{status:?} {text}");
+    let (status, text) = asked(&["", BUSY, BUSY, "", OFTEN, BUSY]);
+    assert!(status == Some(1) && text.contains("503"), "{status:?} {text}");
+    assert!(!text.contains("has ended"), "{text}");
 }

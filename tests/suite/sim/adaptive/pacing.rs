@@ -20,6 +20,13 @@ const SMALL: Show = Show {
     ],
 };
 
+/// Nothing smaller can be sent of it.
+const SINGLE: Show = Show {
+    name: "vp8 1xT1",
+    mode: None,
+    encodings: &[Encoding { bps: &[600_000], fps: 30, temporal: 1, format: Format::Vp8 }],
+};
+
 const LARGE: usize = 700;
 const KBPS: u64 = 180;
 
@@ -113,4 +120,18 @@ fn who_leaves_in_the_middle_of_a_key_frame_leaves_nothing_behind() {
         let sounds = passed(&scene, scene.room.now - ms(500)).len();
         assert_eq!(sounds > 20, !whole, "{sounds} packets of sound in half a second");
     }
+}
+
+#[test]
+fn a_video_that_is_too_much_for_its_link_is_late_and_no_more() {
+    let plan = Plan { show: SINGLE, steps: &[(0, 150)], ..PLAIN };
+    let mut scene = Scene::new(&plan, 1);
+    scene.play(secs(20));
+    let from = scene.room.now;
+    scene.play(secs(10));
+    let pictures = passed(&scene, from).into_iter().filter(|(.., bytes)| *bytes > 200);
+    let at: Vec<_> = pictures.map(|(at, ..)| at).collect();
+    let longest = at.windows(2).map(|pair| pair[1] - pair[0]).max();
+    assert!(longest < Some(ms(200)), "nothing left for {longest:?}");
+    assert_eq!(scene.room.counters().ring_overruns, 0, "nothing is forgotten before it is sent");
 }

@@ -26,11 +26,7 @@ const ABOUT: &str = "\
 const MISSES: &[(&str, &str)] = &[
     ("100k, no sound", "a key frame alone fills the link for 345 ms"),
     ("100k", "a key frame alone fills the link for 345 ms"),
-    ("200k", "it tries the next temporal layer, which needs all of the link, twice a minute"),
-    ("600k, policed", "what a burst showed is believed until packets are lost"),
-    ("1M, policed", "what a burst showed is believed until packets are lost"),
     ("two viewers, 3M", "two that look for more at once take turns"),
-    ("scalable key, 300k", "it tries the next layer, which needs all of the link"),
 ];
 
 /// Plays one run; its rows.

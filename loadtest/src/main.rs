@@ -53,7 +53,7 @@
 //! A table on stdout, `--json` ([`schema`] explains every key), `--html` ([`page`]), live progress on
 //! stderr ([`display`]). `--find-limit` ([`limit`], [`search`]) measures one set of rooms at many
 //! rates. `loadtest compare` ([`compare`], [`rank`]) holds results of `--json` against each other.
-//! `loadtest hostile` ([`hostile`]) plays a scenario by turns without and with strangers before the
+//! `loadtest hostile` ([`mod@hostile`]) plays a scenario by turns without and with strangers before the
 //! server, who never read, never finish and never pause.
 //!
 //! Exit status: 0 fine; 1 an objective is broken, no rate holds, or there is a regression; 2 the

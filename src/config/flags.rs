@@ -139,11 +139,28 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', help_heading = "Events")]
     kafka_brokers: Vec<String>,
 
-    /// User for Kafka's SASL/PLAIN [env: RINGCAST_KAFKA_USER, KAFKA_CLIENT_USERS]
+    /// Whether brokers are spoken to over TLS [default: false] [env: RINGCAST_KAFKA_TLS]
+    #[arg(
+        long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", help_heading = "Events"
+    )]
+    kafka_tls: Option<String>,
+
+    /// Certificates that brokers are trusted by (PEM file) [default: the system's]
+    /// [env: RINGCAST_KAFKA_CA]
+    #[arg(long, value_name = "FILE", help_heading = "Events")]
+    kafka_ca: Option<String>,
+
+    /// How the password is proven: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 [default: PLAIN]
+    /// [env: RINGCAST_KAFKA_MECHANISM]
+    #[arg(long, value_name = "MECHANISM", help_heading = "Events")]
+    kafka_mechanism: Option<String>,
+
+    /// User for Kafka's SASL [env: RINGCAST_KAFKA_USER, KAFKA_CLIENT_USERS]
     #[arg(long, value_name = "NAME", help_heading = "Events")]
     kafka_user: Option<String>,
 
-    /// Password for Kafka's SASL/PLAIN; the environment or the file hide it better
+    /// Password for Kafka's SASL; the environment or the file hide it better
     /// [env: RINGCAST_KAFKA_PASSWORD, KAFKA_USER_PASSWORD]
     #[arg(long, value_name = "PASSWORD", help_heading = "Events")]
     kafka_password: Option<String>,
@@ -214,6 +231,9 @@ impl Flags {
             "steer" => one(&self.steer),
             "coalesce-us" => one(&self.coalesce_us),
             "kafka-brokers" => many(&self.kafka_brokers),
+            "kafka-tls" => one(&self.kafka_tls),
+            "kafka-ca" => one(&self.kafka_ca),
+            "kafka-mechanism" => one(&self.kafka_mechanism),
             "kafka-user" => one(&self.kafka_user),
             "kafka-password" => one(&self.kafka_password),
             "kafka-room-events-topic" => one(&self.kafka_room_events_topic),

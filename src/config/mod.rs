@@ -29,7 +29,9 @@ pub use self::access::KeysFile;
 pub use self::connections::{ConnectionsConfig, TlsConfig};
 pub(crate) use self::flags::{AFTER_HELP, Flags};
 pub use self::ice::{IceConfig, IceCredentials, IceServer};
-pub use self::outlets::{KafkaConfig, OutletsConfig, Secret, WebhookConfig};
+pub use self::outlets::{
+    KafkaConfig, KafkaMechanism, KafkaSecurity, OutletsConfig, Secret, WebhookConfig,
+};
 pub use self::sources::Origin;
 use self::sources::Sources;
 pub(crate) use self::values::docs_path;

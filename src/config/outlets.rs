@@ -33,13 +33,50 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// How a user's password is proven to Kafka.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KafkaMechanism {
+    /// It is told (RFC 4616).
+    #[default]
+    Plain,
+    /// It is not (RFC 7677).
+    ScramSha256,
+    /// The same with a longer hash.
+    ScramSha512,
+}
+
+impl KafkaMechanism {
+    /// As Kafka calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+}
+
+/// How the way to Kafka is secured.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KafkaSecurity {
+    /// By TLS, with the names of brokers checked.
+    pub tls: bool,
+    /// PEM file of the roots that brokers are trusted by; `None`: the system's.
+    pub ca: Option<PathBuf>,
+    /// How the password is proven, where there is a user.
+    pub mechanism: KafkaMechanism,
+}
+
 /// Where Kafka is, and as whom to write to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KafkaConfig {
     /// `host:port` of the first brokers to ask; never empty.
     pub brokers: Vec<String>,
-    /// Name and password for SASL/PLAIN, where brokers ask for them.
+    /// Name and password for SASL, where brokers ask for them.
     pub credentials: Option<(String, Secret)>,
+    /// How the way there is secured.
+    pub security: KafkaSecurity,
     /// Topic of the whole log of every room; `None` sends only the replaced service's messages.
     pub room_events_topic: Option<String>,
 }
@@ -94,6 +131,7 @@ fn kafka(
     // Read in any case, so that a mistake is told at once.
     let user = sources.one("kafka-user", text)?;
     let password = sources.secret("kafka-password", text)?;
+    let security = kafka_security(sources)?;
     let room_events_topic = sources.one("kafka-room-events-topic", topic)?;
     let Some(brokers) = brokers else { return Ok(None) };
     let credentials = match (user, password) {
@@ -109,7 +147,24 @@ fn kafka(
             return Err(ConfigError::Invalid { origin, reason });
         }
     };
-    Ok(Some(KafkaConfig { brokers, credentials, room_events_topic }))
+    Ok(Some(KafkaConfig { brokers, credentials, security, room_events_topic }))
+}
+
+fn kafka_security(sources: &Sources<'_>) -> Result<KafkaSecurity, ConfigError> {
+    let tls = sources.one("kafka-tls", values::boolean)?.unwrap_or_default();
+    let ca = sources.one("kafka-ca", |path| Ok(PathBuf::from(path)))?;
+    if ca.is_some() && !tls {
+        return Err(ConfigError::Missing("kafka-ca", "kafka-tls"));
+    }
+    let mechanism = sources.one("kafka-mechanism", mechanism)?.unwrap_or_default();
+    Ok(KafkaSecurity { tls, ca, mechanism })
+}
+
+fn mechanism(text: &str) -> Parsed<KafkaMechanism> {
+    use KafkaMechanism::{Plain, ScramSha256, ScramSha512};
+    let all = [Plain, ScramSha256, ScramSha512];
+    let found = all.into_iter().find(|known| known.name().eq_ignore_ascii_case(text));
+    found.ok_or_else(|| format!("{text:?} is none of PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"))
 }
 
 /// `KAFKA_HOST:KAFKA_EXTERNAL_PORT`, where `KAFKA_IS_CONNECT` says so.
@@ -199,5 +254,33 @@ impl Sources<'_> {
     ) -> Result<Option<(Secret, Origin)>, ConfigError> {
         let given = self.one_with_origin(name, parse)?;
         Ok(given.map(|(text, origin)| (Secret(text), origin)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn security(args: &[&str]) -> Result<KafkaSecurity, String> {
+        let args = ["ringcast", "--kafka-brokers=k:1"].iter().chain(args);
+        let config = Config::from_args(args.map(Into::into), |_| None);
+        Ok(config.map_err(|error| error.to_string())?.outlets.kafka.unwrap().security)
+    }
+
+    #[test]
+    fn the_way_to_kafka_is_secured_as_told() {
+        assert_eq!(security(&[]), Ok(KafkaSecurity::default()));
+        let told = security(&["--kafka-tls", "--kafka-ca=/c", "--kafka-mechanism=scram-sha-256"]);
+        let (ca, mechanism) = (Some(PathBuf::from("/c")), KafkaMechanism::ScramSha256);
+        assert_eq!(told, Ok(KafkaSecurity { tls: true, ca, mechanism }));
+        for (args, words) in [
+            (&["--kafka-ca=/c"][..], "kafka-ca needs kafka-tls"),
+            (&["--kafka-tls=maybe"], "--kafka-tls"),
+            (&["--kafka-mechanism=GSSAPI"], "none of PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"),
+        ] {
+            let refused = security(args).unwrap_err();
+            assert!(refused.contains(words), "{refused}");
+        }
     }
 }

@@ -90,12 +90,19 @@ fn connection_values(connections: &ConnectionsConfig) -> [(&'static str, Value);
     ]
 }
 
-fn outlet_values(outlets: &OutletsConfig) -> [(&'static str, Value); 7] {
+fn outlet_values(outlets: &OutletsConfig) -> [(&'static str, Value); 10] {
     let OutletsConfig { kafka, webhook: _, spool_dir, warnings: _ } = outlets;
     let kafka = kafka.as_ref();
+    let ca = kafka.and_then(|kafka| kafka.security.ca.as_ref());
     let user = kafka.and_then(|KafkaConfig { credentials, .. }| credentials.as_ref());
     [
         ("kafka-brokers", kafka.map_or(Value::Null, |kafka| json!(kafka.brokers))),
+        ("kafka-tls", kafka.map_or(Value::Null, |kafka| json!(kafka.security.tls))),
+        ("kafka-ca", ca.map_or(Value::Null, |path| json!(path))),
+        (
+            "kafka-mechanism",
+            kafka.map_or(Value::Null, |kafka| json!(kafka.security.mechanism.name())),
+        ),
         ("kafka-user", user.map_or(Value::Null, |(user, _)| json!(user))),
         ("kafka-password", Value::Null),
         (
@@ -274,6 +281,9 @@ mod tests {
                     "--docs-path=/api/docs/",
                     "--cors-origins=https://A.example",
                     "--kafka-brokers=k:1",
+                    "--kafka-tls",
+                    "--kafka-ca=/ca.pem",
+                    "--kafka-mechanism=scram-sha-512",
                     "--kafka-room-events-topic=rooms",
                     "--spool-dir=/s",
                     "--log-format=json",

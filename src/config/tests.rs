@@ -89,6 +89,7 @@ fn all_outlets() -> OutletsConfig {
         kafka: Some(KafkaConfig {
             brokers: vec!["a.example:9092".to_owned(), "[::1]:9093".to_owned()],
             credentials: Some(("ringcast".to_owned(), Secret::new("sesame"))),
+            security: KafkaSecurity::default(),
             room_events_topic: Some("rooms".to_owned()),
         }),
         webhook: Some(WebhookConfig {
@@ -177,7 +178,7 @@ fn every_setting_has_a_variable_and_a_name_in_the_file() {
         "cors-origins": ["https://a.example"], "media-port": 2, "media-listen": "127.0.0.1",
         "announce": ["a.example", "b.example"], "ice-servers": "stun:a", "media-udp": false, "media-tcp": true,
         "shards": 4, "pin": false, "runtime": "glommio", "steer": "off", "coalesce-us": 2000,
-        "kafka-brokers": ["k:1"], "kafka-user": "u", "kafka-password": "p",
+        "kafka-brokers": ["k:1"], "kafka-tls": true, "kafka-user": "u", "kafka-password": "p",
         "kafka-room-events-topic": "t", "webhook-url": "http://h/", "webhook-secret": "s",
         "spool-dir": "/s", "log": "debug", "log-format": "json"
     }"#;
@@ -201,6 +202,7 @@ fn every_setting_has_a_variable_and_a_name_in_the_file() {
         ("RINGCAST_STEER", "off"),
         ("RINGCAST_COALESCE_US", "2000"),
         ("RINGCAST_KAFKA_BROKERS", "k:1"),
+        ("RINGCAST_KAFKA_TLS", "true"),
         ("RINGCAST_KAFKA_USER", "u"),
         ("RINGCAST_KAFKA_PASSWORD", "p"),
         ("RINGCAST_KAFKA_ROOM_EVENTS_TOPIC", "t"),

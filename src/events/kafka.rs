@@ -16,7 +16,7 @@
 //! | `linger.ms=20`, `compression.type=lz4` | few, small requests |
 //! | `reconnect.backoff.max.ms=1000` | the default of 10 s delays recovery by as much |
 //!
-//! Without TLS: librdkafka is built without OpenSSL. With a user, SASL/PLAIN.
+//! TLS is the system's OpenSSL, and checks the names of brokers. With a user, SASL.
 
 use std::io;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ use rdkafka::producer::{
 
 use super::chat;
 use super::outlet::{Intake, Message, Number, OutletCounts, Topic};
-use crate::config::KafkaConfig;
+use crate::config::{KafkaConfig, KafkaSecurity};
 use crate::limits::{
     KAFKA_RETRY, OUTLET_FLUSH_TIMEOUT, OUTLET_IDLE_POLL, OUTLET_POLL, OUTLET_WINDOW,
     OUTLET_WINDOW_BYTES_MAX,
@@ -302,10 +302,22 @@ fn settings(config: &KafkaConfig) -> ClientConfig {
         .set("socket.connection.setup.timeout.ms", "10000")
         .set("socket.keepalive.enable", "true")
         .set("enable.metrics.push", "false");
+    let KafkaSecurity { tls, ca, mechanism } = &config.security;
+    settings.set(
+        "security.protocol",
+        match (tls, &config.credentials) {
+            (false, None) => "PLAINTEXT",
+            (false, Some(_)) => "SASL_PLAINTEXT",
+            (true, None) => "SSL",
+            (true, Some(_)) => "SASL_SSL",
+        },
+    );
+    if let Some(ca) = ca {
+        settings.set("ssl.ca.location", ca.display().to_string());
+    }
     if let Some((user, password)) = &config.credentials {
         settings
-            .set("security.protocol", "SASL_PLAINTEXT")
-            .set("sasl.mechanism", "PLAIN")
+            .set("sasl.mechanism", mechanism.name())
             .set("sasl.username", user)
             .set("sasl.password", password.reveal());
     }

@@ -1,5 +1,5 @@
-// Apache Kafka as one process on loopback: a broker and its controller (KRaft), an open listener for the reader and one
-// with SASL/PLAIN for the server under test. Its jars come from Maven Central (pom.xml), once.
+// Apache Kafka as one process on loopback: a broker and its controller (KRaft), an open listener for the reader, and for
+// the server under test one with SASL/PLAIN and one with SCRAM over TLS. Its jars come from Maven Central (pom.xml), once.
 
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -16,6 +16,7 @@ const JARS = fileURLToPath(new URL('../../target/kafka/jars', import.meta.url));
 const STORE = fileURLToPath(new URL('../../target/kafka/maven', import.meta.url));
 export const USER = 'calls';
 export const PASSWORD = 'open sesame';
+const STORE_PASSWORD = 'of a folder that goes';
 
 function fetchJars() {
   const stamp = join(JARS, 'complete');
@@ -33,13 +34,18 @@ export class Broker {
   #process;
   #folder = mkdtempSync(join(tmpdir(), 'ringcast-kafka-'));
   #settings = join(this.#folder, 'server.properties');
+  #keys = join(this.#folder, 'keys.p12');
+  /** What its certificate is trusted by. */
+  ca = join(this.#folder, 'ca.pem');
 
   static async start() {
     fetchJars();
     const broker = new Broker();
-    [broker.openPort, broker.saslPort, broker.controllerPort] = [await freePort(), await freePort(), await freePort()];
+    for (const port of ['openPort', 'saslPort', 'tlsPort', 'controllerPort']) broker[port] = await freePort();
+    broker.#certify();
     broker.#configure();
     const format = ['kafka.tools.StorageTool', 'format', '--standalone', '--cluster-id', 'MkU3OEVBNTcwNTJENDM2Qg'];
+    format.push('--add-scram', `SCRAM-SHA-512=[name="${USER}",password="${PASSWORD}"]`);
     execFileSync('java', [...broker.#java(), ...format, '--config', broker.#settings], { stdio: ['ignore', 'pipe', 'pipe'] });
     broker.restart();
     return broker;
@@ -49,20 +55,33 @@ export class Broker {
     return ['-Xmx384m', '-XX:TieredStopAtLevel=1', '-cp', join(JARS, '*')];
   }
 
+  /** A certificate for localhost that is its own root. */
+  #certify() {
+    const store = ['-keystore', this.#keys, '-storetype', 'PKCS12', '-storepass', STORE_PASSWORD, '-alias', 'broker'];
+    const keytool = (...args) => execFileSync('keytool', [...args, ...store], { stdio: ['ignore', 'pipe', 'pipe'] });
+    keytool('-genkeypair', '-keyalg', 'EC', '-groupname', 'secp256r1', '-dname', 'CN=localhost', '-ext', 'san=dns:localhost');
+    keytool('-exportcert', '-rfc', '-file', this.ca);
+  }
+
   #configure() {
     const at = (name, port) => `${name}://127.0.0.1:${port}`;
-    const listeners = [at('OPEN', this.openPort), at('SASL', this.saslPort)];
+    const listeners = [at('OPEN', this.openPort), at('SASL', this.saslPort), at('TLS', this.tlsPort)];
     const login = `org.apache.kafka.common.security.plain.PlainLoginModule required user_${USER}="${PASSWORD}";`;
     writeFileSync(this.#settings, [
       'process.roles=broker,controller',
       'node.id=1',
       `listeners=${[...listeners, at('CONTROLLER', this.controllerPort)]}`,
-      `advertised.listeners=${listeners}`,
+      `advertised.listeners=${listeners.slice(0, 2)},TLS://localhost:${this.tlsPort}`,
       'controller.listener.names=CONTROLLER',
       'inter.broker.listener.name=OPEN',
-      'listener.security.protocol.map=OPEN:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT',
-      'sasl.enabled.mechanisms=PLAIN',
+      'listener.security.protocol.map=OPEN:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SASL_SSL,CONTROLLER:PLAINTEXT',
+      'listener.name.sasl.sasl.enabled.mechanisms=PLAIN',
+      'listener.name.tls.sasl.enabled.mechanisms=SCRAM-SHA-512',
       `listener.name.sasl.plain.sasl.jaas.config=${login}`,
+      'listener.name.tls.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;',
+      'listener.name.tls.ssl.keystore.type=PKCS12',
+      `listener.name.tls.ssl.keystore.location=${this.#keys}`,
+      `listener.name.tls.ssl.keystore.password=${STORE_PASSWORD}`,
       `controller.quorum.bootstrap.servers=127.0.0.1:${this.controllerPort}`,
       `log.dirs=${join(this.#folder, 'logs')}`,
       'num.partitions=3',

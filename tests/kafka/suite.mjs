@@ -151,6 +151,21 @@ test('the replaced service\'s environment and messages, over SASL/PLAIN, and cal
   assert.ok(!server.log.join('\n').includes(PASSWORD));
 });
 
+test('events over TLS, with a password that is proven and not told', async () => {
+  const server = await Server.start({
+    RINGCAST_KAFKA_BROKERS: `localhost:${broker.tlsPort}`,
+    RINGCAST_KAFKA_TLS: 'true',
+    RINGCAST_KAFKA_CA: broker.ca,
+    RINGCAST_KAFKA_MECHANISM: 'SCRAM-SHA-512',
+    RINGCAST_KAFKA_USER: USER,
+    RINGCAST_KAFKA_PASSWORD: PASSWORD,
+    RINGCAST_KAFKA_ROOM_EVENTS_TOPIC: ROOMS,
+  });
+  const calls = new Map([['secured', await server.call('secured')]]);
+  assertTold(await readAll('a call over TLS', holdsAll(calls)), calls);
+  assert.equal(await server.stop(), 0);
+});
+
 test('a wrong password keeps events waiting and calls going, and is not logged', async () => {
   const wrong = 'open barley';
   const server = await Server.start({ ...environment(), KAFKA_USER_PASSWORD: wrong });

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -153,6 +155,44 @@ fn probes_ask_for_what_the_server_answers() {
     let monitor = yaml(".deploy/kubernetes/service-monitor.yaml");
     let path = monitor["spec"]["endpoints"][0]["path"].as_str().unwrap().to_owned();
     assert_eq!(api.get(&path).status, 200);
+}
+
+/// A file with its comments from a word on made lines, as whoever needs them does.
+fn uncommented(path: &str, word: &str) -> Yaml {
+    let text = text(path);
+    let from = text.find(&format!("# {word}")).unwrap_or_else(|| panic!("{path}: no {word}"));
+    let (before, after) = text.split_at(from);
+    YamlLoader::load_from_str(&(before.to_owned() + &after.replace("# ", ""))).unwrap().remove(0)
+}
+
+#[test]
+fn a_server_with_keys_is_scraped_with_the_token_that_the_comments_tell_of() {
+    let prometheus = uncommented(".deploy/prometheus/prometheus.yml", "authorization:");
+    let job = &prometheus["scrape_configs"][0];
+    assert!(job["authorization"]["credentials_file"].as_str().is_some(), "{job:?}");
+    let monitor = uncommented(".deploy/kubernetes/service-monitor.yaml", "authorization:");
+    let endpoint = &monitor["spec"]["endpoints"][0];
+    assert!(endpoint["authorization"]["credentials"]["key"].as_str().is_some(), "{endpoint:?}");
+
+    let keys = format!("--api-keys=ops:{}", "k".repeat(32));
+    let told = "token --api-keys-file keys --node --ttl 365d";
+    for path in [".deploy/prometheus/prometheus.yml", ".deploy/kubernetes/service-monitor.yaml"] {
+        assert!(text(path).contains(&format!("ringcast {told}")), "{path}");
+    }
+    let line = told.replace("--api-keys-file keys", &keys);
+    let token = ringcast(&line.split(' ').collect::<Vec<_>>());
+    assert_eq!(token.status.code(), Some(0), "{token:?}");
+    let token = String::from_utf8(token.stdout).unwrap();
+    let mut process = Process::start(&["--shards=1", &keys]);
+    let api = process.api();
+    assert_eq!(api.get("/metrics").status, 401);
+    let mut stream = TcpStream::connect(api.0).unwrap();
+    let bearer = format!("authorization: Bearer {}\r\n", token.trim());
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{bearer}\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\nringcast_"), "{answer}");
 }
 
 #[test]

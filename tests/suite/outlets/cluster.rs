@@ -9,7 +9,7 @@ use rdkafka::message::{Headers, Message};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::{Offset, TopicPartitionList};
-use ringcast::config::KafkaConfig;
+use ringcast::config::{KafkaConfig, KafkaSecurity};
 
 use super::calls::{PATIENCE, Told, clock};
 
@@ -49,6 +49,7 @@ impl Cluster {
         KafkaConfig {
             brokers: vec![self.mock.bootstrap_servers()],
             credentials: None,
+            security: KafkaSecurity::default(),
             room_events_topic: Some(ROOMS.to_owned()),
         }
     }

@@ -1,12 +1,20 @@
 //! Events to Kafka while its broker is killed, hangs and comes back.
 
+use std::io::{self, Read as _};
+use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use ringcast::config::KafkaConfig;
+use ringcast::config::{KafkaConfig, KafkaSecurity};
 use ringcast::events::outlet::OutletCounts;
 use ringcast::limits::{OUTLET_QUEUE, OUTLET_WINDOW};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::{ServerConfig, ServerConnection, Stream};
 use serde_json::json;
 
 use super::calls::{Calls, Folder, PATIENCE, assert_whole, clock};
@@ -187,11 +195,12 @@ fn what_an_outage_leaves_is_told_after_a_restart_in_order() {
 
 #[test]
 fn a_kafka_that_is_not_there_costs_bounded_memory_and_every_loss_is_counted() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     // It accepts and never answers: what a hung broker is to those who come new.
     let nowhere = KafkaConfig {
         brokers: vec![taken.local_addr().unwrap().to_string()],
         credentials: None,
+        security: KafkaSecurity::default(),
         room_events_topic: None,
     };
     let mut calls = Calls::start(Some(&nowhere), None, None);
@@ -213,4 +222,58 @@ fn a_kafka_that_is_not_there_costs_bounded_memory_and_every_loss_is_counted() {
     calls.stop();
     let of = OutletCounts::of;
     assert_eq!(of(&counts.lost), of(&counts.accepted), "told as lost at the end");
+}
+
+/// A broker as far as its TLS goes: the key of the first request that it is sent, or how the
+/// handshake failed.
+fn secured_broker(cert: &CertifiedKey<KeyPair>) -> (u16, JoinHandle<io::Result<i16>>) {
+    let key = PrivatePkcs8KeyDer::from(cert.signing_key.serialize_der());
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.cert.der().clone()], key.into())
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let first = move || {
+        let (mut stream, _) = listener.accept()?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut secured = ServerConnection::new(Arc::new(config)).unwrap();
+        let mut head = [0; 6];
+        Stream::new(&mut secured, &mut stream).read_exact(&mut head)?;
+        Ok(i16::from_be_bytes([head[4], head[5]]))
+    };
+    (port, std::thread::spawn(first))
+}
+
+#[test]
+fn over_tls_brokers_are_asked_when_their_name_and_root_are_right() {
+    // https://kafka.apache.org/protocol: what a client asks first.
+    const API_VERSIONS: i16 = 18;
+    let named = |name: &str| generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    let (ours, stranger, elsewhere) =
+        (named("localhost"), named("localhost"), named("kafka.example"));
+    for (shown, trusted, asked) in
+        [(&ours, &ours, true), (&ours, &stranger, false), (&elsewhere, &elsewhere, false)]
+    {
+        let (port, broker) = secured_broker(shown);
+        let folder = Folder::new("kafka-tls");
+        std::fs::create_dir_all(folder.path()).unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, trusted.cert.pem()).unwrap();
+        let security = KafkaSecurity { tls: true, ca: Some(ca), ..KafkaSecurity::default() };
+        let config = KafkaConfig {
+            brokers: vec![format!("localhost:{port}")],
+            credentials: None,
+            security,
+            room_events_topic: None,
+        };
+        let calls = Calls::start(Some(&config), None, None);
+        match broker.join().unwrap() {
+            Ok(key) => assert_eq!((key, asked), (API_VERSIONS, true)),
+            Err(error) => assert!(!asked, "{error}"),
+        }
+        calls.stop();
+    }
 }

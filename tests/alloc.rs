@@ -61,6 +61,31 @@ fn forwarding_allocates_nothing_from_receive_to_send() {
 }
 
 #[test]
+fn pictures_that_wait_for_slow_links_allocate_nothing() {
+    let receivers = 20;
+    let mut stage = Stage::new(SrtpProfile::AeadAes128Gcm, receivers);
+    let (frames, packets, turn) = (100, 6, Duration::from_millis(5));
+    let pictures = stage.prepare(2 * frames, packets, 1_200);
+    let (mut at_once, mut later, mut allocated) = (0, 0, 0);
+    for (place, datagrams) in pictures.iter().enumerate() {
+        stage.keep_alive();
+        if place % 10 == 0 {
+            stage.tell(400_000);
+        }
+        let before = allocations();
+        let first = stage.forward(datagrams, turn);
+        let rest = (0..39).map(|_| stage.wait(turn)).sum::<usize>();
+        if place >= frames {
+            (at_once, later) = (at_once + first, later + rest);
+            allocated += allocations() - before;
+        }
+    }
+    assert!(at_once < later, "{at_once} of {} packets left at once", at_once + later);
+    assert!(at_once + later >= frames * packets * receivers, "everything was forwarded");
+    assert_eq!(allocated, 0, "allocations in {} packets", at_once + later);
+}
+
+#[test]
 fn sound_and_its_levels_allocate_nothing_for_a_packet() {
     let receivers = 20;
     let mut stage = Stage::playing(Codec::Opus, SrtpProfile::AeadAes128Gcm, receivers);

@@ -124,7 +124,7 @@ fn main() -> ExitCode {
     // Words of their own beside the scenarios, with other arguments.
     let told = match std::env::args().nth(1).as_deref() {
         Some("compare") => Some(compare::run(&compare::Args::parse_from(words()))),
-        Some("hostile") => Some(hostile()),
+        Some("hostile") => Some(with_strangers()),
         _ => None,
     };
     if let Some(told) = told {
@@ -170,7 +170,7 @@ fn words() -> impl Iterator<Item = String> {
 }
 
 /// Compares with and without strangers; the table and the exit status.
-fn hostile() -> Result<(String, u8), (u8, String)> {
+fn with_strangers() -> Result<(String, u8), (u8, String)> {
     let compared = hostile::run(&hostile::Args::parse_from(words()))?;
     if let Some(path) = compared.json() {
         let text = serde_json::to_string_pretty(&compared).map_err(std::io::Error::from);

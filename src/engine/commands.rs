@@ -372,6 +372,7 @@ impl Engine {
         }
         self.timers.disarm(&crate::engine::TimerKey::Transport(key));
         self.timers.disarm(&crate::engine::TimerKey::Outgoing(key));
+        self.timers.disarm(&crate::engine::TimerKey::Pace(key));
     }
 
     fn remove_producer(&mut self, now: Instant, key: ProducerKey) {
@@ -406,6 +407,9 @@ impl Engine {
         if let Some(transport) = self.transports.get_mut(consumer.transport) {
             transport.consumers.retain(|other| *other != key);
             transport.due_consumers.retain(|other| *other != key);
+            if let Some(outgoing) = &mut transport.outgoing {
+                outgoing.forget(key);
+            }
             transport.out_ssrcs.retain(|_, other| *other != key);
         }
         self.cancel_unwanted_key_frames(consumer.producer);

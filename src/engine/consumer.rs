@@ -163,6 +163,11 @@ pub struct Consumer {
     pub due: bool,
     /// When it last became due.
     pub due_since: Option<Instant>,
+    /// Since when it has had to wait for its link, with all that it has not sent.
+    pub held_since: Option<Instant>,
+    /// The newest key frame sent over a link that has to be heeded: its timestamp, and when the last
+    /// packet of it left.
+    pub key_frame: Option<(u32, Instant)>,
     /// Its next packet follows the last one sent, whatever was skipped in between.
     pub closes_up: bool,
     /// Media packets sent.
@@ -250,6 +255,8 @@ impl Consumer {
             repairs: VecDeque::new(),
             due: false,
             due_since: None,
+            held_since: None,
+            key_frame: None,
             closes_up: false,
             packets: 0,
             octets: 0,

@@ -23,7 +23,7 @@ use crate::engine::sent::{Sent, Verbatim, low_16};
 use crate::engine::srtp::{RtpBody, SrtpSealer};
 use crate::engine::stream::Stream;
 use crate::engine::transport::Transport;
-use crate::engine::{Engine, ProducerKey, StreamKey, TransportKey};
+use crate::engine::{Engine, ProducerKey, StreamKey, TimerKey, TransportKey};
 use crate::limits::{MEDIA_DATAGRAM_BYTES_MAX, TRANSPORT_SHARE};
 use crate::ortc::types::MediaKind;
 
@@ -38,6 +38,8 @@ pub(super) enum Stop {
     Full,
     /// The transport had its share; it is the others' turn.
     Share,
+    /// A slow link is to carry what was sent first; the consumer is held until then.
+    Paced,
 }
 
 /// What one packet is sealed with.
@@ -53,6 +55,8 @@ pub(super) struct Way<'a> {
     /// Producers of which a consumer took, or waits for, another stream than before.
     moved: &'a mut Vec<ProducerKey>,
     pub(super) outgoing: Option<&'a mut Outgoing>,
+    /// Its link is slow: what leaves is counted, and pictures may have to wait.
+    pub(super) is_paced: bool,
     /// What is sent now is sent for a probe.
     pub(super) probe: Option<ProbeCluster>,
     /// Bytes of the packet sealed last.
@@ -123,6 +127,8 @@ impl Engine {
         if !transport.can_send() {
             return Ok(());
         }
+        let outgoing = transport.outgoing.as_mut();
+        let is_paced = outgoing.is_some_and(|it| it.release(now, &mut transport.due_consumers));
         send_rtcp(transport, &mut self.counters, &mut self.discards, batch)?;
         let abs_send_time = self.wall.ntp_at(now).abs_send_time();
         let (Some(srtp), Some(path)) = (&transport.srtp, transport.connection.selected()) else {
@@ -138,6 +144,7 @@ impl Engine {
             counters: &mut self.counters,
             batch,
             moved: &mut self.relaying.moved,
+            is_paced,
             outgoing: transport.outgoing.as_deref_mut(),
             probe: None,
             sealed: 0,
@@ -145,17 +152,18 @@ impl Engine {
         };
         while let Some(consumer_key) = transport.due_consumers.front().copied() {
             if let Some(consumer) = self.consumers.get_mut(consumer_key) {
-                consumer.repair(&mut self.streams, &mut way)?;
-                if consumer.shed(now, &mut self.streams, way.counters) {
-                    way.note_move(consumer.producer);
+                match consumer.serve(&mut self.streams, &mut way) {
+                    Err(Stop::Paced) => way.hold(consumer_key),
+                    served => served?,
                 }
-                consumer.forward(&mut self.streams, &mut way)?;
-                consumer.due = false;
             }
             transport.due_consumers.pop_front();
         }
         let probed =
             send_probes(&transport.consumers, &mut self.consumers, &mut self.streams, &mut way)?;
+        if let Some(at) = way.outgoing.as_ref().and_then(|outgoing| outgoing.releases_at()) {
+            self.timers.arm(TimerKey::Pace(key), at);
+        }
         if probed {
             self.arm_outgoing(key);
         }
@@ -202,17 +210,48 @@ fn send_rtcp(
 }
 
 impl Consumer {
+    /// Its turn: sends all that it has to, as far as batch and link allow.
+    fn serve(
+        &mut self,
+        streams: &mut SlotMap<StreamKey, Stream>,
+        way: &mut Way<'_>,
+    ) -> Result<(), Stop> {
+        if self.held_since.is_some() {
+            self.go_on(way.now, streams);
+        }
+        self.repair(streams, way)?;
+        if self.shed(way.now, streams, way.counters) {
+            way.note_move(self.producer);
+        }
+        let forwarded = self.forward(streams, way);
+        if matches!(forwarded, Err(Stop::Paced)) || (forwarded.is_ok() && !self.repairs.is_empty())
+        {
+            self.held_since.get_or_insert(way.now);
+            return Err(Stop::Paced);
+        }
+        forwarded?;
+        self.held_since = None;
+        self.due = false;
+        Ok(())
+    }
+
     /// Sends what its streams brought since its last turn.
     fn forward(
         &mut self,
         streams: &mut SlotMap<StreamKey, Stream>,
         way: &mut Way<'_>,
     ) -> Result<(), Stop> {
-        self.forward_playing(streams, way)?;
-        while self.switch(streams, way) {
-            self.forward_playing(streams, way)?;
+        loop {
+            let forwarded = self.forward_playing(streams, way);
+            // What is left of larger pictures would only keep the smaller ones waiting.
+            let is_left = || self.goes_over() && self.goes_down;
+            if forwarded.is_err() && !(matches!(forwarded, Err(Stop::Paced)) && is_left()) {
+                return forwarded;
+            }
+            if !self.switch(streams, way) {
+                return forwarded;
+            }
         }
-        Ok(())
     }
 
     fn forward_playing(
@@ -250,6 +289,9 @@ impl Consumer {
                 self.playing = None;
                 way.note_move(self.producer);
                 return Ok(());
+            }
+            if way.is_paced && self.is_ahead(cursor, stream, way) {
+                return Err(Stop::Paced);
             }
             self.send_next(cursor, stream, wanted, way)?;
             cursor.next = cursor.next.next();
@@ -333,6 +375,9 @@ impl Consumer {
         let sealed = way.seal(&self.header, seq, &fields, &body);
         if sealed {
             way.count_number(self.numbered);
+            if way.is_paced {
+                self.note_key_frame(meta, way.now);
+            }
             self.packets = self.packets.wrapping_add(1);
             self.octets = self.octets.wrapping_add(u32::try_from(octets).unwrap_or_default());
             self.bytes += way.packet as u64;
@@ -408,6 +453,9 @@ impl Way<'_> {
 
     /// The packet just sealed carried the transport-wide number.
     pub(super) fn count_number(&mut self, numbered: bool) {
+        if self.is_paced {
+            self.note_paced(numbered);
+        }
         if !numbered {
             return;
         }

@@ -133,7 +133,9 @@ impl Engine {
         ssrc: u32,
     ) -> Option<&mut OutgoingTally> {
         let consumer = self.consumer_at(key, ssrc)?;
-        self.ask_key_frame(now, consumer);
+        if !self.is_key_frame_under_way(now, consumer) {
+            self.ask_key_frame(now, consumer);
+        }
         Some(&mut *self.consumers.get_mut(consumer)?.tally)
     }
 

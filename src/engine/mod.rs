@@ -33,6 +33,7 @@ pub mod listener;
 pub mod machine;
 pub mod nack;
 pub mod outgoing;
+pub mod pacing;
 pub mod packet;
 mod padding;
 mod preferences;
@@ -116,6 +117,8 @@ enum TimerKey {
     Layers(ProducerKey),
     /// Estimate, probes and sharing of what a transport can send.
     Outgoing(TransportKey),
+    /// What is held for the slow link of a transport.
+    Pace(TransportKey),
     /// What found a full lane to another shard: the turn itself tries it again.
     Relay,
     /// The end of a window of audio levels.
@@ -293,6 +296,7 @@ impl Engine {
             TimerKey::Stream(key) => self.handle_stream_deadline(now, key),
             TimerKey::Layers(key) => self.choose_layers(now, key),
             TimerKey::Outgoing(key) => self.handle_outgoing_deadline(now, key),
+            TimerKey::Pace(key) => self.mark_due(key),
             TimerKey::Relay => {}
             TimerKey::Voices => self.tell_voices(now),
             TimerKey::Demand(key) => self.settle_demand(now, key),

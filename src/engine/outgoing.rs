@@ -17,6 +17,7 @@ use crate::engine::allocation::{
     Allocator, Budget, Claim, Ladder, Reason, WhyLayer, demand_bps, granted_bps,
 };
 use crate::engine::bwe::{Estimator, Probe, ProbeCluster};
+use crate::engine::pacing::Pacer;
 use crate::engine::rtcp::TransportCc;
 use crate::limits::{
     BANDWIDTH_NEWS_INTERVAL, BANDWIDTH_NEWS_PERCENT, EMPTYING_MAX, ESTIMATE_NOISE_PERCENT,
@@ -67,6 +68,8 @@ pub struct Outgoing {
     repairs: (i64, Instant),
     /// It begins with the smallest sizes: what there is has not been looked for yet.
     is_shy: bool,
+    /// What a slow link still has to carry, and who waits for that.
+    pub(super) pacer: Pacer,
 }
 
 /// What one consumer gets of its transport; apart from what every packet needs.
@@ -122,6 +125,7 @@ impl Outgoing {
             news: None,
             repairs: (i64::MAX, now),
             is_shy: true,
+            pacer: Pacer::new(now),
         };
         outgoing.limit(now, limits);
         outgoing
@@ -366,8 +370,13 @@ impl Outgoing {
     /// So much of it was sent; none says that there is nothing to send it with.
     pub fn note_probe(&mut self, bytes: usize) {
         self.probed_bytes += bytes as u64;
+        self.spend_probe(if bytes == 0 { usize::MAX } else { bytes });
+    }
+
+    /// So much left that serves a probe as well.
+    pub(super) fn spend_probe(&mut self, bytes: usize) {
         if let Some(probe) = &mut self.probe {
-            probe.bytes = if bytes == 0 { 0 } else { probe.bytes.saturating_sub(bytes) };
+            probe.bytes = probe.bytes.saturating_sub(bytes);
         }
         self.probe = self.probe.filter(|probe| probe.bytes > 0);
     }

@@ -28,6 +28,9 @@ impl Consumer {
             MediaKind::Video => REPAIR_AGE_VIDEO_MAX,
         };
         while let Some(asked) = self.repairs.front().copied() {
+            if way.is_paced && self.holds_repair(way) {
+                return Ok(());
+            }
             way.has_room()?;
             self.repairs.pop_front();
             let Some(sent) = self.sent.find(asked) else { continue };
@@ -118,7 +121,11 @@ impl Consumer {
                 fields.marker = sent.edit.marker(meta);
                 fields.abs_send_time = looked.abs_send_time;
                 fields.transport_cc = looked.transport_seq;
-                way.seal(&self.header, sent.seq, &fields, &body)
+                let done = way.seal(&self.header, sent.seq, &fields, &body);
+                if done && way.is_paced {
+                    way.note_paced(self.numbered);
+                }
+                done
             }
         }
     }

@@ -341,6 +341,33 @@ pub const BANDWIDTH_NEWS_INTERVAL: Duration = Duration::from_secs(1);
 /// A change of the estimate that is told.
 pub const BANDWIDTH_NEWS_PERCENT: u64 = 10;
 
+/// Estimates from here on are not paced: their bursts are shorter than what the simulation shows
+/// to matter to sound.
+pub const PACED_BPS_MAX: u64 = 500_000;
+
+/// Part of the estimate at which a burst leaves for a slow link: at 115 the pictures behind a key
+/// frame came 50 ms later than at 150, and sound no sooner (simulation, 100 to 300 kbit/s).
+pub const PACE_PERCENT: u64 = 150;
+
+/// What may leave at once for a slow link, in time on it.
+pub const PACE_AHEAD: Duration = Duration::from_millis(40);
+
+/// What a slow link still has to carry when more leaves for it: the rest up to the above is a train.
+pub const PACE_REST: Duration = Duration::from_millis(10);
+
+/// The longest that a picture waits for a slow link; then it leaves whatever there is in front of it.
+pub const PACED_AGE_MAX: Duration = Duration::from_millis(600);
+
+/// For so long pictures leave for a link of which nothing is known; then they wait for what the
+/// receiver tells: a round trip of 50 ms and its feedback's 100 ms.
+pub const START_AHEAD: Duration = Duration::from_millis(150);
+
+/// How often who waits for that looks whether it is time to go on without.
+pub const START_LOOK: Duration = Duration::from_millis(20);
+
+/// A key frame that left this long ago is not under way any more.
+pub const KEY_FRAME_UNDER_WAY_MAX: Duration = Duration::from_secs(2);
+
 /// Packets sent lately among which a probe looks for one to repeat.
 pub const PADDING_LOOKBACK: u64 = 16;
 
@@ -425,5 +452,7 @@ const _: () = assert!(SRTP_REPLAY_PACKETS >= VIDEO_RING_SLOTS_MAX);
 const _: () = assert!(MEDIA_DATAGRAM_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(TWCC_FEEDBACK_PACKETS_MAX < TWCC_ARRIVALS_MAX);
 const _: () = assert!(TWCC_ARRIVALS_MAX < 1 << 15);
+const _: () = assert!(PACE_REST.as_millis() < PACE_AHEAD.as_millis());
+const _: () = assert!(PACED_AGE_MAX.as_millis() < RING_SPAN.as_millis());
 const _: () = assert!(CONSENT_TIMEOUT.as_secs() >= 10);
 const _: () = assert!(SCORE_REPORTS <= u8::MAX as usize);

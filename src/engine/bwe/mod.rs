@@ -240,6 +240,20 @@ impl Estimator {
         self.model.as_ref().is_none_or(|model| model.is_unsure(now_us))
     }
 
+    /// True once the path has shown, or its receiver told, that it carries no more than about the
+    /// estimate; false while that is only as much as was looked for.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.answering().map_or_else(|| self.reported.is_bounded(), |model| model.is_bounded)
+    }
+
+    /// The receiver has told what became of everything that left before this.
+    #[must_use]
+    pub fn told_until(&self) -> Option<Instant> {
+        let us = self.answering()?.told_until_us;
+        self.epoch.checked_add(Duration::from_micros(us))
+    }
+
     /// bits/s that the path delivered when its queue was last too long, while that queue empties and
     /// the estimate leaves room for it to do so.
     #[must_use]

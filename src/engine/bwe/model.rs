@@ -111,11 +111,15 @@ pub(super) struct Model {
     /// The first packet that left since the last feedback, or since the rate last fell for silence.
     unanswered_us: Option<u64>,
     told_us: u64,
+    /// Departure of the newest packet told of.
+    pub(super) told_until_us: u64,
     answered: bool,
     /// Who has told nothing until then will perhaps never do.
     pub(super) silent_from_us: u64,
     /// A probe has shown something.
     is_checked: bool,
+    /// The path was last seen to carry no more than this.
+    pub(super) is_bounded: bool,
     raise: Option<Raise>,
     stuck: u8,
     stuck_us: i64,
@@ -135,9 +139,11 @@ impl Model {
             round_trip_us: None,
             unanswered_us: None,
             told_us: now_us,
+            told_until_us: 0,
             answered: false,
             silent_from_us: u64::MAX,
             is_checked: false,
+            is_bounded: false,
             raise: None,
             stuck: 0,
             stuck_us: 0,
@@ -183,10 +189,12 @@ impl Model {
             let arrival_us = ticks.map_or(0, |ticks| (ticks + shift) * TICK_US);
             match told {
                 Told::Received(packet) => {
+                    self.told_until_us = self.told_until_us.max(packet.at_us);
                     newest_us = newest_us.max(Some(packet.at_us));
                     self.handle_received(packet, arrival_us);
                 }
                 Told::Lost(packet) => {
+                    self.told_until_us = self.told_until_us.max(packet.at_us);
                     self.count_loss(packet, true);
                     self.sent.add(signed(packet.at_us), packet.bytes);
                     self.probing.handle_told(packet.cluster, packet.bytes, None);
@@ -355,6 +363,7 @@ impl Model {
         }
         self.clamp(now_us, bounds);
         if fell {
+            self.is_bounded = true;
             self.probing.handle_drop(now_us, self.rate.bps() < 0.67 * before_bps);
         }
         self.watch_raise(now_us);
@@ -380,6 +389,7 @@ impl Model {
             let short = (1.0 - outcome.span_us / SHARED_SPAN_US).max(0.0);
             outcome.bps = (outcome.bps - short * bounds.untold_bps).max(bounds.min_bps);
         }
+        self.is_bounded = outcome.is_saturated;
         let is_first = !std::mem::replace(&mut self.is_checked, true);
         if is_first && outcome.is_saturated && outcome.bps < self.rate.bps() {
             // The start value rests on nothing: here is the first that is known.

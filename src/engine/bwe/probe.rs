@@ -60,8 +60,10 @@ const INTERVAL_US: u64 = 2_500_000;
 const INTERVAL_MAX_US: u64 = 8_000_000;
 
 /// After a cluster that showed what was not there: the next waits this long, longer each time, and
-/// for some time no cluster follows another at once.
-const LIE_US: u64 = 12_000_000;
+/// for some time one that showed more is followed by the next only when that has held for a moment.
+/// A link that was opened right after a lie is found out within this and three such moments.
+const LIE_US: u64 = 9_000_000;
+const LIE_STEP_US: u64 = 1_000_000;
 const LIE_US_MAX: u64 = 60_000_000;
 const LIE_FORGOTTEN_US: u64 = 120_000_000;
 
@@ -216,12 +218,14 @@ impl Probing {
     }
 
     /// A cluster showed more than the estimate, and perhaps not all there is: the next may follow
-    /// at once.
+    /// at once, or soon.
     pub(super) fn go_on(&mut self, now_us: u64) {
         self.interval_us = INTERVAL_US;
         if self.lied_us.is_none() {
             self.cluster_us = CLUSTER_US;
             self.next_us = now_us;
+        } else {
+            self.next_us = self.next_us.min(now_us + LIE_STEP_US);
         }
     }
 

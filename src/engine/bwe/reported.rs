@@ -66,6 +66,11 @@ impl Reported {
         self.remb.is_none() && self.reported_at.is_none()
     }
 
+    /// It says what the path carries, not only that nothing is amiss.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.remb.is_some() || self.bps < BWE_START_BPS as f64
+    }
+
     /// The rate that reports alone allow.
     pub(super) fn bps(&self) -> f64 {
         self.remb.map_or(

@@ -7,6 +7,9 @@ const PACKETS_MIN: u32 = 10;
 /// So much time since the first loss and packets that passed in it say what passes.
 const LOSSY_US: u64 = 100_000;
 const LOSSY_PACKETS: u32 = 10;
+/// Between losses fewer do: what a policer had in its bucket is no part of it.
+const BETWEEN_US: u64 = 60_000;
+const BETWEEN_PACKETS: u32 = 5;
 /// It is not waited for longer than this.
 const LOSSY_US_MAX: u64 = 500_000;
 
@@ -87,21 +90,26 @@ impl Count {
     /// What passes since the first loss: before it a burst may have passed that is no rate. Behind
     /// the last one perhaps less was sent than would pass.
     pub(super) fn lossy_bps(&self) -> Option<f64> {
-        let to_end = self.passed_bps(self.last_us, f64::from(self.arrived));
-        self.between_losses_bps().into_iter().chain(to_end).reduce(f64::max)
+        let needed = (LOSSY_US, LOSSY_PACKETS);
+        let to_last_loss = self.passed_bps(self.last_loss_us, self.earned(), needed);
+        let to_end = self.passed_bps(self.last_us, f64::from(self.arrived), needed);
+        to_last_loss.into_iter().chain(to_end).reduce(f64::max)
     }
 
     /// What passes from the first loss to the last: what a policer earns meanwhile, and less than a
     /// packet that it had before.
     pub(super) fn between_losses_bps(&self) -> Option<f64> {
-        self.passed_bps(self.last_loss_us, f64::from(self.by_last_loss) - self.packet_bytes())
+        self.passed_bps(self.last_loss_us, self.earned(), (BETWEEN_US, BETWEEN_PACKETS))
     }
 
-    fn passed_bps(&self, until_us: u64, arrived: f64) -> Option<f64> {
+    fn earned(&self) -> f64 {
+        f64::from(self.by_last_loss) - self.packet_bytes()
+    }
+
+    fn passed_bps(&self, until_us: u64, arrived: f64, needed: (u64, u32)) -> Option<f64> {
         let span_us = until_us.saturating_sub(self.first_loss_us);
         let bytes = arrived - f64::from(self.by_first_loss);
-        let is_known =
-            span_us >= LOSSY_US && bytes >= self.packet_bytes() * f64::from(LOSSY_PACKETS);
+        let is_known = span_us >= needed.0 && bytes >= self.packet_bytes() * f64::from(needed.1);
         (self.first_loss_us > 0 && is_known).then(|| bytes * 8e6 / span_us as f64)
     }
 

@@ -7,6 +7,9 @@ import { pause, scenario, until, watched } from '../harness/stage.mjs';
 const NARROW_BPS = 300_000;
 const LOW_WITHIN_MS = 5_000;
 const HIGH_WITHIN_MS = 15_000;
+const PICTURES_A_SECOND = 10;
+/** A larger size with half of its pictures is preferred to a smaller one with all; some are under way at the end. */
+const SHOWN_OF_MADE = 0.45;
 const FREEZE_MAX_MS = 1_000;
 const PREFERENCE_MS = 1_000;
 /** The browser sends what it believes its way to carry; on a busy machine it takes its time to believe. */
@@ -14,25 +17,20 @@ const ALL_SENT_MS = 30_000;
 
 /**
  * A little noise makes the layers as large as their rates allow, and key frames not much larger than the queue of the
- * path. With a band full of noise the key frames of the middle size overflow 300 ms of 300 kbit/s, and nothing paces them:
- * then VP8, too, showed 2 to 8 pictures/s with standstills of 2 s, and the high layer came 7 s after the way was opened,
- * or, once the estimate had fallen to half, not within 12 s. `reaches` is what is promised behind the narrow way and after.
+ * path. With a band full of noise the key frames of the middle size overflow 300 ms of 300 kbit/s; before bursts were paced
+ * VP8, too, then showed 2 to 8 pictures/s with standstills of 2 s, and the high layer came 7 s after the way was opened,
+ * or, once the estimate had fallen to half, not within 12 s.
  *
- * For both cameras at least 10 pictures a second within 5 s, the high layer within 15 s, and no standstill over 1 s are
- * asked for. VP9 does not reach all of it yet: on its way up to the high layer right after the start the picture stood
- * still for about 1.5 s (up to 4 s with a band full of noise), 4 to 7 pictures/s followed, and 9 s after the way was
- * opened the estimate still stood at 285 kbit/s and the middle layer was shown. So of VP9 only that is asserted which
- * holds: a lower layer, which keeps moving.
+ * An encoder of VP9 in software makes 8 to 16 of the 20 pictures a second on two busy cores: what it does not make is not
+ * asked for.
  */
 const CAMERAS = [
   {
-    title: 'VP8 simulcast of three sizes', count: 3,
-    reaches: { picturesASecond: 10, freezeMs: 1_000, highWithinMs: 15_000 },
+    title: 'VP8 simulcast of three sizes', count: 3, framesAPicture: 1,
     picture: { codec: 'VP8', layers: 'simulcast', width: 960, height: 540, fps: 30, noise: 0.25 },
   },
   {
-    title: 'scalable VP9 (L3T3_KEY)', count: 1,
-    reaches: { picturesASecond: 2, freezeMs: 5_000 },
+    title: 'scalable VP9 (L3T3_KEY)', count: 1, framesAPicture: 3,
     picture: {
       codec: 'VP9', layers: 'L3T3_KEY', width: 960, height: 540, fps: 20, noise: 0.25, maxBitrate: 1_500_000, keepSize: true,
     },
@@ -63,39 +61,47 @@ async function showsWidth(bob, alice, { width, since, ms }) {
 }
 
 /** Fails when, from the first picture on, nothing new was shown for too long. */
-async function assertNoFreeze(call, bob, alice, freezeMs = FREEZE_MAX_MS) {
+async function assertNoFreeze(call, bob, alice) {
   const shown = await bob.shown(alice);
   const { longestGapMs, backward } = watched(shown, shown[0].at, await bob.page.call('now'));
   call.note(`${shown.length} pictures, longest gap ${longestGapMs} ms`);
-  assert.ok(longestGapMs <= freezeMs, `a standstill of ${longestGapMs} ms`);
+  assert.ok(longestGapMs <= FREEZE_MAX_MS, `a standstill of ${longestGapMs} ms`);
   assert.equal(backward, 0, 'counters never go back');
 }
 
-for (const { title, reaches, ...camera } of CAMERAS) {
-  const again = reaches.highWithinMs ? ', and the high one again once it is wide' : '';
-  scenario(`${title}: a way of 300 kbit/s shows a lower layer${again}`, async (call) => {
+/** Pictures that the publisher's encoders have made so far; one that makes layers counts each layer's frame. */
+async function made(alice, { framesAPicture }) {
+  const rows = await alice.producerStats('outbound-rtp');
+  return Math.max(...rows.map(({ framesEncoded = 0 }) => framesEncoded)) / framesAPicture;
+}
+
+for (const { title, ...camera } of CAMERAS) {
+  scenario(`${title}: a way of 300 kbit/s shows a lower layer, and the high one again once it is wide`, async (call) => {
     const { alice, bob, proxy } = await onTheAir(call, camera, { rate: NARROW_BPS, delay: 10 });
     await bob.follow();
-    const { at: firstAt } = await bob.sees(alice);
+    await bob.sees(alice);
     await pause(LOW_WITHIN_MS);
-    const from = firstAt + LOW_WITHIN_MS;
+    const [madeBefore, from] = [await made(alice, camera), await bob.page.call('now')];
     await pause(4_000);
-    const narrow = (await bob.shown(alice, from)).filter(({ at }) => at < from + 4_000);
+    const [encoded, to] = [await made(alice, camera) - madeBefore, await bob.page.call('now')];
+    const narrow = (await bob.shown(alice, from)).filter(({ at }) => at < to);
     const widths = [...new Set(narrow.map(({ width }) => width))];
-    call.note(`behind ${NARROW_BPS / 1_000} kbit/s: ${narrow.length / 4} pictures/s, widths ${widths.join(', ')}`);
+    const seconds = (to - from) / 1_000;
+    const rate = narrow.length / seconds;
+    const due = Math.min(PICTURES_A_SECOND, SHOWN_OF_MADE * encoded / seconds);
+    const of = (encoded / seconds).toFixed(1);
+    call.note(`behind ${NARROW_BPS / 1_000} kbit/s: ${rate.toFixed(1)} pictures/s of ${of}, widths ${widths.join(', ')}`);
     const { width } = camera.picture;
-    assert.ok(narrow.length >= 4 * reaches.picturesASecond, `${narrow.length} pictures in 4 s`);
+    assert.ok(rate >= due, `${rate} pictures/s of ${of} that were made`);
     assert.ok(Math.max(...widths) < width, `a lower layer, not ${widths.join(', ')}`);
 
     const opened = await bob.page.call('now');
     proxy.rate = Infinity;
-    if (reaches.highWithinMs) {
-      const afterMs = await showsWidth(bob, alice, { width, since: opened, ms: reaches.highWithinMs });
-      call.note(`the high layer ${afterMs} ms after the way was opened; ${proxy.counts.dropped} datagrams were dropped`);
-      assert.ok(afterMs <= reaches.highWithinMs, `the high layer after ${afterMs} ms`);
-    }
+    const afterMs = await showsWidth(bob, alice, { width, since: opened, ms: HIGH_WITHIN_MS });
+    call.note(`the high layer ${afterMs} ms after the way was opened; ${proxy.counts.dropped} datagrams were dropped`);
+    assert.ok(afterMs <= HIGH_WITHIN_MS, `the high layer after ${afterMs} ms`);
     await pause(2_000);
-    await assertNoFreeze(call, bob, alice, reaches.freezeMs);
+    await assertNoFreeze(call, bob, alice);
   });
 
   scenario(`${title}: preferred layers take effect within a second`, async (call) => {

@@ -66,6 +66,8 @@ struct Adaptive {
     number_id: u8,
     /// Of all consumers.
     preferred: Option<(u8, Option<u8>)>,
+    /// The next number of each receiver, once it got one.
+    next: Vec<Option<u16>>,
     /// First and last number that each receiver has not told of.
     heard: Vec<Option<(u16, u16)>>,
     answered: Instant,
@@ -74,24 +76,26 @@ struct Adaptive {
 }
 
 impl Adaptive {
-    /// Notes the numbers of a train of media.
-    fn note(&mut self, to: Path, train: &[u8], segment: usize) {
+    /// Notes the numbers of a train of media, all of which count on from the receiver's last: what
+    /// is measured must not hold what it takes to look for them.
+    fn note(&mut self, to: Path, train: &[u8], segments: usize) {
         let IpAddr::V4(ip) = to.remote.ip() else { return };
         let [_, _, high, low] = ip.octets();
         let Some(receiver) = usize::from(u16::from_be_bytes([high, low])).checked_sub(1) else {
             return;
         };
-        let segments: Vec<_> = train.chunks(segment).collect();
-        for bytes in [segments[0], segments[segments.len() - 1]] {
-            let view = RtpView::parse(bytes).unwrap();
-            let mut elements = view.extension_block().elements();
-            let number = elements.find(|element| element.id == self.number_id);
-            if let Some([high, low]) = number.map(|element| element.data) {
-                let number = u16::from_be_bytes([*high, *low]);
-                let span = self.heard[receiver].get_or_insert((number, number));
-                span.1 = number;
-            }
-        }
+        let Some(next) = self.next[receiver].or_else(|| self.number_of(train)) else { return };
+        let after = next.wrapping_add(u16::try_from(segments).unwrap());
+        self.heard[receiver].get_or_insert((next, next)).1 = after.wrapping_sub(1);
+        self.next[receiver] = Some(after);
+    }
+
+    /// The number of a train's first datagram.
+    fn number_of(&self, train: &[u8]) -> Option<u16> {
+        let view = RtpView::parse(train)?;
+        let mut elements = view.extension_block().elements();
+        let number = elements.find(|element| element.id == self.number_id)?;
+        Some(u16::from_be_bytes(*number.data.first_chunk()?))
     }
 }
 
@@ -176,6 +180,7 @@ impl Stage {
         let adaptive = adaptive.map(|preferred| Adaptive {
             number_id: number.preferred_id,
             preferred,
+            next: vec![None; receivers],
             heard: vec![None; receivers],
             answered: now,
             began: now,
@@ -337,6 +342,26 @@ impl Stage {
         answers
     }
 
+    /// Every receiver tells by REMB what it can take.
+    pub(crate) fn tell(&mut self, bps: u64) {
+        let mut space = [0; 100];
+        let mut writer = RtcpWriter::new(&mut space);
+        assert!(writer.remb(1, bps, &[2]));
+        let receivers = self.receivers.iter_mut();
+        let told = receivers.map(|(path, client)| (*path, client.seal_rtcp(writer.as_bytes())));
+        let told: Vec<_> = told.collect();
+        self.hear(&told);
+    }
+
+    /// A turn for what time brings, `step` later. Returns how many datagrams of media left.
+    pub(crate) fn wait(&mut self, step: Duration) -> usize {
+        self.now += step;
+        if self.engine.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.engine.handle_timeout(self.now);
+        }
+        self.flush()
+    }
+
     /// A turn in which these arrive.
     pub(crate) fn hear(&mut self, answers: &[(Path, Vec<u8>)]) {
         let arrival = self.now;
@@ -348,9 +373,7 @@ impl Stage {
 
     /// What passes besides media: timers, reports and ICE checks. Allocates.
     pub(crate) fn keep_alive(&mut self) {
-        if self.engine.poll_timeout().is_some_and(|at| at <= self.now) {
-            self.engine.handle_timeout(self.now);
-        }
+        self.wait(Duration::ZERO);
         if self.now - self.checked > CHECKS_EVERY {
             self.checked = self.now;
             for (path, client) in self.receivers.iter().chain([&self.publisher]) {
@@ -380,7 +403,7 @@ impl Stage {
                 if let Some(adaptive) = &mut self.adaptive
                     && PacketClass::of(bytes) == PacketClass::Rtp
                 {
-                    adaptive.note(train.path, bytes, train.segment());
+                    adaptive.note(train.path, bytes, train.segments());
                 }
             }
             self.batch.clear();

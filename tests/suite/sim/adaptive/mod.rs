@@ -15,6 +15,7 @@ mod screen;
 pub(crate) mod viewer;
 
 mod links;
+mod pacing;
 mod proofs;
 mod sharing;
 mod table;

@@ -28,7 +28,7 @@ const MISSES: &[(&str, &str)] = &[
         "100k, no sound",
         "the first key frame, before the link is known, is a fifth of all that passes",
     ),
-    ("two viewers, 3M", "two that look for more at once take turns"),
+    ("two viewers, 1M", "two that look for more at once take turns"),
 ];
 
 /// Plays one run; its rows.

@@ -18,7 +18,9 @@ use super::error::ControlError;
 use super::registry::{Effects, Totals};
 use super::service::{Closing, Control, Inner, State, now};
 use crate::id::RoomId;
-use crate::limits::{DRAIN_CLOSES_PER_TURN, DRAIN_LOG_PERIOD, ROOMS_STOP_PACE};
+use crate::limits::{
+    DRAIN_CLOSES_PER_TURN, DRAIN_LOG_PERIOD, ROOMS_STOP_PACE, ROOMS_STOP_WAIT_MAX,
+};
 
 /// Why the rooms end that a drain ends.
 const REASON: &str = "draining";
@@ -93,6 +95,8 @@ pub(super) struct Drain {
     after: After,
     /// What the log was told last, and when.
     told: (Totals, Instant),
+    /// Once it ends rooms: for how long these wait for outlets.
+    outlets_until: Option<Instant>,
 }
 
 /// What a drain's task waits for, and who waits for the drain.
@@ -123,8 +127,8 @@ enum Next {
     End,
     /// Nothing before a change, or this moment.
     Wait(Option<Instant>),
-    /// It sees to these closes, and goes on.
-    Close(Closing),
+    /// It sees to these closes, lets outlets catch up until then at the latest, and goes on.
+    Close(Closing, Instant),
 }
 
 impl Control {
@@ -168,7 +172,8 @@ impl Control {
         }
         let deadline = now + request.deadline.unwrap_or(self.inner.drains.timeout);
         let after = request.after;
-        state.drain = Some(Drain { since: now, deadline, after, told: (totals, now) });
+        let told = (totals, now);
+        state.drain = Some(Drain { since: now, deadline, after, told, outlets_until: None });
         info!(
             deadline = %self.inner.clock.iso(deadline), exits = after > After::Stay,
             rooms = totals.rooms, peers = totals.peers, "draining: no new rooms"
@@ -231,10 +236,11 @@ impl Control {
     }
 
     /// Ends all rooms because the process ends, so that readers and outlets hear of it; none is made
-    /// from now on. Waits for the shards, which tell clients, for as long as `patience`; then only for
-    /// readers and outlets to have their turn.
+    /// from now on. Waits for the shards, which tell clients, for as long as `patience`, and for
+    /// outlets that are behind for [`ROOMS_STOP_WAIT_MAX`]; then only for readers to have their turn.
     pub async fn end_rooms(&self, patience: Duration) {
         let until = tokio::time::Instant::now() + patience;
+        let outlets_until = now() + ROOMS_STOP_WAIT_MAX;
         loop {
             let closing = self.inner.state.with(|state| {
                 state.stopping = true;
@@ -245,19 +251,31 @@ impl Control {
             // What the shards did not answer in time ends with them.
             let _ = tokio::time::timeout_at(until, closing.finish()).await;
             tokio::time::sleep(ROOMS_STOP_PACE).await;
+            self.let_outlets_catch_up(outlets_until).await;
+        }
+    }
+
+    /// Waits while an outlet is behind, so that it refuses none of the events that follow.
+    async fn let_outlets_catch_up(&self, until: Instant) {
+        while self.inner.outlets.are_behind() && now() < until {
+            tokio::time::sleep(ROOMS_STOP_PACE).await;
         }
     }
 
     /// Sees the drain through; the task ends with it, or with the last handle.
     fn watch_drain(&self) {
-        let inner = Arc::downgrade(&self.inner);
+        let weak = Arc::downgrade(&self.inner);
         let changed = Arc::clone(&self.inner.drains.changed);
         tokio::spawn(async move {
             loop {
-                let Some(inner) = Weak::<Inner>::upgrade(&inner) else { return };
+                let Some(inner) = Weak::<Inner>::upgrade(&weak) else { return };
                 match (Self { inner }).drain_on() {
                     Next::End => return,
-                    Next::Close(closing) => closing.finish().await,
+                    Next::Close(closing, outlets_until) => {
+                        closing.finish().await;
+                        let Some(inner) = Weak::<Inner>::upgrade(&weak) else { return };
+                        (Self { inner }).let_outlets_catch_up(outlets_until).await;
+                    }
                     Next::Wait(None) => changed.notified().await,
                     Next::Wait(Some(until)) => tokio::select! {
                         () = changed.notified() => {}
@@ -294,8 +312,9 @@ impl Control {
                 let log_at = if log_at > now { log_at } else { now + DRAIN_LOG_PERIOD };
                 return Next::Wait(Some(drain.deadline.min(log_at)));
             }
+            let outlets_until = *drain.outlets_until.get_or_insert(now + ROOMS_STOP_WAIT_MAX);
             let effects = close_some(state, REASON).unwrap_or_default();
-            Next::Close(self.settle(state, effects))
+            Next::Close(self.settle(state, effects), outlets_until)
         })
     }
 }
@@ -309,4 +328,62 @@ fn close_some(state: &mut State, reason: &'static str) -> Option<Effects> {
         effects.append(state.registry.close_room(room, reason).unwrap_or_default());
     }
     (!rooms.is_empty()).then_some(effects)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::control::addresses::MediaAddresses;
+    use crate::control::command::{CallId, Command};
+    use crate::control::dispatcher::{LaneFull, ShardLink};
+    use crate::control::service::ControlConfig;
+    use crate::events::outlet::{OutletCounts, tests::played};
+    use crate::events::timestamp::WallAnchor;
+    use crate::limits::{Limits, OUTLET_QUEUE};
+
+    /// A shard that says nothing.
+    struct Mute;
+
+    impl ShardLink for Mute {
+        fn send(&self, _: CallId, _: Command) -> Result<(), LaneFull> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rooms_that_end_wait_for_an_outlet_and_none_of_their_events_is_refused() {
+        let (outlets, intake) = played();
+        let counts = outlets.views().remove(0).counts;
+        let media = MediaAddresses { addresses: Vec::new(), port: 1, udp: true, tcp: false };
+        let clock = WallAnchor { wall: SystemTime::UNIX_EPOCH, at: now() };
+        let config = ControlConfig {
+            media,
+            clock,
+            outlets,
+            limits: Limits::default(),
+            drain_timeout: Duration::ZERO,
+        };
+        let control = Control::start(vec![Box::new(Mute)], config).unwrap();
+        let rooms = OUTLET_QUEUE + OUTLET_QUEUE / 4;
+        for number in 0..rooms {
+            let room = RoomId::try_from(format!("room-{number}").as_str()).unwrap();
+            control.create_room(&room, None).unwrap();
+            assert_eq!(intake.discard(), 1);
+        }
+        // Its receiver takes 3 s over one request.
+        let takes = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let mut taken = 0;
+            while taken < rooms {
+                taken += intake.discard();
+                tokio::time::sleep(ROOMS_STOP_PACE).await;
+            }
+        };
+        let begun = now();
+        tokio::join!(control.end_rooms(Duration::from_millis(500)), takes);
+        assert_eq!(OutletCounts::of(&counts.refused), 0);
+        assert!(now() - begun < ROOMS_STOP_WAIT_MAX);
+    }
 }

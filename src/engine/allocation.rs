@@ -13,7 +13,8 @@
 //!   temporal layers go one by one before a video is stopped.
 //! * **Rest.** A step up must leave a reserve ([`RAISE_RESERVE_PERCENT`]), staying needs none. A dip
 //!   of the estimate, which every delay-based estimator makes when a queue builds, is sat out for
-//!   [`DIP_MAX`]; a deeper one is followed at once. After a fall for want of bandwidth the sum of all
+//!   [`DIP_MAX`], and so is a queue that empties because the path carries more than what is held (a
+//!   key frame's); a deeper one is followed at once. After a fall for want of bandwidth the sum of all
 //!   does not rise for [`BRAKE_FIRST`], unless a probe has proved the room; who fell right after
 //!   rising waits longer each time, and what a probe says is not enough any more.
 //!
@@ -27,7 +28,7 @@ use std::time::Instant;
 use crate::engine::ConsumerKey;
 use crate::engine::select::LayerTarget;
 use crate::limits::{
-    AGAIN_PERCENT, BRAKE_AGAIN, BRAKE_FIRST, BRAKE_MAX, DIP_MAX, DIP_PERCENT,
+    AGAIN_PERCENT, BRAKE_AGAIN, BRAKE_FIRST, BRAKE_MAX, DIP_MAX, DIP_PERCENT, RAISE_HOPE,
     RAISE_RESERVE_PERCENT, RAISE_TRIAL, RUNGS_MAX, STOPPED_MIN,
 };
 
@@ -81,11 +82,19 @@ impl Ladder {
         }
     }
 
-    /// Brings all prices to `part` of `whole`.
-    pub fn scale(&mut self, part: u64, whole: u64) {
+    /// Moves all prices by `part` of `whole` away from those of `before`.
+    pub fn level(&mut self, before: &Self, part: u128, whole: u128) {
+        let mix = |old: u64, new: u64| {
+            let sum = u128::from(old) * whole.saturating_sub(part) + u128::from(new) * part;
+            u64::try_from(sum / whole.max(1)).unwrap_or(new)
+        };
+        let mut least = 0;
         for rung in self.rungs.iter_mut().take(self.len) {
-            let bps = u128::from(rung.bps) * u128::from(part) / u128::from(whole.max(1));
-            rung.bps = u64::try_from(bps).unwrap_or(u64::MAX);
+            if let Some(old) = before.rungs().iter().find(|old| old.layers == rung.layers) {
+                rung.bps = mix(old.bps, rung.bps);
+            }
+            rung.bps = rung.bps.max(least);
+            least = rung.bps + 1;
         }
     }
 
@@ -248,11 +257,16 @@ pub struct Budget {
     pub available_bps: u64,
     /// Of that, what was shown to pass: by a probe, or by what was received.
     pub proven_bps: u64,
+    /// What the path carries, where less is available only until a queue has emptied; else 0.
+    pub emptying_bps: u64,
+    /// By so much estimate and prices are wrong anyway: for that nothing is taken away.
+    pub noise_bps: u64,
 }
 
 impl Budget {
     /// Nobody knows a bound.
-    pub const UNLIMITED: Self = Self { available_bps: u64::MAX, proven_bps: u64::MAX };
+    pub const UNLIMITED: Self =
+        Self { available_bps: u64::MAX, proven_bps: u64::MAX, emptying_bps: 0, noise_bps: 0 };
 }
 
 /// After a fall: the sum does not rise above `ceiling_bps` until `until`.
@@ -278,6 +292,8 @@ struct Bounds {
 #[derive(Debug, Default)]
 pub struct Allocator {
     dip_since: Option<Instant>,
+    /// When there was first something to share.
+    began: Option<Instant>,
     /// When the sum last rose.
     raised: Option<Instant>,
     brake: Option<Brake>,
@@ -292,26 +308,29 @@ impl Allocator {
             claim.height = 0;
         }
         let held: u64 = claims.iter().map(|claim| claim.ladder.cost(claim.held)).sum();
-        let (keep_bps, cut) = self.kept(now, held, budget.available_bps);
+        let (keep_bps, cut) = self.kept(now, held, budget);
         let bounds = self.bounds(now, held, keep_bps, budget);
         serve(now, claims, &bounds);
         let spent = granted_bps(claims);
         if cut && spent < held {
             self.note_fall(now, held, spent);
         } else if spent > held {
+            self.began = self.began.or(Some(now));
             self.raised = Some(now);
         }
         cut && spent < held
     }
 
     /// What may be kept of what is held, and whether that is too little.
-    fn kept(&mut self, now: Instant, held: u64, available: u64) -> (u64, bool) {
-        if held <= available {
+    fn kept(&mut self, now: Instant, held: u64, budget: Budget) -> (u64, bool) {
+        let available = budget.available_bps;
+        if held <= available.saturating_add(budget.noise_bps) {
             self.dip_since = None;
-            return (available, false);
+            return (available.max(held), false);
         }
         let since = *self.dip_since.get_or_insert(now);
-        let shallow = available >= percent(held, DIP_PERCENT);
+        // A key frame's queue empties by itself where the path carries what is held.
+        let shallow = available >= percent(held, DIP_PERCENT) || held <= budget.emptying_bps;
         if shallow && now.saturating_duration_since(since) < DIP_MAX {
             return (held, false);
         }
@@ -341,6 +360,8 @@ impl Allocator {
     fn note_fall(&mut self, now: Instant, held: u64, spent: u64) {
         let before = self.brake.map_or(0, |brake| brake.failures);
         let failures = match self.raised.take() {
+            // What the beginning showed was but a hope.
+            Some(raised) if raised <= self.began.unwrap_or(raised) + RAISE_HOPE => before,
             Some(raised) if now.saturating_duration_since(raised) < RAISE_TRIAL => before + 1,
             Some(_) => 0,
             None => before,
@@ -443,6 +464,10 @@ mod tests {
         LayerTarget { spatial, temporal }
     }
 
+    fn budget(available_bps: u64, proven_bps: u64) -> Budget {
+        Budget { available_bps, proven_bps, emptying_bps: 0, noise_bps: 0 }
+    }
+
     fn ladder(bps: &[&[u64]], wanted: LayerTarget) -> Ladder {
         let mut ladder = Ladder::default();
         for (spatial, cumulative_bps) in (0_u8..).zip(bps) {
@@ -486,7 +511,7 @@ mod tests {
 
         fn share_proven(&mut self, ms: u64, bps: u64, proven: u64) -> Vec<Option<(u8, u8)>> {
             self.now += Duration::from_millis(ms);
-            let budget = Budget { available_bps: bps, proven_bps: proven };
+            let budget = budget(bps, proven);
             self.allocator.share(self.now, budget, &mut self.claims);
             for claim in &mut self.claims {
                 claim.current = claim.granted().map(|rung| rung.layers);
@@ -521,6 +546,59 @@ mod tests {
         ] {
             assert_eq!(Table::new(1).one(0, available), granted, "{available}");
         }
+    }
+
+    #[test]
+    fn a_queue_that_empties_by_itself_takes_nothing_away_for_a_while() {
+        let mut table = Table::new(1);
+        assert_eq!(table.one(0, 700_000), Some((1, 2)));
+        // What a key frame queued leaves 350 kbit/s for a while of a path that carries 520.
+        let budget = |emptying_bps| Budget { emptying_bps, ..budget(350_000, 350_000) };
+        let mut share = |ms, emptying_bps| {
+            table.now += Duration::from_millis(ms);
+            table.allocator.share(table.now, budget(emptying_bps), &mut table.claims);
+            table.claims[0].granted().map(|rung| (rung.layers.spatial, rung.layers.temporal))
+        };
+        assert_eq!(share(200, 520_000), Some((1, 2)));
+        assert_eq!(share(1_500, 520_000), Some((1, 2)));
+        assert_eq!(share(1_000, 520_000), Some((1, 1)), "it does not");
+        let mut narrow = Table::new(1);
+        narrow.one(0, 700_000);
+        narrow.allocator.share(narrow.now, budget(450_000), &mut narrow.claims);
+        assert_eq!(narrow.claims[0].granted().unwrap().layers, layers(1, 1), "too much for it");
+    }
+
+    #[test]
+    fn noise_takes_nothing_away_however_long() {
+        let mut table = Table::new(1);
+        assert_eq!(table.one(0, 700_000), Some((1, 2)));
+        for (available_bps, granted) in [(480_000, layers(1, 2)), (460_000, layers(1, 1))] {
+            let budget = Budget { noise_bps: 30_000, ..budget(available_bps, 0) };
+            for _ in 0..10 {
+                table.now += Duration::from_secs(1);
+                table.allocator.share(table.now, budget, &mut table.claims);
+                table.claims[0].current = table.claims[0].granted().map(|rung| rung.layers);
+            }
+            assert_eq!(table.claims[0].granted().unwrap().layers, granted, "{available_bps}");
+        }
+    }
+
+    #[test]
+    fn prices_are_leveled_step_by_step_and_still_rise() {
+        let ladder = |bps: &[u64]| {
+            let mut ladder = Ladder::default();
+            ladder.add(0, bps, ALL);
+            ladder.rungs().iter().for_each(|rung| assert!(rung.bps > 0));
+            ladder
+        };
+        let mut now = ladder(&[100, 400, 420]);
+        now.level(&ladder(&[200, 210, 220]), 1, 2);
+        let prices: Vec<_> = now.rungs().iter().map(|rung| rung.bps).collect();
+        assert_eq!(prices, [150, 305, 320]);
+        let mut now = ladder(&[100, 110]);
+        now.level(&ladder(&[300]), 0, 2);
+        let prices: Vec<_> = now.rungs().iter().map(|rung| rung.bps).collect();
+        assert_eq!(prices, [300, 301], "one that was not there before costs no less");
     }
 
     #[test]
@@ -592,7 +670,7 @@ mod tests {
         table.one(0, 2_000_000);
         assert_eq!(table.one(60_000, 600_000), Some((1, 2)));
         assert_eq!(table.one(5_000, 2_000_000), Some((1, 2)));
-        let budget = Budget { available_bps: 2_000_000, proven_bps: 0 };
+        let budget = budget(2_000_000, 0);
         let spent = granted_bps(&table.claims);
         let why = table.allocator.why(table.now, budget, spent, &table.claims[0]);
         assert_eq!((why.reason, why.needed_bps, why.bps), (Reason::Settling, 900_000, 500_000));
@@ -624,7 +702,7 @@ mod tests {
     fn the_reason_and_its_numbers_are_told() {
         let mut table = Table::new(2);
         table.share(0, 700_000);
-        let budget = Budget { available_bps: 700_000, proven_bps: 0 };
+        let budget = budget(700_000, 0);
         let why = |table: &Table, at| {
             table.allocator.why(table.now, budget, granted_bps(&table.claims), &table.claims[at])
         };

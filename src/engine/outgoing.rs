@@ -14,15 +14,15 @@ use std::time::{Duration, Instant};
 
 use crate::control::command::{BitrateLimits, Layers};
 use crate::engine::allocation::{
-    Allocator, Budget, Claim, Ladder, Reason, Rung, WhyLayer, demand_bps, granted_bps,
+    Allocator, Budget, Claim, Ladder, Reason, WhyLayer, demand_bps, granted_bps,
 };
 use crate::engine::bwe::{Estimator, Probe, ProbeCluster};
 use crate::engine::pacing::Pacer;
 use crate::engine::rtcp::TransportCc;
 use crate::limits::{
-    BANDWIDTH_NEWS_INTERVAL, BANDWIDTH_NEWS_PERCENT, ESTIMATOR_REST, PRICE_SPAN,
-    RAISE_RESERVE_PERCENT, REPAIR_BURST, REPAIR_BURST_BITS_MIN, REPAIR_PERCENT, REPORT_INTERVAL,
-    SHARE_INTERVAL, SHARE_REST,
+    BANDWIDTH_NEWS_INTERVAL, BANDWIDTH_NEWS_PERCENT, EMPTYING_MAX, ESTIMATE_NOISE_PERCENT,
+    ESTIMATOR_REST, PRICE_SPAN, RAISE_RESERVE_PERCENT, REPAIR_BURST, REPAIR_BURST_BITS_MIN,
+    REPAIR_PERCENT, REPORT_INTERVAL, SHARE_INTERVAL, SHARE_REST,
 };
 
 /// How a receiver tells what it can take; the later one counts where there are several.
@@ -81,8 +81,8 @@ pub struct Share {
     pub why: WhyLayer,
     /// The layers that the control thread knows it is sent.
     pub told: Option<Layers>,
-    /// What the highest rung of its ladder costs on average, and when that was worked out.
-    price: Option<(Rung, Instant)>,
+    /// What its ladder costs on average, and when that was worked out.
+    prices: Option<Box<(Ladder, Instant)>>,
 }
 
 impl Share {
@@ -90,20 +90,17 @@ impl Share {
     /// to other layers, which costs another key frame.
     pub fn level(&mut self, now: Instant, ladder: &mut Ladder) {
         let Some(top) = ladder.top().filter(|top| top.bps > 0) else {
-            self.price = None;
+            self.prices = None;
             return;
         };
-        let mut level = top;
-        if let Some((before, at)) = self.price
-            && before.layers == top.layers
-        {
+        let prices = self.prices.get_or_insert_with(|| Box::new((*ladder, now)));
+        let (before, at) = prices.as_ref();
+        if before.top().is_some_and(|before| before.layers == top.layers) {
             let whole = PRICE_SPAN.as_millis();
-            let part = now.saturating_duration_since(at).as_millis().min(whole);
-            let sum = u128::from(before.bps) * (whole - part) + u128::from(top.bps) * part;
-            level.bps = u64::try_from(sum / whole).unwrap_or(top.bps);
+            let part = now.saturating_duration_since(*at).as_millis().min(whole);
+            ladder.level(before, part, whole);
         }
-        self.price = Some((level, now));
-        ladder.scale(level.bps, top.bps);
+        **prices = (*ladder, now);
     }
 }
 
@@ -267,7 +264,8 @@ impl Outgoing {
         };
         let before = self.budget.available_bps.saturating_add(self.fixed_bps);
         let needed = self.granted_bps + self.fixed_bps;
-        estimate < needed || estimate > before.saturating_add(before / 20)
+        estimate.saturating_add(self.budget.noise_bps) < needed
+            || estimate > before.saturating_add(before / 20)
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) and [`poll_probe`](Self::poll_probe) are to be
@@ -298,7 +296,7 @@ impl Outgoing {
     /// Whoever tells what arrives begins with the smallest sizes, until a probe has shown what there
     /// is. And where a queue empties, the fewest pictures go on if the path carries them.
     fn bounded(&mut self, now: Instant, budget: Budget, fixed: u64, claims: &[Claim]) -> Budget {
-        let Budget { mut available_bps, mut proven_bps } = budget;
+        let Budget { mut available_bps, mut proven_bps, .. } = budget;
         let with_reserve = |bps: u64| bps.saturating_mul(100 + RAISE_RESERVE_PERCENT) / 100 + 1_000;
         let is_told = self.telling == Telling::TransportCc;
         self.is_shy &= claims.is_empty() || (is_told && self.estimator.is_unsure(now));
@@ -313,20 +311,25 @@ impl Outgoing {
                 available_bps = available_bps.max(with_reserve(least));
             }
         }
-        Budget { available_bps, proven_bps }
+        Budget { available_bps, proven_bps, ..budget }
     }
 
     fn budget(&self, fixed_bps: u64) -> Budget {
         let Some(estimate) = self.estimate_bps() else {
             let most = self.max_bps.map_or(u64::MAX, |max| max.saturating_sub(fixed_bps));
-            return Budget { available_bps: most, proven_bps: most };
+            return Budget { available_bps: most, proven_bps: most, ..Budget::UNLIMITED };
         };
         // The estimate exceeds what arrives by more than this only when a probe has arrived.
-        let delivered = self.estimator.snapshot().delivered_bps.unwrap_or(0);
+        let known = self.estimator.snapshot();
+        let delivered = known.delivered_bps.unwrap_or(0);
         let proven = if estimate > delivered.saturating_mul(8) / 5 { estimate } else { delivered };
+        let emptying = self.estimator.emptying_bps().filter(|_| known.queueing <= EMPTYING_MAX);
         Budget {
             available_bps: estimate.saturating_sub(fixed_bps),
             proven_bps: proven.min(estimate).saturating_sub(fixed_bps),
+            emptying_bps: emptying.unwrap_or(0).saturating_sub(fixed_bps),
+            noise_bps: (estimate / 100 * ESTIMATE_NOISE_PERCENT)
+                .min(self.max_bps.unwrap_or(u64::MAX).saturating_sub(estimate)),
         }
     }
 
@@ -408,8 +411,8 @@ mod tests {
             prices(&ladder)
         };
         assert_eq!(price(0, &[100_000, 200_000]), [100_000, 200_000]);
-        // Half as much again for a fifteenth of the span.
-        assert_eq!(price(200, &[150_000, 300_000]), [103_333, 206_666]);
+        // Half as much again for a twenty-fifth of the span.
+        assert_eq!(price(200, &[150_000, 300_000]), [102_000, 204_000]);
         assert_eq!(price(10_000, &[150_000, 300_000]), [150_000, 300_000]);
         assert_eq!(price(10_200, &[50_000]), [50_000], "another highest layer");
         assert_eq!(price(10_400, &[]), [0_u64; 0]);

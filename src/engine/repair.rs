@@ -58,12 +58,14 @@ impl Consumer {
         Ok(())
     }
 
-    /// True for a packet of a stream that was left since: its receiver goes on from the key frame of
-    /// the other one, or from the next if it is sent nothing for want of bandwidth. Over a full link
-    /// the two would only be in each other's way.
+    /// True for a packet of a stream that was left since, or is being left for a smaller one: its
+    /// receiver goes on from the key frame of the other one, or from the next if it is sent nothing
+    /// for want of bandwidth. Over a full link the two would only be in each other's way.
     fn is_left(&self, sent: &Sent) -> bool {
         let is_elsewhere = self.playing.is_some_and(|it| it.stream != sent.stream);
-        self.kind == MediaKind::Video && (is_elsewhere || self.share.stopped.is_some())
+        let goes_down = self.goes_down && self.awaiting.is_some_and(|it| it.stream != sent.stream);
+        let is_left = is_elsewhere || goes_down || self.share.stopped.is_some();
+        self.kind == MediaKind::Video && is_left
     }
 
     /// Sends a packet once more; the bytes of its payload, `None` when it cannot be.

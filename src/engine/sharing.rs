@@ -286,12 +286,23 @@ impl Engine {
             return;
         }
         let lower = |old: LayerTarget, new: LayerTarget| new.spatial < old.spatial;
+        let outgoing = self.transports.get(consumer.transport).and_then(|t| t.outgoing.as_ref());
         if let Some(new) = allowed {
             let old = consumer.allowed.unwrap_or(new);
             // On the way down bits are saved at once, on the way up nothing is lost meanwhile.
             if lower(old, new) {
                 consumer.meanwhile = 0;
                 consumer.goes_down = true;
+                let streams = self.producers.get(producer_key).map(|p| p.streams.iter());
+                let kept = streams.into_iter().flatten().take(usize::from(new.spatial) + 1);
+                let playing = consumer.playing.map(|playing| playing.stream);
+                let is_left =
+                    consumer.simulcast && !kept.map(|it| Some(*it)).any(|it| it == playing);
+                if is_left && outgoing.is_some_and(|outgoing| outgoing.estimator().is_losing()) {
+                    // What comes through of it is not whole, and takes the place of the key frame
+                    // that is waited for.
+                    consumer.playing = None;
+                }
             } else if lower(new, old) {
                 consumer.meanwhile = consumer.target.temporal;
                 consumer.goes_down = false;
@@ -299,7 +310,13 @@ impl Engine {
             consumer.target = new.min_each(consumer.preferred());
         }
         consumer.allowed = allowed;
+        let is_idle = consumer.playing.is_none();
         self.choose_layer(now, producer_key, claim.consumer);
+        if is_idle {
+            // Whatever was played is perhaps wanted by nobody now.
+            self.note_demand(producer_key);
+            self.cancel_unwanted_key_frames(producer_key);
+        }
     }
 
     fn why_shared(&self, now: Instant, key: TransportKey, claim: &Claim) -> WhyLayer {

@@ -244,9 +244,14 @@ pub const DRAIN_LOG_PERIOD: Duration = Duration::from_secs(10);
 /// How long a node that ends at once waits for its shards to tell clients that rooms are over.
 pub const ROOMS_STOP_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The least time between two such closes of [`DRAIN_CLOSES_PER_TURN`] rooms: no more than outlets
-/// take from their queues, so that 100,000 rooms end in 3 s and no event of theirs is refused.
+/// The least time between two such closes of [`DRAIN_CLOSES_PER_TURN`] rooms, and between two looks
+/// at whether outlets have room for more: readers have their turn, and 100,000 rooms end in 3 to 5 s.
 pub const ROOMS_STOP_PACE: Duration = Duration::from_millis(2);
+
+/// How long rooms that the node ends may wait for outlets whose queues are half full, all together:
+/// longer than a webhook's receiver may take over one request. After that, what finds a queue full
+/// is refused, and counted.
+pub const ROOMS_STOP_WAIT_MAX: Duration = Duration::from_secs(6);
 
 /// How long open HTTP connections may take to end after the API was told to stop.
 pub const API_STOP_TIMEOUT: Duration = Duration::from_secs(1);

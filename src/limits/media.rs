@@ -279,6 +279,13 @@ pub const RAISE_RESERVE_PERCENT: u64 = 10;
 /// 85 % of what was received, a second one below 80 %.
 pub const DIP_PERCENT: u64 = 80;
 
+/// An estimate, and what layers cost, are wrong by so much anyway: as much less is no dip.
+pub const ESTIMATE_NOISE_PERCENT: u64 = 7;
+
+/// A queue longer than this is emptied by sending less, whatever made it: a key frame over a slow
+/// link makes 400 ms.
+pub const EMPTYING_MAX: Duration = Duration::from_millis(500);
+
 /// A dip that lasts longer is none: within it a link that carries 5 % less than is sent queues 100 ms.
 pub const DIP_MAX: Duration = Duration::from_secs(2);
 
@@ -294,6 +301,10 @@ pub const BRAKE_MAX: Duration = Duration::from_secs(120);
 /// A fall within this time after a rise says that the rise was too much: encoders fill what they are
 /// given slowly.
 pub const RAISE_TRIAL: Duration = Duration::from_secs(30);
+
+/// A rise within this time of the beginning follows a first probe, whose burst a policer lets pass:
+/// that it failed says nothing of the next.
+pub const RAISE_HOPE: Duration = Duration::from_secs(1);
 
 /// Where a rise failed, an estimate of this part of what was tried is another link.
 pub const AGAIN_PERCENT: u64 = 150;
@@ -316,7 +327,7 @@ pub const SHARE_REST: Duration = Duration::from_millis(20);
 pub const ESTIMATOR_REST: Duration = Duration::from_millis(20);
 
 /// Over this the prices of layers are averaged: some key frames' worth of a second's measure.
-pub const PRICE_SPAN: Duration = Duration::from_secs(3);
+pub const PRICE_SPAN: Duration = Duration::from_secs(5);
 
 /// What a video's packets take beyond their payload: 64 bytes of 1,100.
 pub const VIDEO_OVERHEAD_PERCENT: u64 = 6;

@@ -26,6 +26,18 @@ const _: () = assert!(
 );
 // A demand between shards has a bit for each encoding in one byte.
 const _: () = assert!(ENCODINGS_PER_PRODUCER_MAX <= 8);
+// Few rooms and no slow outlet: requests and rooms are done before the shards would be given up.
 const _: () = assert!(
     API_STOP_TIMEOUT.as_millis() + ROOMS_STOP_TIMEOUT.as_millis() < STOP_TIMEOUT.as_millis()
+);
+// The same with an outlet that is slow, within what a service manager is asked for; 5 s are left, in
+// which 100,000 rooms end.
+const _: () = assert!(
+    ROOMS_STOP_TIMEOUT.as_millis()
+        + ROOMS_STOP_WAIT_MAX.as_millis()
+        + API_STOP_TIMEOUT.as_millis()
+        + STOP_TIMEOUT.as_millis()
+        + OUTLET_STOP_TIMEOUT.as_millis()
+        + 5_000
+        < NOTIFY_EXTENSION.as_millis()
 );

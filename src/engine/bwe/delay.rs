@@ -82,6 +82,8 @@ pub(super) struct Delay {
     queue_us: i64,
     /// Since then no group passed without a queue.
     queued_since_us: Option<i64>,
+    /// The longest wait since then.
+    peak_us: i64,
     /// When a group last met a queue.
     queued_us: Option<i64>,
 }
@@ -96,6 +98,7 @@ impl Delay {
             newest_us: 0,
             queue_us: 0,
             queued_since_us: None,
+            peak_us: 0,
             queued_us: None,
         }
     }
@@ -153,9 +156,19 @@ impl Delay {
         self.queued_since_us
     }
 
+    /// When the newest group arrived.
+    pub(super) fn newest_us(&self) -> i64 {
+        self.newest_us
+    }
+
     /// What the newest group waited.
     pub(super) fn queue_us(&self) -> i64 {
         self.queue_us
+    }
+
+    /// Whether the newest group waited as long as any since the queue began.
+    pub(super) fn is_at_peak(&self) -> bool {
+        self.queue_us >= self.peak_us
     }
 
     /// Whether a packet met a queue within the last second: what is lost is lost there.
@@ -194,6 +207,7 @@ impl Delay {
         self.standing.add(at_us, group.least_us);
         self.queue_us = self.base.value().map_or(0, |base| group.least_us - base);
         let is_queued = self.queue_us > QUEUED_MIN_US;
+        self.peak_us = if is_queued { self.peak_us.max(self.queue_us) } else { 0 };
         self.queued_since_us = is_queued.then(|| self.queued_since_us.unwrap_or(at_us));
         self.queued_us = if is_queued { Some(at_us) } else { self.queued_us };
         self.trend.add(at_us, group.least_us);

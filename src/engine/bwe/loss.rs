@@ -10,7 +10,10 @@
 //!
 //! Congestion that lost without a queue is a policer. It lets bursts pass, so a probe shows what is
 //! not there; only what was sent shows its rate, at the price of a picture. What it let pass is a
-//! ceiling, therefore, for longer than growth is held otherwise. Pure.
+//! ceiling, therefore, for longer than growth is held otherwise. It is measured between losses, where
+//! nothing is saved for a burst. Heavy loss right after a probe raised the rate is not pondered: the
+//! limit is well below what was before, so that a key frame gets through, until it is known what
+//! passes. Pure.
 
 use super::tally::{Bands, Count};
 
@@ -50,6 +53,12 @@ const KEPT_TO_US: u64 = 5_000_000;
 /// What is sent is measured over this meanwhile.
 const KEPT_SPAN_US: f64 = 300_000.0;
 
+/// Right after a rise so much loss, of so many packets, is congestion without a doubt.
+const LOSING: f64 = 0.2;
+const LOSING_PACKETS: u32 = 8;
+/// Part that is kept then, until it is known what passes: a key frame has to get through.
+const LOSING_KEPT: f64 = 0.7;
+
 /// How long growth is held, first and at most; quiet for twice as long makes it forget.
 const HOLD_US: u64 = 15_000_000;
 const HOLD_MAX_US: u64 = 60_000_000;
@@ -64,8 +73,9 @@ const POLICED_RUNS: u32 = 4;
 const CEILING_US: u64 = 60_000_000;
 const CEILING_MAX_US: u64 = 300_000_000;
 const CEILING_AGAIN: u64 = 2;
-/// What is let pass is known by a second or less of packets.
+/// What is let pass is known by a second or less of packets; between losses well.
 const CEILING_MARGIN: f64 = 1.1;
+const CEILING_MARGIN_MEASURED: f64 = 1.02;
 
 /// A limit that was set, and why.
 #[derive(Debug, Clone, Copy)]
@@ -76,8 +86,8 @@ struct Trial {
     limit_bps: f64,
     /// What passed of the rate that lost.
     passed_bps: f64,
-    /// It lost as a policer does.
-    is_policed: bool,
+    /// Packets waited before they were lost: no policer.
+    is_queued: bool,
     /// The loss that set it, in runs of so many.
     ratio: f64,
     run_length: f64,
@@ -99,6 +109,8 @@ pub(super) struct Rates {
     pub(super) proved_bps: f64,
     /// Packets waited lately.
     pub(super) is_queued: bool,
+    /// What it was until a probe raised it a moment ago, if nothing was known to be lost then; or 0.
+    pub(super) raised_from_bps: f64,
 }
 
 /// What a policer lets pass.
@@ -114,7 +126,7 @@ struct Ceiling {
 pub(super) enum Verdict {
     /// No more than this may be sent.
     Limit(f64),
-    /// The last limit did not help: back to the rate before it.
+    /// The last limit did not help: back to the rate before it. Or more passes than was thought.
     Restore(f64),
 }
 
@@ -123,7 +135,7 @@ pub(super) enum Verdict {
 pub(super) struct Loss {
     current: Count,
     before: Count,
-    /// Since the last raise, or some seconds.
+    /// Since the last raise, or some seconds; during an experiment also what led to it.
     long: Count,
     in_run: bool,
     bands: Bands,
@@ -164,12 +176,17 @@ impl Loss {
         }
         let in_run = std::mem::replace(&mut self.in_run, lost);
         if let Some(trial) = &mut self.trial {
+            if !trial.decided {
+                self.long.add(at_us, bytes, lost, in_run);
+            }
             if at_us <= trial.since_us {
                 // What was on its way then met the rate before.
                 return;
             }
             if !trial.decided {
                 trial.count.add(at_us, bytes, lost, in_run);
+                self.current.add(at_us, bytes, lost, in_run);
+                return;
             }
         }
         self.current.add(at_us, bytes, lost, in_run);
@@ -199,6 +216,11 @@ impl Loss {
         self.current.with(&self.before).ratio()
     }
 
+    /// Hardly anything was lost lately.
+    pub(super) fn is_lossless(&self) -> bool {
+        self.ratio() < RISEN_MIN
+    }
+
     /// Enough packets lately, and hardly one lost.
     pub(super) fn is_clean(&self) -> bool {
         let both = self.current.with(&self.before);
@@ -208,6 +230,11 @@ impl Loss {
     /// A limit was set and is not forgotten.
     pub(super) fn is_limiting(&self) -> bool {
         self.trial.is_some()
+    }
+
+    /// Much is being lost, and a limit was set for it a moment ago.
+    pub(super) fn is_losing(&self) -> bool {
+        self.trial.is_some_and(|trial| !trial.decided && trial.ratio >= LOSING)
     }
 
     /// Growth is held.
@@ -235,19 +262,27 @@ impl Loss {
         }
         let both = self.current.with(&self.before);
         let usual = self.usual(&both).or_else(|| self.usual(&self.long));
-        let tolerated = [self.current, both].iter().all(|c| !c.exceeds(self.tolerated, DEVIATIONS));
+        // A queue says itself what passes. Where there is none, bursts passed before the first loss.
+        let is_queued = rates.is_queued;
+        let is_raised = rates.raised_from_bps > 0.0 && !is_queued;
+        let is_losing = is_raised && both.lost >= LOSING_PACKETS && both.ratio() >= LOSING;
+        let exceeds = |count: &Count| count.exceeds(self.tolerated, DEVIATIONS);
+        let tolerated = !is_losing && !exceeds(&self.current) && !exceeds(&both);
         if usual.is_none() && tolerated {
             return None;
         }
         let usual = usual.unwrap_or_default();
-        // A queue says itself what passes. Where there is none, bursts passed before the first loss.
-        let is_queued = rates.is_queued;
         let passed_bps = match both.lossy_bps().filter(|_| !is_queued) {
             Some(bps) => rates.delivered_bps.min(bps),
+            // What a probe showed and does not pass ends at once, whatever does.
+            None if is_losing => rates.raised_from_bps.min(rates.delivered_bps),
             None if !is_queued && both.is_new() => return None,
             None => rates.delivered_bps,
         };
-        let limit_bps = (KEPT * passed_bps / (1.0 - usual)).max(rates.proved_bps);
+        let limit_bps = match is_losing {
+            true => LOSING_KEPT * passed_bps,
+            false => (KEPT * passed_bps / (1.0 - usual)).max(rates.proved_bps),
+        };
         if self.trial.is_some() && quiet_us > self.hold_us {
             self.hold_us = (self.hold_us * 2).min(HOLD_MAX_US);
         }
@@ -257,7 +292,7 @@ impl Loss {
             before_bps: rates.allowed_bps,
             limit_bps,
             passed_bps,
-            is_policed: both.runs >= POLICED_RUNS && !is_queued,
+            is_queued,
             ratio: both.ratio().max(self.long.ratio()),
             run_length: both.run_length(),
             usual,
@@ -266,6 +301,7 @@ impl Loss {
         });
         self.bands.add(now_us, &self.current);
         self.begin_anew();
+        self.long = both;
         (limit_bps < rates.allowed_bps).then_some(Verdict::Limit(limit_bps))
     }
 
@@ -286,7 +322,6 @@ impl Loss {
     fn begin_anew(&mut self) {
         self.current = Count::default();
         self.before = Count::default();
-        self.long = Count::default();
     }
 
     /// Whether the last limit helped, once that can be said.
@@ -299,6 +334,9 @@ impl Loss {
             if trial.decided || count.span_us().is_some_and(|us| us > KEPT_SPAN_US) {
                 trial.count = Count::default();
                 self.begin_anew();
+            }
+            if trial.decided {
+                self.long = Count::default();
             }
             self.trial = Some(trial);
             return None;
@@ -323,22 +361,30 @@ impl Loss {
             self.begin_anew();
             return Some(Verdict::Limit(trial.limit_bps));
         }
+        let before = std::mem::take(&mut self.long);
         if is_less {
             trial.decided = true;
             self.trial = Some(trial);
-            self.note_congestion(now_us, &trial);
-            return None;
+            if trial.is_queued || before.runs < POLICED_RUNS {
+                return None;
+            }
+            let passed_bps = before.between_losses_bps();
+            trial.passed_bps = passed_bps.unwrap_or(trial.passed_bps);
+            self.trial = Some(trial);
+            let margin = match passed_bps {
+                Some(_) => CEILING_MARGIN_MEASURED,
+                None => CEILING_MARGIN,
+            };
+            self.note_policer(now_us, margin * trial.limit_bps.max(trial.passed_bps));
+            return passed_bps.map(|bps| Verdict::Restore(KEPT * bps));
         }
         self.trial = None;
         self.tolerated = (ratio * TOLERATED_MARGIN).clamp(self.tolerated, TOLERATED_MAX);
         Some(Verdict::Restore(trial.before_bps))
     }
 
-    /// The limit helped: where a policer lost, what it let pass is a ceiling.
-    fn note_congestion(&mut self, now_us: u64, trial: &Trial) {
-        if !trial.is_policed {
-            return;
-        }
+    /// What a policer let pass is a ceiling.
+    fn note_policer(&mut self, now_us: u64, bps: f64) {
         let again = |before: &Ceiling| {
             now_us < before.until_us.saturating_add(CEILING_AGAIN * before.span_us)
         };
@@ -346,7 +392,6 @@ impl Loss {
             Some(before) => (2 * before.span_us).min(CEILING_MAX_US),
             None => CEILING_US,
         };
-        let bps = CEILING_MARGIN * trial.limit_bps.max(trial.passed_bps);
         self.ceiling = Some(Ceiling { bps, until_us: now_us + span_us, span_us });
     }
 }
@@ -356,8 +401,13 @@ mod tests {
     use super::*;
     use crate::engine::bwe::whole;
 
-    const RATES: Rates =
-        Rates { allowed_bps: 1.6e6, delivered_bps: 1.6e6, proved_bps: 0.0, is_queued: false };
+    const RATES: Rates = Rates {
+        allowed_bps: 1.6e6,
+        delivered_bps: 1.6e6,
+        proved_bps: 0.0,
+        is_queued: false,
+        raised_from_bps: 0.0,
+    };
 
     /// Packets of 1,000 bytes every 5 ms (1.6 Mbit/s), or as the last limit allows, of which `lost` of
     /// 20 are lost; judged every 100 ms. Returns what was asked for, and when.
@@ -437,7 +487,8 @@ mod tests {
                 let rates = Rates { allowed_bps, delivered_bps: 1.7e6, ..RATES };
                 match loss.judge(at_us, &rates, 50_000) {
                     Some(Verdict::Limit(bps)) => allowed_bps = bps.min(allowed_bps),
-                    Some(Verdict::Restore(bps)) => panic!("{bps} at {at_us}"),
+                    // More passes than was thought at first.
+                    Some(Verdict::Restore(bps)) => allowed_bps = bps.max(allowed_bps),
                     None => {}
                 }
             }
@@ -477,5 +528,32 @@ mod tests {
         (0..50).for_each(|n| loss.handle_late(n * 1_000));
         assert_eq!(loss.ratio(), 0.0);
         assert_eq!(loss.judge(100_000, &RATES, 50_000), None);
+    }
+
+    #[test]
+    fn what_a_rise_brought_upon_a_policer_ends_at_once_and_what_passes_is_taken_then() {
+        let mut loss = Loss::new();
+        (0..40).for_each(|n| loss.handle_packet(n * 10_000, 1_000, false));
+        loss.handle_raise();
+        // Of 8 Mbit/s every second packet passes, behind a burst.
+        let sends = |loss: &mut Loss, from: u64, to: u64| {
+            for n in from..to {
+                loss.handle_packet(400_000 + n * 1_000, 1_000, n > 30 && n % 2 != 0);
+            }
+        };
+        sends(&mut loss, 0, 90);
+        let raised = Rates { raised_from_bps: 6e5, ..RATES };
+        assert_eq!(loss.judge(490_000, &RATES, 100_000), None, "nobody can say what passes");
+        let verdict = loss.judge(490_000, &raised, 100_000);
+        assert_eq!(verdict, Some(Verdict::Limit(LOSING_KEPT * 6e5)));
+        assert!(loss.is_losing());
+        // What was on its way says it; then nothing is lost any more.
+        sends(&mut loss, 90, 141);
+        (0..60).for_each(|n| loss.handle_packet(545_000 + n * 20_000, 1_000, false));
+        let verdict = loss.judge(1_800_000, &RATES, 100_000);
+        let Some(Verdict::Restore(bps)) = verdict else { panic!("{verdict:?}") };
+        assert!((3.6e6..3.9e6).contains(&bps), "{bps}");
+        assert!((3.9e6..4.5e6).contains(&loss.ceiling_bps(1_800_000)));
+        assert!(!loss.is_losing() && loss.is_held(1_800_000));
     }
 }

@@ -16,8 +16,8 @@
 //! ```
 //!
 //! Invariants: the estimate is within the limits that were set; it does not grow beyond 1.2 times
-//! what arrives unless a probe arrived faster; it does not fall while no queue stands and no more
-//! than tolerated is lost. A transport that never numbers a packet has nothing but this value of
+//! what arrives unless a probe arrived faster; it does not fall while no queue stands, no more than
+//! tolerated is lost and no probe filled the path with less. A transport that never numbers a packet has nothing but this value of
 //! fixed size; one that does allocates when the first leaves and as its history grows, and not
 //! after that.
 //!
@@ -120,7 +120,7 @@ pub struct Estimator {
 }
 
 const _: () = assert!(size_of::<Estimator>() <= 160, "an idle transport has one");
-const _: () = assert!(size_of::<Model>() <= 2112, "a transport that sends has one");
+const _: () = assert!(size_of::<Model>() <= 2304, "a transport that sends has one");
 
 impl Estimator {
     /// An estimator for a transport that begins at `now`, without limits or demand.
@@ -259,6 +259,13 @@ impl Estimator {
     #[must_use]
     pub fn emptying_bps(&self) -> Option<u64> {
         self.answering().and_then(|model| model.rate.draining_bps()).map(whole)
+    }
+
+    /// True while much is being lost of what left before the estimate fell for it: pictures of that
+    /// are not whole.
+    #[must_use]
+    pub fn is_losing(&self) -> bool {
+        self.answering().is_some_and(|model| model.loss.is_losing())
     }
 
     /// What a probe wants to be sent now; to be called until there is none. What is sent for it

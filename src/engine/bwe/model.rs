@@ -45,6 +45,22 @@ const STUCK_MAX: u8 = 3;
 const PROOF_US: u64 = 4_000_000;
 const PROOF_PART: f64 = 0.8;
 
+/// A cluster that arrives for so long has what it shares the path with in between.
+const SHARED_SPAN_US: f64 = 60_000.0;
+
+/// One that fills the path for so long shows what that carries, and not only that it is not more.
+const TELLING_SPAN_US: f64 = 40_000.0;
+
+/// By no more than this is a rate lowered for one probe that is no use of it.
+const UNUSED_PART: f64 = 0.8;
+
+/// Less time than this behind a queue may be a burst of somebody, and no narrower path, unless the
+/// queue is longer than bursts are.
+const OUTRUN_US: i64 = 150_000;
+const OUTRUN_QUEUE_MAX_US: i64 = 200_000;
+/// Behind the longest burst more than this passes.
+const OUTRUN_FAR: f64 = 0.3;
+
 /// Loss below this is nothing that a rate could be blamed for.
 const LITTLE_LOSS: f64 = 0.03;
 
@@ -73,6 +89,8 @@ struct Raise {
     to_bps: f64,
     /// Hardly anything was lost before it.
     was_clean: bool,
+    /// Nothing that was known then was lost before it.
+    was_lossless: bool,
     /// It did not hold.
     is_refuted: bool,
 }
@@ -234,6 +252,8 @@ impl Model {
             estimate_bps: self.rate.bps(),
             demand_bps: bounds.demand_bps,
             max_bps: bounds.max_bps.min(self.loss.ceiling_bps(now_us)),
+            untold_bps: bounds.untold_bps,
+            was_full: self.rate.has_capacity(),
             is_settled: rested && quiet,
         };
         self.probing.plan(now_us, self.round_trip(), &wish);
@@ -280,9 +300,14 @@ impl Model {
     /// trend would fill its buffer meanwhile.
     fn is_outrun(&self) -> bool {
         let Some(since_us) = self.delay.queued_since_us() else { return false };
+        let queue_us = self.delay.queue_us();
+        let is_long = self.delay.newest_us() - since_us > OUTRUN_US;
+        let is_no_burst = is_long || queue_us > OUTRUN_QUEUE_MAX_US;
+        let part = if is_no_burst { OUTRUN } else { OUTRUN_FAR };
         let passes = self.received.bps_since(since_us);
-        self.delay.queue_us() > OUTRUN_QUEUE_US
-            && passes.zip(self.sent_bps()).is_some_and(|(passes, sent)| passes < OUTRUN * sent)
+        queue_us > OUTRUN_QUEUE_US
+            && self.delay.is_at_peak()
+            && passes.zip(self.sent_bps()).is_some_and(|(passes, sent)| passes < part * sent)
     }
 
     fn handle_received(&mut self, packet: SentPacket, arrival_us: i64) {
@@ -312,6 +337,7 @@ impl Model {
             lately_bps: self.lately_bps(),
             is_app_limited: self.is_app_limited(),
             standing_us: self.delay.standing_us(),
+            is_outrun: self.is_outrun(),
             round_trip_us: self.round_trip(),
             is_held: self.loss.is_held(now_us),
         };
@@ -325,6 +351,7 @@ impl Model {
             delivered_bps: seen.lately_bps.map_or(delivered, |lately| lately.max(delivered)),
             proved_bps: self.raise.filter(|r| r.was_clean).map_or(0.0, |r| r.from_bps),
             is_queued: self.delay.was_queued(),
+            raised_from_bps: self.raise.filter(|r| r.was_lossless).map_or(0.0, |r| r.from_bps),
         };
         match self.loss.judge(now_us, &rates, self.round_trip()) {
             Some(Verdict::Limit(bps)) if bps < self.rate.bps() => {
@@ -359,7 +386,8 @@ impl Model {
         let Some(mut outcome) = self.probing.poll_outcome(now_us, usual) else { return };
         if outcome.is_saturated {
             // A short cluster leaves behind what it shares the path with.
-            outcome.bps = (outcome.bps - bounds.untold_bps).max(bounds.min_bps);
+            let short = (1.0 - outcome.span_us / SHARED_SPAN_US).max(0.0);
+            outcome.bps = (outcome.bps - short * bounds.untold_bps).max(bounds.min_bps);
         }
         self.is_bounded = outcome.is_saturated;
         let is_first = !std::mem::replace(&mut self.is_checked, true);
@@ -369,13 +397,28 @@ impl Model {
             self.rate.clamp(bounds.min_bps, bounds.max_bps);
             return;
         }
+        let is_telling = outcome.is_whole && outcome.span_us >= TELLING_SPAN_US;
+        if outcome.is_saturated && is_telling {
+            self.rate.note_capacity(now_us, outcome.bps);
+            let used_bps = self.delivered_bps().unwrap_or(0.0).max(UNUSED_PART * self.rate.bps());
+            let bps = outcome.bps.max(used_bps);
+            if bps < self.rate.bps() {
+                self.rate.set(now_us, bps);
+            }
+        }
+        outcome.bps = self.rate.believed_bps(now_us, outcome.bps, bounds.untold_bps);
         if outcome.bps > self.rate.bps() && self.usage() != Usage::Over {
-            let before = (self.rate.bps(), self.loss.is_clean());
-            let (from_bps, was_clean) =
-                self.raise.map_or(before, |raise| (raise.from_bps, raise.was_clean));
-            let to_bps = outcome.bps;
-            self.raise =
-                Some(Raise { at_us: now_us, from_bps, to_bps, was_clean, is_refuted: false });
+            let raise = Raise {
+                at_us: now_us,
+                from_bps: self.rate.bps(),
+                to_bps: outcome.bps,
+                was_clean: self.loss.is_clean(),
+                was_lossless: self.loss.is_lossless(),
+                is_refuted: false,
+            };
+            let (at_us, to_bps, is_refuted) = (now_us, outcome.bps, false);
+            let first = self.raise.unwrap_or(raise);
+            self.raise = Some(Raise { at_us, to_bps, is_refuted, ..first });
             self.loss.handle_raise();
             self.rate.set(now_us, outcome.bps);
             self.clamp(now_us, bounds);

@@ -74,6 +74,10 @@ pub(super) struct Outcome {
     pub(super) bps: f64,
     /// It would not have carried more.
     pub(super) is_saturated: bool,
+    /// For so long it arrived.
+    pub(super) span_us: f64,
+    /// All of it arrived.
+    pub(super) is_whole: bool,
 }
 
 /// What decides about the next cluster.
@@ -82,6 +86,11 @@ pub(super) struct Wish {
     pub(super) estimate_bps: f64,
     pub(super) demand_bps: f64,
     pub(super) max_bps: f64,
+    /// What is sent beside that no feedback tells of.
+    pub(super) untold_bps: f64,
+    /// The path was full before: what a short cluster shows is perhaps but a gap between the
+    /// packets of others.
+    pub(super) was_full: bool,
     /// No queue stands, and nothing holds growth back.
     pub(super) is_settled: bool,
 }
@@ -263,7 +272,7 @@ impl Probing {
             self.lied_us = None;
             self.lie_wait_us = LIE_US;
         }
-        let most = wish.max_bps.min(REACH * wish.demand_bps);
+        let most = wish.max_bps.min(REACH * wish.demand_bps + wish.untold_bps);
         // The start value rests on nothing.
         let is_unknown = self.first && wish.demand_bps > FIRST_DEMAND * wish.estimate_bps;
         self.wanted = is_unknown || wish.estimate_bps < wish.max_bps.min(ENOUGH * wish.demand_bps);
@@ -276,15 +285,16 @@ impl Probing {
             }
             return;
         }
+        let span_us = if wish.was_full { CLUSTER_US_MAX } else { self.cluster_us };
         let factor = match self.first {
             true => FACTOR_FIRST,
-            false if self.cluster_us > CLUSTER_US => FACTOR_LONG,
+            false if span_us > CLUSTER_US => FACTOR_LONG,
             false => FACTOR,
         };
-        let bps = (factor * wish.estimate_bps).min(most);
+        let bps = (factor * (wish.estimate_bps + wish.untold_bps)).min(most);
         self.first = false;
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-        let mut cluster = Cluster::new(self.last_id, now_us, bps, self.cluster_us);
+        let mut cluster = Cluster::new(self.last_id, now_us, bps, span_us);
         cluster.ends_us += 2 * round_trip_us;
         self.cluster = Some(cluster);
     }
@@ -368,7 +378,8 @@ impl Cluster {
             f64::from(self.received_bytes - self.first_received_bytes) * 8e6 / arrived_us;
         let is_saturated = arrived_bps < SATURATED * sent_bps;
         let bps = if is_saturated { TAKEN * arrived_bps } else { arrived_bps.min(sent_bps) };
-        Some(Outcome { bps, is_saturated })
+        let is_whole = self.received == self.sent;
+        Some(Outcome { bps, is_saturated, span_us: arrived_us, is_whole })
     }
 }
 
@@ -376,8 +387,14 @@ impl Cluster {
 mod tests {
     use super::*;
 
-    const WISH: Wish =
-        Wish { estimate_bps: 6e5, demand_bps: 4e6, max_bps: f64::INFINITY, is_settled: true };
+    const WISH: Wish = Wish {
+        estimate_bps: 6e5,
+        demand_bps: 4e6,
+        max_bps: f64::INFINITY,
+        untold_bps: 0.0,
+        was_full: false,
+        is_settled: true,
+    };
 
     /// Sends the cluster that is due as steps of `packet`-byte packets over a path of `path_bps`;
     /// all of it arrives. Returns when it was sent, and how many bytes.

@@ -124,6 +124,16 @@ impl Outlets {
         }
     }
 
+    /// The queue of some outlet is more than half full: who can wait with more events had better.
+    #[must_use]
+    pub fn are_behind(&self) -> bool {
+        let mut taps = self.kafka.iter().map(|kafka| &kafka.tap).chain(&self.webhook);
+        taps.any(|tap| {
+            tap.queue.len() > OUTLET_QUEUE / 2
+                || tap.queued_bytes.load(Ordering::Relaxed) > OUTLET_QUEUE_BYTES_MAX / 2
+        })
+    }
+
     /// The outlets there are.
     #[must_use]
     pub fn views(&self) -> Vec<OutletView> {
@@ -302,4 +312,29 @@ fn open(folder: &Path) -> io::Result<Spool> {
         io::Error::other(format!("the spool in {} cannot be used: {error}", folder.display()))
     };
     Spool::open(folder).map_err(because)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A webhook's outlet whose thread is the test.
+    pub(crate) fn played() -> (Outlets, Intake) {
+        let (tell, told) = bounded(1);
+        let run = move |intake| tell.send(intake).unwrap();
+        let tap = OutletThreads::default().start("webhook", None, run).unwrap();
+        (Outlets { kafka: None, webhook: Some(tap) }, told.recv().unwrap())
+    }
+
+    impl Intake {
+        /// Takes what is in the queue, and is done with it; how much that was.
+        pub(crate) fn discard(&self) -> usize {
+            let taken = self.queue.try_iter();
+            taken
+                .inspect(|message| {
+                    self.queued_bytes.fetch_sub(message.size(), Ordering::Relaxed);
+                })
+                .count()
+        }
+    }
 }

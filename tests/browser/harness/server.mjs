@@ -2,15 +2,17 @@
 
 import { spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
 import { existsSync, readFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
 
 export const BINARY = process.env.RINGCAST_BIN ?? fileURLToPath(new URL('../../../target/debug/ringcast', import.meta.url));
 /** The environment file of the service that is replaced. */
 const REPLACED = new URL('../../data/replaced-service.env', import.meta.url);
 const READY_MS = 20_000;
-const STOP_MS = 2_000;
+/** Shards, rooms and outlets each have their time; a server that hangs still ends. */
+const STOP_MS = 20_000;
 const LOG_LINES_MAX = 5_000;
 
 /** Nothing of the caller's environment may configure the server under test. */
@@ -35,38 +37,80 @@ function bindUdp(port) {
   });
 }
 
-/** A port that is free for UDP and TCP alike: the media port is both. */
-async function freePort() {
+/** A port of UDP and TCP alike (the media port is both), which nobody else has until it is let go. */
+async function holdPort() {
   for (;;) {
     const tcp = await listenTcp(0);
     const { port } = tcp.address();
     const udp = await bindUdp(port).catch(() => undefined);
-    await new Promise((resolve) => tcp.close(resolve));
-    if (!udp) continue;
-    await new Promise((resolve) => udp.close(resolve));
-    return port;
+    const letGo = async () => {
+      await new Promise((resolve) => tcp.close(resolve));
+      if (udp) await new Promise((resolve) => udp.close(resolve));
+    };
+    if (udp) return { port, letGo };
+    await letGo();
   }
+}
+
+/** A port at which nobody answers until it is let go: a connection begins there, and so nobody else can listen. */
+async function holdNobodys() {
+  const other = await listenTcp(0);
+  const socket = connect({ port: other.address().port, host: '127.0.0.1' });
+  socket.on('error', () => {});
+  await once(socket, 'connect');
+  const letGo = async () => {
+    socket.destroy();
+    await new Promise((resolve) => other.close(resolve));
+  };
+  other.on('connection', (accepted) => accepted.on('error', () => {}).unref());
+  return { port: socket.localPort, letGo };
 }
 
 export class Server {
   /** `more` flags come after the usual ones. */
   static async start(more = []) {
-    const [apiPort, mediaPort] = [await freePort(), await freePort()];
-    const flags = [
-      '--api-listen', `127.0.0.1:${apiPort}`, '--media-port', String(mediaPort), '--announce', '127.0.0.1', '--shards', '2',
-      ...more,
-    ];
-    return Server.#run({ apiPort, mediaPort, flags });
+    return Server.#onPorts(({ apiPort, mediaPort }) => ({
+      flags: [
+        '--api-listen', `127.0.0.1:${apiPort}`, '--media-port', String(mediaPort), '--announce', '127.0.0.1', '--shards', '2',
+        ...more,
+      ],
+    }));
   }
 
   /** With nothing but the replaced service's environment file, its ports changed to free ones. Nobody is at its broker's. */
   static async startInPlace() {
-    const [apiPort, mediaPort, nobodys] = [await freePort(), await freePort(), await freePort()];
     const lines = readFileSync(REPLACED, 'utf8').split('\n').filter((line) => line && !line.startsWith('#'));
     const variables = Object.fromEntries(lines.map((line) => line.split(/=(.*)/)));
-    const ports = { FILES_SERVICE_APP_PORT: apiPort, MEDIASOUP_RTC_MIN_PORT: mediaPort, KAFKA_EXTERNAL_PORT: nobodys };
-    for (const name of Object.keys(ports)) if (!(name in variables)) throw new Error(`${name} is not in ${REPLACED}`);
-    return Server.#run({ apiPort, mediaPort, flags: [], variables: { ...variables, ...ports } });
+    const nobodys = await holdNobodys();
+    try {
+      const server = await Server.#onPorts(({ apiPort, mediaPort }) => {
+        const ports = { FILES_SERVICE_APP_PORT: apiPort, MEDIASOUP_RTC_MIN_PORT: mediaPort, KAFKA_EXTERNAL_PORT: nobodys.port };
+        for (const name of Object.keys(ports)) if (!(name in variables)) throw new Error(`${name} is not in ${REPLACED}`);
+        return { flags: [], variables: { ...variables, ...ports } };
+      });
+      server.ended.then(nobodys.letGo);
+      return server;
+    } catch (error) {
+      await nobodys.letGo();
+      throw error;
+    }
+  }
+
+  /**
+   * With what `settings` makes of its ports. Between their being let go and the server's having them somebody may be
+   * faster: then once more, with others.
+   */
+  static async #onPorts(settings, again = true) {
+    const [api, media] = [await holdPort(), await holdPort()];
+    const [apiPort, mediaPort] = [api.port, media.port];
+    const { flags, variables } = settings({ apiPort, mediaPort });
+    await Promise.all([api.letGo(), media.letGo()]);
+    try {
+      return await Server.#run({ apiPort, mediaPort, flags, variables });
+    } catch (error) {
+      if (again && /in use/.test(error.message)) return Server.#onPorts(settings, false);
+      throw error;
+    }
   }
 
   static async #run({ apiPort, mediaPort, flags, variables }) {
@@ -112,9 +156,9 @@ export class Server {
     throw new Error(`/readyz was not ok within ${READY_MS} ms:\n${this.log.join('\n')}`);
   }
 
-  /** Ends calls too; gives the exit code, or the signal that was needed when two seconds were not enough. */
+  /** Ends calls too; gives the exit code, or the signal that was needed when that took too long. */
   async stop(signalled = 'SIGINT') {
-    const kill = setTimeout(() => this.child.kill('SIGKILL'), STOP_MS + 500);
+    const kill = setTimeout(() => this.child.kill('SIGKILL'), STOP_MS);
     if (this.running) this.child.kill(signalled);
     const { code, signal } = await this.ended;
     clearTimeout(kill);

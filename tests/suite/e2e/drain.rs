@@ -3,15 +3,15 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver as Channel, channel};
 
-use ringcast::limits::{OUTLET_STOP_TIMEOUT, STOP_TIMEOUT};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::call::Call;
 use super::secure::{Files, Issued};
 use super::servers::{PATIENCE, Process};
 use super::stock::Net;
-use crate::outlets::receiver::{Answer, Receiver, SECRET};
+use crate::outlets::receiver::{Receiver, SECRET};
 
 #[test]
 fn the_first_sigterm_ends_no_call_and_its_last_peer_ends_the_process() {
@@ -43,7 +43,7 @@ fn the_first_sigterm_ends_no_call_and_its_last_peer_ends_the_process() {
     for peer in ["alice", "bob", "carol"] {
         call.leave(peer);
     }
-    let (log, status) = process.ended(STOP_TIMEOUT);
+    let (log, status) = process.ended(PATIENCE);
     assert_eq!(status.code(), Some(0), "{log:#?}");
     assert!(log.iter().any(|line| line.contains("drained: stopping")), "{log:#?}");
     assert!(!log.iter().any(|line| line.contains("ERROR")), "{log:#?}");
@@ -55,8 +55,18 @@ fn without_calls_the_first_sigterm_ends_the_process_at_once() {
     let made = process.api().post("/media/room", &json!({ "roomId": "nobody came" }));
     assert_eq!(made.status, 201);
     process.terminate();
-    let (log, status) = process.ended(STOP_TIMEOUT);
+    let (log, status) = process.ended(PATIENCE);
     assert_eq!(status.code(), Some(0), "{log:#?}");
+}
+
+/// The next event of a type, waiting for it.
+fn next_of(events: &Channel<Value>, kind: &str) -> Value {
+    loop {
+        let event = events.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no {kind}"));
+        if event["type"] == kind {
+            return event;
+        }
+    }
 }
 
 #[test]
@@ -64,21 +74,14 @@ fn at_the_deadline_the_outlets_are_told_that_rooms_end_and_the_process_ends() {
     let receiver = Receiver::start();
     let url = format!("--webhook-url={}", receiver.url());
     let secret = format!("--webhook-secret={SECRET}");
+    let events = receiver.take_all();
     let mut process = Process::start(&["--shards=1", "--drain-timeout=1", &url, &secret]);
     let mut call = Call::pair(process.api(), "cut");
     call.all_media_arrives(5);
     process.terminate();
-    let mut told = Vec::new();
-    while !told.iter().any(|(kind, _)| kind == "room-closed") {
-        let delivery = receiver.next();
-        let events = delivery.events.iter().map(|(_, told)| &told.value);
-        told.extend(events.map(|event| {
-            (event["type"].as_str().unwrap().to_owned(), event["data"]["reason"].clone())
-        }));
-        delivery.answer(Answer::Status(204));
-    }
-    assert_eq!(told.last(), Some(&("room-closed".to_owned(), json!("draining"))), "{told:?}");
-    let (log, status) = process.ended(STOP_TIMEOUT + OUTLET_STOP_TIMEOUT);
+    let closed = next_of(&events, "room-closed");
+    assert_eq!((&closed["roomId"], &closed["data"]["reason"]), (&json!("cut"), &json!("draining")));
+    let (log, status) = process.ended(PATIENCE);
     assert_eq!(status.code(), Some(0), "{log:#?}");
     assert!(!log.iter().any(|line| line.contains("events lost")), "{log:#?}");
 }
@@ -109,6 +112,7 @@ fn who_is_ended_at_once_tells_readers_and_outlets_that_the_rooms_are_over() {
     let receiver = Receiver::start();
     let url = format!("--webhook-url={}", receiver.url());
     let secret = format!("--webhook-secret={SECRET}");
+    let events = receiver.take_all();
     let mut process = Process::start(&["--shards=2", &url, &secret]);
     let api = process.api();
     let mut call = Call::pair(api, "cut");
@@ -120,15 +124,12 @@ fn who_is_ended_at_once_tells_readers_and_outlets_that_the_rooms_are_over() {
     let mut heard = vec![0; 12];
     reader.read_exact(&mut heard).unwrap();
     assert_eq!(heard, b"HTTP/1.1 200");
+    while next_of(&events, "room-created")["roomId"] != "other" {}
     process.interrupt();
-    let mut ended = Vec::new();
-    while ended.len() < 2 {
-        let delivery = receiver.next();
-        let events = delivery.events.iter().map(|(_, told)| &told.value);
-        let closed = events.filter(|event| event["type"] == "room-closed");
-        ended.extend(closed.map(|event| (event["roomId"].clone(), event["data"].clone())));
-        delivery.answer(Answer::Status(204));
-    }
+    let mut ended = [(); 2].map(|()| {
+        let event = next_of(&events, "room-closed");
+        (event["roomId"].clone(), event["data"].clone())
+    });
     ended.sort_by_key(|(room, _)| room.to_string());
     let stopping = json!({ "reason": "stopping" });
     assert_eq!(ended, [(json!("cut"), stopping.clone()), (json!("other"), stopping)]);
@@ -136,7 +137,7 @@ fn who_is_ended_at_once_tells_readers_and_outlets_that_the_rooms_are_over() {
     let heard = String::from_utf8(heard).unwrap();
     let last = heard.rsplit_once("event: ").unwrap().1;
     assert!(last.starts_with("room-closed") && last.contains("stopping"), "{heard}");
-    let (log, status) = process.ended(STOP_TIMEOUT + OUTLET_STOP_TIMEOUT);
+    let (log, status) = process.ended(PATIENCE);
     assert_eq!(status.code(), Some(0), "{log:#?}");
     assert!(!log.iter().any(|line| line.contains("events lost")), "{log:#?}");
 }
@@ -163,8 +164,14 @@ fn a_command_drains_shows_how_many_are_left_and_ends_with_the_last_of_them() {
     call.all_media_arrives(5);
     let listen = format!("--api-listen={}", api.0);
     let mut waiting = command(&["drain", &listen, "--deadline=3000"]).spawn().unwrap();
-    let mut lines = BufReader::new(waiting.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let first = lines.next().unwrap();
+    let stdout = BufReader::new(waiting.stdout.take().unwrap());
+    let (tell, lines) = channel();
+    std::thread::spawn(move || {
+        // A test that has failed reads no more.
+        stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line))
+    });
+    let next_line = || lines.recv_timeout(PATIENCE).unwrap();
+    let first = next_line();
     assert!(first.contains("draining: 1 rooms, 2 peers left, closed in "), "{first}");
     let drain = api.get("/admin/status").data()["drain"].take();
     assert_eq!((&drain["state"], &drain["exits"]), (&json!("draining"), &json!(false)));
@@ -172,10 +179,10 @@ fn a_command_drains_shows_how_many_are_left_and_ends_with_the_last_of_them() {
     let (status, text) = said(&["drain", &listen, "--no-wait"]);
     assert!(status == Some(0) && text.contains("1 rooms, 2 peers"), "{status:?} {text}");
     call.leave("alice");
-    let second = lines.next().unwrap();
+    let second = next_line();
     assert!(second.contains("draining: 1 rooms, 1 peers left"), "{second}");
     call.leave("bob");
-    assert!(lines.next().unwrap().ends_with(": empty"));
+    assert!(next_line().ends_with(": empty"));
     assert_eq!(waiting.wait().unwrap().code(), Some(0));
     assert_eq!(api.get("/readyz").status, 503, "the server stays, without rooms");
     let (status, text) = said(&["drain", &listen, "--cancel"]);
@@ -185,7 +192,7 @@ fn a_command_drains_shows_how_many_are_left_and_ends_with_the_last_of_them() {
     assert!(status == Some(0) && text.ends_with(": empty\n"), "{status:?} {text}");
     let (status, text) = said(&["drain", "--exit", "--url", &format!("http://{}/", api.0)]);
     assert!(status == Some(0) && text.contains("the server ends"), "{status:?} {text}");
-    let (log, status) = process.ended(STOP_TIMEOUT);
+    let (log, status) = process.ended(PATIENCE);
     assert_eq!(status.code(), Some(0), "{log:#?}");
     let (status, text) = said(&["drain", &listen]);
     assert!(status == Some(1) && text.contains("refused"), "{status:?} {text}");

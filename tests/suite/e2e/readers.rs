@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use ringcast::limits::{EVENT_READER_PINGS_MAX, OUTLET_STOP_TIMEOUT, STOP_TIMEOUT};
+use ringcast::limits::EVENT_READER_PINGS_MAX;
 use serde_json::{Value, json};
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket, client};
@@ -162,7 +162,7 @@ fn as_many_readers_as_there_may_be_that_never_read_cost_little_and_hold_up_nobod
     assert!(grown < 64 * 1024, "{grown} KiB for {} readers", hostile.len());
     drop(hostile);
     process.interrupt();
-    assert_eq!(process.ended(STOP_TIMEOUT).1.code(), Some(0));
+    assert_eq!(process.ended(PATIENCE).1.code(), Some(0));
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn destinations_that_accept_and_never_answer_hold_up_neither_calls_nor_the_end()
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }
     process.interrupt();
-    let (log, status) = process.ended(STOP_TIMEOUT + OUTLET_STOP_TIMEOUT);
+    let (log, status) = process.ended(PATIENCE);
     let log = log.join("\n");
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("events lost") && log.contains("--spool-dir"), "{log}");

@@ -147,20 +147,22 @@ impl Process {
 
     /// The first log line with all of these words, waiting for it.
     pub(crate) fn line_with(&mut self, words: &[&str]) -> String {
+        self.find_line(words)
+            .unwrap_or_else(|error| panic!("no line with {words:?} ({error}) in {:#?}", self.seen))
+    }
+
+    /// The same, or why there is none: the log has ended, or it took too long.
+    pub(crate) fn find_line(&mut self, words: &[&str]) -> Result<String, RecvTimeoutError> {
         let has_all = |line: &&String| words.iter().all(|word| line.contains(word));
         if let Some(line) = self.seen.iter().find(has_all) {
-            return line.clone();
+            return Ok(line.clone());
         }
         let deadline = clock() + PATIENCE;
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(clock())) {
-                Ok(line) => {
-                    self.seen.push(line.clone());
-                    if has_all(&&line) {
-                        return line;
-                    }
-                }
-                Err(error) => panic!("no line with {words:?} ({error}) in {:#?}", self.seen),
+            let line = self.lines.recv_timeout(deadline.saturating_duration_since(clock()))?;
+            self.seen.push(line.clone());
+            if has_all(&&line) {
+                return Ok(line);
             }
         }
     }

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::secure::Files;
 use super::servers::{PATIENCE, Process, clock};
-use ringcast::limits::STOP_TIMEOUT;
 
 const SECRET: &str = "a-secret-of-the-backend-0123456789";
 
@@ -99,7 +98,7 @@ fn who_has_a_key_or_a_token_is_let_in_and_no_log_shows_either() {
     assert_eq!(&first, b"HTTP/1.1 200");
 
     process.terminate();
-    let (log, status) = process.ended(STOP_TIMEOUT);
+    let (log, status) = process.ended(PATIENCE);
     assert_eq!(status.code(), Some(0), "{log:#?}");
     for line in &log {
         let shown = [SECRET, &good, &expired, &foreign].iter().any(|text| line.contains(*text));
@@ -154,7 +153,7 @@ fn keys_change_at_sighup_and_a_file_of_no_use_changes_nothing() {
     }
     let (log, _) = {
         process.interrupt();
-        process.ended(STOP_TIMEOUT)
+        process.ended(PATIENCE)
     };
     assert!(!log.join("\n").contains(&old) && !log.join("\n").contains(&new), "{log:#?}");
 }
@@ -167,6 +166,6 @@ fn keys_in_the_clear_on_a_public_address_are_warned_of() {
     let mut process = Process::start(&[&keys, "--shards=1"]);
     process.line_with(&["API open"]);
     process.interrupt();
-    let (log, _) = process.ended(STOP_TIMEOUT);
+    let (log, _) = process.ended(PATIENCE);
     assert!(!log.join("\n").contains("without TLS"), "{log:#?}");
 }

@@ -3,7 +3,6 @@
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output, Stdio};
 
-use ringcast::limits::STOP_TIMEOUT;
 use serde_json::{Value, json};
 
 use super::call::Call;
@@ -52,7 +51,7 @@ fn the_service_manager_hears_ready_when_calls_are_taken_then_status_watchdog_and
     process.terminate();
     let last = hear(&manager, "STOPPING=1");
     assert!(last.contains("STATUS=stopping") && last.contains("EXTEND_TIMEOUT_USEC="), "{last}");
-    let (log, status) = process.ended(STOP_TIMEOUT);
+    let (log, status) = process.ended(PATIENCE);
     assert_eq!(status.code(), Some(0), "{log:#?}");
     std::fs::remove_file(&path).unwrap();
 }
@@ -95,7 +94,7 @@ fn a_service_manager_that_cannot_be_told_harms_nothing() {
         let answer = process.api().post("/media/room", &json!({ "roomId": "alone" }));
         assert_eq!(answer.status, 201);
         process.terminate();
-        let (log, status) = process.ended(STOP_TIMEOUT);
+        let (log, status) = process.ended(PATIENCE);
         assert_eq!(status.code(), Some(0), "{log:#?}");
     }
 }

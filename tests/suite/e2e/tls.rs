@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use ringcast::limits::STOP_TIMEOUT;
 use rustls::version::{TLS12, TLS13};
 use serde_json::{Value, json};
 
@@ -66,7 +65,7 @@ fn a_browser_calls_over_tls_and_nothing_else_is_spoken_there() {
     // Whom nobody trusts.
     assert!(secured(api, &Issued::new(), &[&TLS13]).is_err());
     process.terminate();
-    assert_eq!(process.ended(STOP_TIMEOUT).1.code(), Some(0));
+    assert_eq!(process.ended(PATIENCE).1.code(), Some(0));
 }
 
 #[test]

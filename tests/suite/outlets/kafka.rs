@@ -12,6 +12,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use ringcast::config::{KafkaConfig, KafkaSecurity};
 use ringcast::events::outlet::OutletCounts;
 use ringcast::limits::{OUTLET_QUEUE, OUTLET_WINDOW};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ServerConfig, ServerConnection, Stream};
@@ -237,6 +238,9 @@ fn secured_broker(cert: &CertifiedKey<KeyPair>) -> (u16, JoinHandle<io::Result<i
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let first = move || {
+        let within = Timespec::try_from(PATIENCE).unwrap();
+        let asked = poll(&mut [PollFd::new(&listener, PollFlags::IN)], Some(&within));
+        assert_eq!(asked, Ok(1), "nobody came");
         let (mut stream, _) = listener.accept()?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut secured = ServerConnection::new(Arc::new(config)).unwrap();

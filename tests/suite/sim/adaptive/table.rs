@@ -28,9 +28,7 @@ const MISSES: &[(&str, &str)] = &[
         "100k, no sound",
         "the first key frame, before the link is known, is a fifth of all that passes",
     ),
-    ("600k, policed", "what a burst showed is believed until packets are lost"),
-    ("1M, policed", "what a burst showed is believed until packets are lost"),
-    ("two viewers, 3M", "two that look for more at once take turns"),
+    ("two viewers, 1M", "two that look for more at once take turns"),
 ];
 
 /// Plays one run; its rows.

@@ -115,11 +115,11 @@ async fn secured(
 
 /// Shakes hands. Nobody's turn lasts while a client is waited for: neither for the rest of its
 /// ClientHello nor for its answer.
-async fn shaken(
-    (stream, address): (TcpStream, SocketAddr),
+async fn shaken<S: AsyncRead + AsyncWrite + Unpin>(
+    (stream, address): (S, SocketAddr),
     certificate: &Certificate,
     handshakes: &Handshakes,
-) -> io::Result<TlsStream<TcpStream>> {
+) -> io::Result<TlsStream<S>> {
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let turn = handshakes.turn(address.ip()).await;
     // Agrees on keys and signs, here and now.
@@ -209,7 +209,67 @@ fn is_stream(response: &Response) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::crypto::aws_lc_rs;
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+    use tokio::task::JoinSet;
+    use tokio_rustls::TlsConnector;
+
     use super::*;
+    use crate::limits::API_HANDSHAKES;
+
+    const NAME: &str = "call.example";
+
+    /// A certificate, and a client that trusts it alone.
+    fn certified() -> (Certificate, Arc<ClientConfig>) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+        let issued = params.self_signed(&key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(issued.der().clone()).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let client = ClientConfig::builder_with_provider(provider);
+        let client = client.with_safe_default_protocol_versions().unwrap();
+        let client = client.with_root_certificates(roots).with_no_client_auth();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        (Certificate::of(vec![issued.der().clone()], key), Arc::new(client))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_who_begin_a_handshake_and_are_silent_hold_nobody_up() {
+        let (certificate, client) = certified();
+        let name = ServerName::try_from(NAME).unwrap();
+        let handshakes = Arc::new(Handshakes::default());
+        let address: SocketAddr = "192.0.2.1:5000".parse().unwrap();
+        let (mut silent, mut held) = (JoinSet::new(), Vec::new());
+        for number in 0..4 * API_HANDSHAKES {
+            let mut hello = Vec::new();
+            let mut begun = ClientConnection::new(Arc::clone(&client), name.clone()).unwrap();
+            begun.write_tls(&mut hello).unwrap();
+            let said = if number % 2 == 0 { hello.len() } else { 40 };
+            let (mut stream, served) = tokio::io::duplex(64 * 1024);
+            stream.write_all(&hello[..said]).await.unwrap();
+            held.push(stream);
+            let (certificate, handshakes) = (certificate.clone(), Arc::clone(&handshakes));
+            silent.spawn(async move {
+                shaken((served, address), &certificate, &handshakes).await.is_ok()
+            });
+        }
+        let (stream, served) = tokio::io::duplex(64 * 1024);
+        let both = async {
+            let connects = TlsConnector::from(client).connect(name, stream);
+            tokio::join!(connects, shaken((served, address), &certificate, &handshakes))
+        };
+        let (connected, secured) =
+            tokio::time::timeout(Duration::from_secs(1), both).await.unwrap();
+        assert!(connected.is_ok() && secured.is_ok());
+        assert!(silent.try_join_next().is_none(), "the silent ones still wait");
+        drop(held);
+        assert!(silent.join_all().await.iter().all(|secured| !secured));
+    }
 
     #[test]
     fn words_of_farewell_are_whole_answers() {

@@ -330,3 +330,11 @@ impl Hangup {
         }
     }
 }
+
+#[cfg(test)]
+impl Certificate {
+    /// One that stays as it is.
+    pub(super) fn of(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
+        Self(watch::channel(Arc::new(server_config(chain, key).unwrap())).1)
+    }
+}

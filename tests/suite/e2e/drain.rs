@@ -231,7 +231,11 @@ fn ending(answers: &'static [&'static str]) -> String {
         for answer in std::iter::once(begun.as_str()).chain(answers.iter().copied()) {
             let (mut stream, _) = listener.accept().unwrap();
             let (mut asked, mut bytes) = (Vec::new(), [0; 1024]);
-            while !asked.ends_with(b"}") && !(asked.starts_with(b"GET") && asked.ends_with(b"\n")) {
+            let is_whole = |asked: &[u8]| match asked.starts_with(b"GET") {
+                true => asked.ends_with(b"\r\n\r\n"),
+                false => asked.ends_with(b"}"),
+            };
+            while !is_whole(&asked) {
                 let read = stream.read(&mut bytes).unwrap();
                 asked.extend_from_slice(&bytes[..read]);
             }

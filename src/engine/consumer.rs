@@ -81,6 +81,15 @@ pub struct SendCodec {
     pub nack: bool,
 }
 
+/// How a consumer waits for a slow link (`pacing`).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hold {
+    /// Since when it has had to, with all that it has not sent.
+    pub since: Option<Instant>,
+    /// It waits for its link now, and for nothing else.
+    pub is_on: bool,
+}
+
 /// A consumer.
 #[derive(Debug)]
 pub struct Consumer {
@@ -163,10 +172,8 @@ pub struct Consumer {
     pub due: bool,
     /// When it last became due.
     pub due_since: Option<Instant>,
-    /// Since when it has had to wait for its link, with all that it has not sent.
-    pub held_since: Option<Instant>,
-    /// It waits for its link, and for nothing else.
-    pub is_held: bool,
+    /// How it waits for its link.
+    pub hold: Hold,
     /// The newest key frame sent over a link that has to be heeded: its timestamp, and when the last
     /// packet of it left.
     pub key_frame: Option<(u32, Instant)>,
@@ -257,8 +264,7 @@ impl Consumer {
             repairs: VecDeque::new(),
             due: false,
             due_since: None,
-            held_since: None,
-            is_held: false,
+            hold: Hold::default(),
             key_frame: None,
             closes_up: false,
             packets: 0,

@@ -217,7 +217,7 @@ impl Consumer {
         streams: &mut SlotMap<StreamKey, Stream>,
         way: &mut Way<'_>,
     ) -> Result<(), Stop> {
-        if std::mem::take(&mut self.is_held) {
+        if std::mem::take(&mut self.hold.is_on) {
             self.go_on(way.now, streams);
         }
         self.repair(streams, way)?;
@@ -227,12 +227,12 @@ impl Consumer {
         let forwarded = self.forward(streams, way);
         if matches!(forwarded, Err(Stop::Paced)) || (forwarded.is_ok() && !self.repairs.is_empty())
         {
-            self.held_since.get_or_insert(way.now);
-            self.is_held = true;
+            self.hold.since.get_or_insert(way.now);
+            self.hold.is_on = true;
             return Err(Stop::Paced);
         }
         forwarded?;
-        self.held_since = None;
+        self.hold.since = None;
         self.due = false;
         Ok(())
     }

@@ -218,7 +218,7 @@ impl Consumer {
     /// True when a repair has to wait for its link.
     pub(super) fn holds_repair(&self, way: &mut Way<'_>) -> bool {
         let waited = |since| way.now.saturating_duration_since(since);
-        let is_overdue = self.held_since.is_some_and(|since| waited(since) >= PACED_AGE_MAX);
+        let is_overdue = self.hold.since.is_some_and(|since| waited(since) >= PACED_AGE_MAX);
         self.kind == MediaKind::Video && !is_overdue && !way.may_pass()
     }
 }

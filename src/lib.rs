@@ -83,8 +83,8 @@
 //! [`LayerTarget`](engine::select::LayerTarget) that `router` aims at, stream by stream with key
 //! frames, and the selector inside a stream. Why a consumer gets what it gets stays with it, for its
 //! statistics. For a link that has shown to be slow a burst of pictures is spread over time
-//! ([`pacing`](engine::pacing)), and sound passes it. Over all consumers and shards the wishes of one producer are its *demand*, told to
-//! its publisher's application as an event.
+//! ([`pacing`](engine::pacing)), and sound passes it. Over all consumers and shards the wishes of one
+//! producer are its *demand*, told to its publisher's application as an event.
 //!
 //! ## The life of a command
 //!

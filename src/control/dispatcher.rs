@@ -190,12 +190,12 @@ impl Dispatcher {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::id::TransportId;
 
     /// A shard that takes everything and answers nothing.
-    struct Mute;
+    pub(in crate::control) struct Mute;
 
     impl ShardLink for Mute {
         fn send(&self, _: CallId, _: Command) -> Result<(), LaneFull> {

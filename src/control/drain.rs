@@ -336,21 +336,11 @@ mod tests {
 
     use super::*;
     use crate::control::addresses::MediaAddresses;
-    use crate::control::command::{CallId, Command};
-    use crate::control::dispatcher::{LaneFull, ShardLink};
+    use crate::control::dispatcher::tests::Mute;
     use crate::control::service::ControlConfig;
     use crate::events::outlet::{OutletCounts, tests::played};
     use crate::events::timestamp::WallAnchor;
     use crate::limits::{Limits, OUTLET_QUEUE};
-
-    /// A shard that says nothing.
-    struct Mute;
-
-    impl ShardLink for Mute {
-        fn send(&self, _: CallId, _: Command) -> Result<(), LaneFull> {
-            Ok(())
-        }
-    }
 
     #[tokio::test(start_paused = true)]
     async fn rooms_that_end_wait_for_an_outlet_and_none_of_their_events_is_refused() {

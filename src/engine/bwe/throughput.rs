@@ -34,6 +34,13 @@ pub(super) struct Throughput {
     /// The first packet since the beginning, or since more than a window was empty.
     first_us: Option<i64>,
     first_bytes: u32,
+    /// Where the newest bucket is kept.
+    newest_place: u8,
+}
+
+/// When the bucket ends that holds what passes at this time.
+pub(super) fn bucket_end_us(at_us: i64) -> i64 {
+    (at_us.div_euclid(BUCKET_US) + 1) * BUCKET_US
 }
 
 impl Throughput {
@@ -45,11 +52,36 @@ impl Throughput {
             newest_us: 0,
             first_us: None,
             first_bytes: 0,
+            newest_place: 0,
         }
     }
 
     /// Counts a packet; one that is a window older than the newest is not counted.
+    #[inline]
     pub(super) fn add(&mut self, at_us: i64, bytes: u32) {
+        self.add_all(at_us, bytes, 1);
+    }
+
+    /// Counts packets of one bucket, the newest of them at `at_us`. The first of all counts alone.
+    #[inline]
+    pub(super) fn add_all(&mut self, at_us: i64, bytes: u32, packets: u16) {
+        // Mostly the bucket is the one of the packet before: found without a division.
+        let within = at_us - self.newest * BUCKET_US;
+        let place = usize::from(self.newest_place);
+        if (0..BUCKET_US).contains(&within)
+            && self.first_us.is_some()
+            && let (Some(total), Some(count)) =
+                (self.bytes.get_mut(place), self.packets.get_mut(place))
+        {
+            self.newest_us = self.newest_us.max(at_us);
+            *total = total.saturating_add(bytes);
+            *count = count.saturating_add(packets);
+        } else {
+            self.add_elsewhere(at_us, bytes, packets);
+        }
+    }
+
+    fn add_elsewhere(&mut self, at_us: i64, bytes: u32, more: u16) {
         let number = at_us.div_euclid(BUCKET_US);
         let ahead = number - self.newest;
         if self.first_us.is_none() || ahead >= BUCKETS_SIGNED {
@@ -66,7 +98,10 @@ impl Throughput {
             return;
         }
         self.newest_us = if ahead == 0 { self.newest_us.max(at_us) } else { at_us };
-        self.put(number, |total, packets| (total.saturating_add(bytes), packets.saturating_add(1)));
+        self.newest_place = u8::try_from(place(self.newest)).unwrap_or_default();
+        self.put(number, |total, packets| {
+            (total.saturating_add(bytes), packets.saturating_add(more))
+        });
     }
 
     /// Bits per second over the last `span_us`, longer while there are few packets; `None` until

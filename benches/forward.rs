@@ -124,6 +124,11 @@ fn tell(name: &str, stage: &mut Stage, traffic: &mut Traffic, fan_out: u64) {
         let (trains_before, before) = (stage.trains, allocations());
         left += stage.forward(&frame, traffic.step) as u64;
         allocated += allocations() - before;
+        // What receivers tell is made of their own memory.
+        let answers = stage.answers();
+        let before = allocations();
+        stage.hear(&answers);
+        allocated += allocations() - before;
         trains += stage.trains - trains_before;
     }
     let a_train = left as f64 / trains as f64;

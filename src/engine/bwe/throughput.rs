@@ -109,20 +109,20 @@ impl Throughput {
     pub(super) fn bps(&self, span_us: i64) -> Option<f64> {
         let first_us = self.first_us?;
         let (mut bytes, mut packets) = (0u64, 0u32);
-        for back in 0..BUCKETS_SIGNED {
-            let number = self.newest - back;
-            let start_us = (number * BUCKET_US).max(first_us);
-            let (more, count) = self.bucket(number);
+        let oldest_us = (self.newest - BUCKETS_SIGNED + 1) * BUCKET_US;
+        let mut from_us = self.newest * BUCKET_US;
+        for (more, count) in self.newest_first() {
             bytes += u64::from(more);
             packets += u32::from(count);
-            let whole = number * BUCKET_US <= first_us;
-            let span = self.newest_us - start_us;
+            let whole = from_us <= first_us;
+            let span = self.newest_us - from_us.max(first_us);
             let enough = span >= span_us && packets >= PACKETS_ENOUGH;
-            if whole || enough || back + 1 == BUCKETS_SIGNED {
+            if whole || enough || from_us <= oldest_us {
                 // The first packet ends the time before the window, which is not known.
                 let bytes = if whole { bytes - u64::from(self.first_bytes) } else { bytes };
                 return (span >= SPAN_MIN_US).then(|| bytes as f64 * 8e6 / span as f64);
             }
+            from_us -= BUCKET_US;
         }
         None
     }
@@ -137,18 +137,22 @@ impl Throughput {
             return None;
         }
         let (mut bytes, mut packets) = (0u64, 0u32);
-        for number in first..=self.newest {
-            let (more, count) = self.bucket(number);
+        let buckets = usize::try_from(self.newest - first + 1).unwrap_or_default();
+        for (more, count) in self.newest_first().take(buckets) {
             bytes += u64::from(more);
             packets += u32::from(count);
         }
         (packets >= PACKETS_LEAST).then(|| bytes as f64 * 8e6 / span as f64)
     }
 
-    fn bucket(&self, number: i64) -> (u32, u16) {
-        let place = place(number);
-        let bytes = self.bytes.get(place).copied().unwrap_or_default();
-        (bytes, self.packets.get(place).copied().unwrap_or_default())
+    /// Bytes and packets of all buckets, back from the newest.
+    fn newest_first(&self) -> impl Iterator<Item = (u32, u16)> {
+        let wrap = (usize::from(self.newest_place) + 1).min(BUCKETS);
+        let (bytes, older_bytes) = self.bytes.split_at(wrap);
+        let (packets, older_packets) = self.packets.split_at(wrap);
+        let bytes = bytes.iter().rev().chain(older_bytes.iter().rev());
+        let packets = packets.iter().rev().chain(older_packets.iter().rev());
+        bytes.copied().zip(packets.copied())
     }
 
     fn put(&mut self, number: i64, change: impl FnOnce(u32, u16) -> (u32, u16)) {

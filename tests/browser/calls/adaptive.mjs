@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { flowing } from '../harness/encodings.mjs';
-import { assertInOrder, pause, scenario, until, watched } from '../harness/stage.mjs';
+import { assertInOrder, pause, scenario, timedScenario, until, watched } from '../harness/stage.mjs';
 
 const NARROW_BPS = 300_000;
 const LOW_WITHIN_MS = 5_000;
@@ -76,7 +76,7 @@ async function made(alice, { framesAPicture }) {
 }
 
 for (const { title, ...camera } of CAMERAS) {
-  scenario(`${title}: a way of 300 kbit/s shows a lower layer, and the high one again once it is wide`, async (call) => {
+  timedScenario(`${title}: a way of 300 kbit/s shows a lower layer, and the high one again once it is wide`, async (call) => {
     const { alice, bob, proxy } = await onTheAir(call, camera, { rate: NARROW_BPS, delay: 10 });
     await bob.follow();
     await bob.sees(alice);
@@ -104,7 +104,7 @@ for (const { title, ...camera } of CAMERAS) {
     await assertNoFreeze(call, bob, alice);
   });
 
-  scenario(`${title}: preferred layers take effect within a second`, async (call) => {
+  timedScenario(`${title}: preferred layers take effect within a second`, async (call) => {
     const { alice, bob, sends } = await onTheAir(call, camera, {});
     await bob.follow();
     const highest = camera.picture.width;
@@ -126,7 +126,7 @@ for (const { title, ...camera } of CAMERAS) {
   });
 }
 
-scenario('an AV1 camera of three temporal layers plays behind a narrow way', async (call) => {
+timedScenario('an AV1 camera of three temporal layers plays behind a narrow way', async (call) => {
   const picture = { codec: 'AV1', layers: 'L1T3', width: 320, height: 240, fps: 20, maxBitrate: 250_000 };
   const room = call.room();
   const alice = await call.peer('alice', { room });

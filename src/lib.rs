@@ -8,8 +8,8 @@
 //! ## Threads and lanes
 //!
 //! ```text
-//!   REST · WHIP · SSE · WebSocket · pages · metrics        Kafka, webhook (own threads)
-//!                              │
+//!   REST · WHIP · pages        SSE · WebSocket · metrics        Kafka, webhook (own threads)
+//!            │                 (readers' thread, behind the others)
 //!              control thread (tokio): api, control, events
 //!                   │ Command                ▲ answers, Event, Report
 //!                   ▼  (lanes: bounded, lock-free, eventfd wake)
@@ -99,8 +99,9 @@
 //! WHIP and WHEP speak [`sdp`] instead of JSON, and then take the same steps
 //! ([`Control::publish`](control::Control::publish), [`Control::play`](control::Control::play)).
 //! What a shard tells by itself, an [`Event`](control::command::Event), changes the registry and goes
-//! into the room's log ([`events`]): readers follow it over Server-Sent Events and WebSockets, and
-//! [`outlet`](events::outlet)s carry it to Kafka and a webhook.
+//! into the room's log ([`events`]): readers follow it over Server-Sent Events and WebSockets, on a
+//! [thread](events::ReaderThread) that comes after all others, and [`outlet`](events::outlet)s carry
+//! it to Kafka and a webhook.
 //!
 //! ## The program around it
 //!

@@ -34,6 +34,7 @@ use crate::engine::dtls::{DtlsIdentity, IdentityError};
 use crate::engine::rtp::NtpTime;
 use crate::engine::wall::WallClock;
 use crate::engine::{Engine, EngineSetup};
+use crate::events::ReaderThread;
 use crate::events::outlet::{OutletThreads, Outlets};
 use crate::events::timestamp::WallAnchor;
 use crate::id::ShardId;
@@ -79,6 +80,7 @@ pub struct Server {
     listener: TcpListener,
     options: ApiOptions,
     outlets: OutletThreads,
+    readers: ReaderThread,
 }
 
 struct LaneLink(LaneSender<ShardMessage>);
@@ -124,11 +126,13 @@ impl Server {
             Outlets::start(kafka.as_ref(), webhook.as_ref(), spool_dir.as_deref())
                 .map_err(|error| ServerError::Setting(error.to_string()))?;
         let (drain_timeout, limits) = (config.drain_timeout, config.limits.clone());
-        let setup = ControlConfig { media, clock, outlets, limits, drain_timeout };
+        let thread = ReaderThread::start()?;
+        let readers = thread.runtime();
+        let setup = ControlConfig { media, clock, outlets, limits, readers, drain_timeout };
         let control = Control::start(links, setup)
             .map_err(|error| ServerError::Setting(error.to_string()))?;
         tokio::spawn(empty_lanes(control.clone(), from_shards, waker));
-        let server = Self { node, control, listener, options, outlets: threads };
+        let server = Self { node, control, listener, options, outlets: threads, readers: thread };
         let address = server.api_address()?;
         let scheme = if config.connections.tls.is_some() { "https" } else { "http" };
         let docs = format_args!("{scheme}://{address}/{}", config.docs_path);
@@ -189,7 +193,7 @@ impl Server {
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServerError> {
-        let Self { node, control, listener, options, outlets } = self;
+        let Self { node, control, listener, options, outlets, readers } = self;
         let drained = control.clone();
         let shutdown = async move {
             tokio::select! {
@@ -200,6 +204,7 @@ impl Server {
         let served = api::serve(listener, control.clone(), options, shutdown).await;
         control.stop();
         let stopped = node.stop();
+        readers.stop();
         // Last, so that they also tell of the rooms that ended with the API.
         outlets.stop();
         stopped?;

@@ -63,7 +63,11 @@ pub(super) async fn follow_over_web_socket(
         .max_frame_size(EVENT_READER_SAYS_MAX)
         .read_buffer_size(EVENT_READER_SAYS_MAX)
         .write_buffer_size(0);
-    Ok(upgrade.on_upgrade(|socket| ws::serve(socket, subscription, first)))
+    let runtime = control.readers_runtime();
+    Ok(upgrade.on_upgrade(|socket| async move {
+        // It ends by itself.
+        drop(runtime.spawn(ws::serve(socket, subscription, first)));
+    }))
 }
 
 fn after(query: &Parameters) -> Result<Option<Position>, ApiError> {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use super::error::{ApiError, Code, Failure};
@@ -57,12 +56,12 @@ pub(super) async fn metrics(
     let (node, latencies) = (control.node(), control.latency_totals());
     let (http, refusals) = (observed.http.all(), observed.refusals.all());
     let connections = Arc::clone(&observed.connections);
-    // Beside the control thread, which has calls to see to.
-    let written = spawn_blocking(move || {
+    // Where it comes after calls and media.
+    let written = control.readers_runtime().spawn(async move {
         prometheus::text(&node, &latencies, &http, &refusals)
             + &prometheus::connections(&connections)
-    })
-    .await;
+    });
+    let written = written.await;
     // One who asks without end has a share of a core that media can spare.
     let rest = (begun.elapsed() * METRICS_REST).min(METRICS_REST_MAX);
     tokio::spawn(async move {

@@ -103,6 +103,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let routes = router::router(control.clone(), &options)?;
     let ApiOptions { tls, connections: limits, counts, .. } = options;
+    let streams = control.readers_runtime();
     let (stopping, stopped) = oneshot::channel();
     let graceful = async move {
         shutdown.await;
@@ -117,7 +118,7 @@ pub async fn serve(
         }
     };
     tokio::select! {
-        () = Serving { routes, tls, counts, limits }.run(listener, graceful) => {}
+        () = Serving { routes, tls, counts, limits, streams }.run(listener, graceful) => {}
         () = deadline => {}
     }
     Ok(())

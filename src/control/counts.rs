@@ -49,8 +49,6 @@ pub struct ControlCounts {
     events: BTreeMap<&'static str, u64>,
     /// Transports closed, by reason.
     closed: BTreeMap<&'static str, u64>,
-    /// Readers of events disconnected because they were too slow.
-    pub readers_dropped: u64,
 }
 
 impl Default for ControlCounts {
@@ -66,7 +64,6 @@ impl Default for ControlCounts {
                 .chain(["closed", "lost", "peer_left"])
                 .map(|reason| (reason, 0))
                 .collect(),
-            readers_dropped: 0,
         }
     }
 }

@@ -353,6 +353,7 @@ mod tests {
             clock,
             outlets,
             limits: Limits::default(),
+            readers: tokio::runtime::Handle::current(),
             drain_timeout: Duration::ZERO,
         };
         let control = Control::start(vec![Box::new(Mute)], config).unwrap();

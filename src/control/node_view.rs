@@ -1,6 +1,5 @@
 //! The whole node at one moment, for health checks, metrics and operators.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::addresses::MediaAddresses;
@@ -41,6 +40,8 @@ pub struct NodeView {
     pub totals: Totals,
     /// Live readers of events.
     pub event_readers: usize,
+    /// Readers of events disconnected because they were too slow, since start.
+    pub event_readers_dropped: u64,
     /// What became of the events that go elsewhere, by outlet.
     pub outlets: Vec<OutletView>,
     /// All shards.
@@ -135,14 +136,14 @@ impl Control {
     #[must_use]
     pub fn node(&self) -> NodeView {
         let now = now();
-        // One is the control plane's own.
-        let event_readers = Arc::strong_count(&self.inner.readers) - 1;
+        let readers = &self.inner.readers;
         self.inner.state.with(|state| NodeView {
             version: env!("CARGO_PKG_VERSION"),
             uptime: self.uptime(),
             time: self.inner.clock.iso(now),
             totals: state.registry.totals(),
-            event_readers,
+            event_readers: readers.count(),
+            event_readers_dropped: readers.dropped(),
             outlets: self.inner.outlets.views(),
             counts: state.counts.clone(),
             calls: self.inner.dispatcher.counts(),

@@ -11,6 +11,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::addresses::MediaAddresses;
@@ -26,7 +27,7 @@ use super::registry::{Close, Effects, NewTransport, Registry};
 use crate::engine::report::Report;
 use crate::events::outlet::Outlets;
 use crate::events::timestamp::WallAnchor;
-use crate::events::{GaugeOf, RoomEvent, RoomLog, Turns};
+use crate::events::{GaugeOf, Readers, RoomEvent, RoomLog};
 use crate::id::{RoomId, ShardId, TransportId};
 use crate::limits::{CLOSE_RETRY_DELAY, Limits, ROOM_STATS_CALLS_MAX};
 use crate::metrics::latency::LatencyHistory;
@@ -44,6 +45,8 @@ pub struct ControlConfig {
     pub outlets: Outlets,
     /// How much there may be of everything.
     pub limits: Limits,
+    /// Where readers of events are written to.
+    pub readers: Handle,
     /// How long rooms may go on during a drain that says nothing else.
     pub drain_timeout: Duration,
 }
@@ -64,8 +67,7 @@ pub(super) struct Inner {
     pub(super) capabilities: Arc<RtpCapabilities>,
     pub(super) state: Guarded<State>,
     pub(super) started: Instant,
-    /// Shared by all event readers, and so counts them.
-    pub(super) readers: Arc<Turns>,
+    pub(super) readers: Arc<Readers>,
     /// Of the calls to shards that rooms' statistics take.
     pub(super) stats_turns: Semaphore,
     pub(super) drains: Drains,
@@ -183,7 +185,7 @@ impl Control {
                 }),
                 limits: config.limits,
                 started: now(),
-                readers: Arc::default(),
+                readers: Arc::new(Readers::new(config.readers)),
                 stats_turns: Semaphore::new(ROOM_STATS_CALLS_MAX),
                 drains: Drains::new(config.drain_timeout),
             }),
@@ -204,6 +206,12 @@ impl Control {
             state.stopping = true;
             state.logs.values_mut().for_each(RoomLog::disconnect_readers);
         });
+    }
+
+    /// Where readers of events are written to: behind whoever calls.
+    #[must_use]
+    pub fn readers_runtime(&self) -> Handle {
+        self.inner.readers.runtime().clone()
     }
 
     /// How long the control plane has been running.
@@ -231,7 +239,6 @@ impl Control {
                 continue;
             }
             let entry = log.append(now, self.inner.clock, &happening.event);
-            state.counts.readers_dropped += log.take_dropped();
             self.inner.outlets.offer(room, &entry, &happening.event, log.last_to_leave());
             if matches!(happening.event, RoomEvent::RoomClosed { .. }) {
                 state.logs.remove(room);
@@ -252,7 +259,7 @@ impl Control {
     /// of may have ended in between. Called as often as shards report.
     pub(super) fn tell_deferred(&self, state: &mut State) {
         let now = now();
-        let State { registry, logs, crowded, counts, .. } = state;
+        let State { registry, logs, crowded, .. } = state;
         crowded.retain(|room| {
             let Some(log) = logs.get_mut(room) else { return false };
             while let Some((of, event)) = log.take_deferred(now) {
@@ -262,7 +269,6 @@ impl Control {
                 };
                 if is_there {
                     let entry = log.append(now, self.inner.clock, &event);
-                    counts.readers_dropped += log.take_dropped();
                     self.inner.outlets.offer(room, &entry, &event, log.last_to_leave());
                 }
             }

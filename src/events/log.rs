@@ -2,20 +2,20 @@
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 
 use super::gauges::{GaugeOf, Gauges};
 use super::position::{EntryId, Position};
+use super::readers::{Feed, Readers, Seat};
 use super::room_event::RoomEvent;
 use super::timestamp::WallAnchor;
-use super::turns::Turns;
 use crate::id::{PeerId, RoomId};
 use crate::limits::{
     EVENT_READER_QUEUE, Limit, Limits, ROOM_LOG_AGE_MAX, ROOM_LOG_BYTES_MAX, ROOM_LOG_EVENTS_MAX,
@@ -102,14 +102,14 @@ pub struct Subscription {
     pub start: Start,
     /// What happens from then on; ends with the room, or when the reader is too slow.
     pub live: mpsc::Receiver<Arc<Entry>>,
-    /// When it may write; counts as a reader of the node for as long as it lives.
-    pub turns: Arc<Turns>,
+    /// Counts as a reader of the room and the node for as long as it lives.
+    pub seat: Arc<Seat>,
 }
 
 /// One who follows, and who that is where it is known.
 #[derive(Debug)]
 struct Reader {
-    lane: mpsc::Sender<Arc<Entry>>,
+    seat: Weak<Seat>,
     peer: Option<PeerId>,
 }
 
@@ -122,9 +122,12 @@ pub struct RoomLog {
     /// Of all entries.
     bytes: usize,
     entries: VecDeque<(Instant, Arc<Entry>)>,
+    /// The way to the readers, if there are any.
+    feed: Option<Feed>,
+    /// Who they are, and some who are gone.
     readers: Vec<Reader>,
-    /// Readers disconnected because they were too slow.
-    dropped: u64,
+    /// How many there are.
+    seated: Arc<AtomicUsize>,
     leaver: Option<PeerId>,
     gauges: Gauges,
     /// The last snapshot, after which entry and of what it was made.
@@ -143,14 +146,14 @@ impl RoomLog {
             last: 0,
             bytes: 0,
             entries: VecDeque::new(),
+            feed: None,
             readers: Vec::new(),
-            dropped: 0,
+            seated: Arc::default(),
             snapshot: None,
         }
     }
 
-    /// Numbers an event, keeps it, and hands it to every reader; a reader whose queue is full is
-    /// disconnected.
+    /// Numbers an event, keeps it, and puts it on its way to every reader.
     pub fn append(&mut self, now: Instant, clock: WallAnchor, event: &RoomEvent) -> Arc<Entry> {
         self.last += 1;
         self.snapshot = None;
@@ -163,27 +166,30 @@ impl RoomLog {
         self.bytes += entry.size();
         self.entries.push_back((now, Arc::clone(&entry)));
         self.prune(now);
-        self.readers.retain(|reader| match reader.lane.try_send(Arc::clone(&entry)) {
-            Ok(()) => true,
-            Err(TrySendError::Closed(_)) => false,
-            Err(TrySendError::Full(_)) => {
-                tracing::debug!(room.id = %self.room, "slow event reader disconnected");
-                self.dropped += 1;
-                false
-            }
-        });
+        self.tell(&entry);
         entry
+    }
+
+    fn tell(&mut self, entry: &Arc<Entry>) {
+        let Some(feed) = self.feed.take_if(|feed| !feed.tell(entry)) else { return };
+        feed.cut_off(self.reader_count());
+        self.readers.clear();
+    }
+
+    /// How many follow the log.
+    fn reader_count(&self) -> usize {
+        self.seated.load(Ordering::Relaxed)
     }
 
     /// Whether an event that tells a number has to wait, because there are many of them; if so, it is
     /// kept for [`take_deferred`](Self::take_deferred), in place of an older one of the same object.
     pub fn defers(&mut self, now: Instant, event: &RoomEvent) -> bool {
-        self.gauges.defers(now, self.readers.len(), event)
+        self.gauges.defers(now, self.reader_count(), event)
     }
 
     /// An event that had to wait and may be appended now, with the object that it tells of.
     pub fn take_deferred(&mut self, now: Instant) -> Option<(GaugeOf, RoomEvent)> {
-        self.gauges.take(now, self.readers.len())
+        self.gauges.take(now, self.reader_count())
     }
 
     /// True while events wait.
@@ -192,15 +198,10 @@ impl RoomLog {
         self.gauges.is_waiting()
     }
 
-    /// How many readers were disconnected because they were too slow, since the last call.
-    pub fn take_dropped(&mut self) -> u64 {
-        std::mem::take(&mut self.dropped)
-    }
-
     /// True when somebody follows the log.
     #[must_use]
     pub fn has_readers(&self) -> bool {
-        self.readers.iter().any(|reader| !reader.lane.is_closed())
+        self.reader_count() > 0
     }
 
     /// Lets go of entries beyond count, bytes and age, and of readers that are gone.
@@ -214,7 +215,9 @@ impl RoomLog {
             self.bytes -= entry.size();
             self.entries.pop_front();
         }
-        self.readers.retain(|reader| !reader.lane.is_closed());
+        if self.reader_count() == 0 {
+            self.disconnect_readers();
+        }
     }
 
     /// Who left the room last.
@@ -245,28 +248,43 @@ impl RoomLog {
 
     /// Follows the log from after `after`; without a position, from a snapshot on.
     ///
-    /// `turns` are shared by all readers of the node, and so count them; `peer` is who reads, where
-    /// that is known.
+    /// `readers` are those of the node; `peer` is who reads, where that is known.
     ///
     /// # Errors
     /// The limit, when the peer, the room or the node has its most readers.
     pub fn subscribe(
         &mut self,
         after: Option<Position>,
-        (turns, peer): (&Arc<Turns>, Option<PeerId>),
+        (readers, peer): (&Arc<Readers>, Option<PeerId>),
         limits: &Limits,
     ) -> Result<Subscription, Limit> {
-        self.readers.retain(|reader| !reader.lane.is_closed());
+        self.readers.retain(|reader| Seat::is_taken(&reader.seat));
         if let Some(peer) = &peer {
             let theirs = self.readers.iter().filter(|reader| reader.peer.as_ref() == Some(peer));
             limits.check(Limit::PeerEventReaders, theirs.count())?;
         }
-        limits.check(Limit::RoomEventReaders, self.readers.len())?;
-        // One is the control plane's own.
-        limits.check(Limit::EventReaders, Arc::strong_count(turns) - 1)?;
+        limits.check(Limit::RoomEventReaders, self.reader_count())?;
+        limits.check(Limit::EventReaders, readers.count())?;
         let (lane, live) = mpsc::channel(EVENT_READER_QUEUE);
-        self.readers.push(Reader { lane, peer });
-        Ok(Subscription { start: self.start(after), live, turns: Arc::clone(turns) })
+        self.seat(lane, readers);
+        let seat = Seat::take(readers, &self.seated);
+        self.readers.push(Reader { seat: Arc::downgrade(&seat), peer });
+        Ok(Subscription { start: self.start(after), live, seat })
+    }
+
+    /// One more gets what happens from now on.
+    fn seat(&mut self, lane: mpsc::Sender<Arc<Entry>>, readers: &Arc<Readers>) {
+        let feed = self.feed.get_or_insert_with(|| Feed::open(readers));
+        let Err(lane) = feed.seat(lane) else { return };
+        // They are behind, and it is not.
+        let feed = self.feed.replace(Feed::open(readers));
+        if let Some(behind) = feed {
+            behind.cut_off(self.reader_count());
+        }
+        if let Some(feed) = &self.feed {
+            // A new one has room.
+            let _ = feed.seat(lane);
+        }
     }
 
     fn start(&self, after: Option<Position>) -> Start {
@@ -290,6 +308,7 @@ impl RoomLog {
 
     /// Disconnects all readers, once they have read what they were given.
     pub fn disconnect_readers(&mut self) {
+        self.feed = None;
         self.readers.clear();
     }
 }
@@ -300,6 +319,8 @@ mod tests {
     use crate::id::ProducerId;
     use crate::ortc::types::{MediaKind, ProducerType};
     use std::time::{Duration, SystemTime};
+    use tokio::runtime::{Builder, Runtime};
+    use tokio::task::yield_now;
 
     const EPOCH: u64 = 1_700_000_000_000;
 
@@ -307,8 +328,10 @@ mod tests {
         log: RoomLog,
         clock: WallAnchor,
         now: Instant,
-        turns: Arc<Turns>,
+        readers: Arc<Readers>,
         limits: Limits,
+        /// Of the readers.
+        runtime: Runtime,
     }
 
     impl Story {
@@ -316,9 +339,11 @@ mod tests {
             let now = tokio::time::Instant::now().into_std();
             let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
             let room = RoomId::try_from("room").unwrap();
-            let (turns, limits) = (Arc::default(), Limits::default());
+            let limits = Limits::default();
+            let runtime = Builder::new_current_thread().build().unwrap();
+            let readers = Arc::new(Readers::new(runtime.handle().clone()));
             let clock = WallAnchor { wall, at: now };
-            Self { log: RoomLog::new(room, EPOCH), clock, now, turns, limits }
+            Self { log: RoomLog::new(room, EPOCH), clock, now, readers, limits, runtime }
         }
 
         fn happens(&mut self, times: usize) {
@@ -326,6 +351,21 @@ mod tests {
                 let event = RoomEvent::RoomClosed { reason: "deleted" };
                 self.log.append(self.now, self.clock, &event);
             }
+        }
+
+        /// What waits for the readers' thread reaches them.
+        fn hands_on(&self) {
+            self.runtime.block_on(async {
+                // A poll takes some hundred from a feed.
+                for _ in 0..EVENT_READER_QUEUE / 32 {
+                    yield_now().await;
+                }
+            });
+        }
+
+        /// What a new reader sees at once.
+        fn first(&self, mut subscription: Subscription) -> Vec<u64> {
+            numbers(self, &mut subscription)
         }
 
         fn follows(&mut self, after: Option<u64>) -> Subscription {
@@ -342,11 +382,12 @@ mod tests {
             peer: Option<&str>,
         ) -> Result<Subscription, Limit> {
             let peer = peer.map(|name| PeerId::try_from(name).unwrap());
-            self.log.subscribe(after, (&self.turns, peer), &self.limits)
+            self.log.subscribe(after, (&self.readers, peer), &self.limits)
         }
     }
 
-    fn numbers(subscription: &mut Subscription) -> Vec<u64> {
+    fn numbers(story: &Story, subscription: &mut Subscription) -> Vec<u64> {
+        story.hands_on();
         let mut seen = match &subscription.start {
             Start::Entries(entries) => entries.iter().map(|entry| entry.id.seq).collect(),
             Start::Snapshot { .. } => Vec::new(),
@@ -362,7 +403,7 @@ mod tests {
         let mut story = Story::new();
         let mut reader = story.follows(Some(0));
         story.happens(5);
-        assert_eq!(numbers(&mut reader), [1, 2, 3, 4, 5]);
+        assert_eq!(numbers(&story, &mut reader), [1, 2, 3, 4, 5]);
     }
 
     #[test]
@@ -371,8 +412,9 @@ mod tests {
         story.happens(10);
         let mut reader = story.follows(Some(7));
         story.happens(2);
-        assert_eq!(numbers(&mut reader), [8, 9, 10, 11, 12]);
-        assert_eq!(numbers(&mut story.follows(Some(12))), Vec::<u64>::new());
+        assert_eq!(numbers(&story, &mut reader), [8, 9, 10, 11, 12]);
+        let reader = story.follows(Some(12));
+        assert_eq!(story.first(reader), Vec::<u64>::new());
     }
 
     #[test]
@@ -384,11 +426,13 @@ mod tests {
             let reader = story.follows(after);
             assert_eq!(reader.start, Start::Snapshot { id: story.log.id_of(last) }, "{after:?}");
         }
-        assert_eq!(numbers(&mut story.follows(Some(2))).len(), ROOM_LOG_EVENTS_MAX);
+        let reader = story.follows(Some(2));
+        assert_eq!(story.first(reader).len(), ROOM_LOG_EVENTS_MAX);
         story.now += ROOM_LOG_AGE_MAX + Duration::from_secs(1);
         story.happens(1);
         assert_eq!(story.follows(Some(2)).start, Start::Snapshot { id: story.log.id_of(last + 1) });
-        assert_eq!(numbers(&mut story.follows(Some(last))), [last + 1]);
+        let reader = story.follows(Some(last));
+        assert_eq!(story.first(reader), [last + 1]);
     }
 
     #[test]
@@ -396,7 +440,8 @@ mod tests {
         let mut story = Story::new();
         story.happens(3);
         let at = |epoch: u64, seq: u64| Some(Position { epoch: Some(epoch), seq });
-        assert_eq!(numbers(&mut story.follows_at(at(EPOCH, 1))), [2, 3]);
+        let reader = story.follows_at(at(EPOCH, 1));
+        assert_eq!(story.first(reader), [2, 3]);
         for seq in [0, 1, 3, 9] {
             let reader = story.follows_at(at(EPOCH - 1, seq));
             assert_eq!(reader.start, Start::Snapshot { id: story.log.id_of(3) }, "{seq}");
@@ -439,7 +484,8 @@ mod tests {
         assert!(kept <= ROOM_LOG_BYTES_MAX && kept > ROOM_LOG_BYTES_MAX - 5000, "{kept}");
         let last = u64::try_from(times).unwrap();
         assert_eq!(story.follows(Some(0)).start, Start::Snapshot { id: story.log.id_of(last) });
-        assert_eq!(numbers(&mut story.follows(Some(last - 9))).len(), 9);
+        let reader = story.follows(Some(last - 9));
+        assert_eq!(story.first(reader).len(), 9);
     }
 
     #[test]
@@ -450,13 +496,43 @@ mod tests {
         let mut seen = 0;
         for _ in 0..EVENT_READER_QUEUE + 10 {
             story.happens(1);
-            seen += numbers(&mut quick).len();
+            seen += numbers(&story, &mut quick).len();
         }
         assert_eq!(seen, EVENT_READER_QUEUE + 10);
-        assert_eq!(numbers(&mut slow).len(), EVENT_READER_QUEUE);
+        assert_eq!(numbers(&story, &mut slow).len(), EVENT_READER_QUEUE);
         assert!(slow.live.is_closed(), "nobody sends to it any more");
-        assert_eq!([story.log.take_dropped(), story.log.take_dropped()], [1, 0]);
+        assert_eq!(story.readers.dropped(), 1);
         assert!(!quick.live.is_closed());
+    }
+
+    #[test]
+    fn readers_whose_thread_does_not_keep_up_are_cut_off_and_new_ones_are_not() {
+        let mut story = Story::new();
+        let mut before = [0; 3].map(|_| story.follows(Some(0)));
+        let fits = EVENT_READER_QUEUE - before.len();
+        story.happens(fits);
+        assert_eq!(story.readers.dropped(), 0);
+        story.happens(1);
+        assert_eq!(story.readers.dropped(), 3, "nobody waits for their thread");
+        let mut after = story.follows(Some(0));
+        for cut_off in &mut before {
+            assert_eq!(numbers(&story, cut_off).len(), fits, "all that was on its way, in order");
+            assert!(cut_off.live.is_closed());
+        }
+        story.happens(1);
+        assert_eq!(numbers(&story, &mut after).len(), fits + 2);
+    }
+
+    #[test]
+    fn readers_who_come_while_much_is_on_its_way_miss_nothing() {
+        let mut story = Story::new();
+        let mut first = story.follows(Some(0));
+        story.happens(EVENT_READER_QUEUE - 1);
+        let mut second = story.follows(Some(0));
+        assert_eq!(story.readers.dropped(), 1, "no room for one more behind all that");
+        story.happens(1);
+        assert_eq!(numbers(&story, &mut first).len(), EVENT_READER_QUEUE - 1);
+        assert_eq!(numbers(&story, &mut second).len(), EVENT_READER_QUEUE);
     }
 
     #[test]
@@ -480,7 +556,8 @@ mod tests {
         readers.push(story.subscribes(None, Some("alice")).unwrap());
         readers.pop();
         // Readers of other rooms.
-        let _elsewhere = [Arc::clone(&story.turns), Arc::clone(&story.turns)];
+        let room = Arc::default();
+        let _elsewhere = [0; 2].map(|_| Seat::take(&story.readers, &room));
         assert_eq!(story.subscribes(None, None).unwrap_err(), Limit::EventReaders);
         readers.pop();
         assert!(story.subscribes(None, None).is_ok());

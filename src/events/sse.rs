@@ -1,6 +1,6 @@
 //! A room's log as server-sent events.
 //!
-//! One stream per reader, polled by the HTTP server on the control thread. The event's id is the
+//! One stream per reader, polled by the HTTP server on the readers' thread. The event's id is the
 //! entry's, so that a browser's `EventSource` reconnects where it was. Invariant: all readers are
 //! given the same bytes, so one that never reads costs its place in the log's queues, and what the
 //! HTTP server holds for it are references.
@@ -35,10 +35,7 @@ fn live(subscription: Subscription) -> impl Stream<Item = Bytes> + Send + use<> 
     stream::unfold(subscription, |mut subscription| async {
         let next = tokio::time::timeout(EVENT_KEEP_ALIVE, subscription.live.recv()).await;
         match next {
-            Ok(Some(entry)) => {
-                subscription.turns.mine().await;
-                Some((entry.sse(), subscription))
-            }
+            Ok(Some(entry)) => Some((entry.sse(), subscription)),
             Ok(None) => None,
             Err(_) => Some((ALIVE, subscription)),
         }

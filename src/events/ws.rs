@@ -1,6 +1,6 @@
 //! A room's log over a WebSocket: one text message per entry, and nothing the other way.
 //!
-//! One task per reader, on the control thread. Invariants: what a reader has not taken within
+//! One task per reader, on the readers' thread. Invariants: what a reader has not taken within
 //! [`EVENT_WRITE_TIMEOUT`] ends its connection, and so does anything it says but a few pings, which
 //! are answered: neither silence nor chatter costs more than a task and one message.
 
@@ -17,7 +17,7 @@ use crate::limits::{EVENT_KEEP_ALIVE, EVENT_READER_PINGS_MAX, EVENT_WRITE_TIMEOU
 /// Tells a reader `first` and then what happens, until the room, the connection or the reader's
 /// patience ends.
 pub async fn serve(mut socket: WebSocket, subscription: Subscription, first: Vec<Arc<Entry>>) {
-    let Subscription { mut live, turns, .. } = subscription;
+    let Subscription { mut live, seat: _seat, .. } = subscription;
     for entry in first {
         if !tell(&mut socket, message(&entry)).await {
             return;
@@ -27,10 +27,7 @@ pub async fn serve(mut socket: WebSocket, subscription: Subscription, first: Vec
     loop {
         let told = tokio::select! {
             entry = live.recv() => match entry {
-                Some(entry) => {
-                    turns.mine().await;
-                    message(&entry)
-                }
+                Some(entry) => message(&entry),
                 None => break bye(&mut socket, close_code::AWAY, "the room or the server ends").await,
             },
             heard = socket.recv() => match heard {

@@ -107,16 +107,17 @@ pub const ROOM_LOG_AGE_MAX: Duration = Duration::from_secs(300);
 /// still holds the last minute.
 pub const ROOM_GAUGES_PER_SECOND_MAX: usize = 20;
 
-/// The same, times the readers that get them: a tenth of the control thread.
+/// The same, times the readers that get them: a tenth of a core.
 pub const ROOM_GAUGE_DELIVERIES_PER_SECOND_MAX: usize = 5_000;
 
-/// Events waiting for one reader; beyond it the reader is disconnected. Equal to the log's length:
-/// whoever is further behind could not be served from the log either.
+/// Events waiting for one reader, or of one room for the thread of all readers; beyond it the reader,
+/// or all of that room, are disconnected. Equal to the log's length: whoever is further behind could
+/// not be served from the log either.
 pub const EVENT_READER_QUEUE: usize = ROOM_LOG_EVENTS_MAX;
 
-/// Readers of events that write before it is looked what else there is to do: some quarter of a
-/// millisecond, which a request may wait for; fewer would be looks at every other write.
-pub const EVENT_TURN_WRITES: usize = 32;
+/// By how much readers' thread comes behind calls and media: where a core is full it gets a tenth of
+/// what one of the others gets, which is still thousands of events a second.
+pub const EVENT_READERS_NICE: i32 = 10;
 
 /// Silence on an event stream after which a comment is sent: proxies cut idle streams after 30 s
 /// and more.

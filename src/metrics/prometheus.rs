@@ -97,7 +97,7 @@ fn alive(out: &mut Text, node: &NodeView) {
     let help = "Readers of room events that are connected.";
     out.single("event_readers", "gauge", help, node.event_readers);
     let help = "Readers of room events disconnected because they were too slow.";
-    out.single("event_readers_dropped_total", "counter", help, node.counts.readers_dropped);
+    out.single("event_readers_dropped_total", "counter", help, node.event_readers_dropped);
     out.family("room_events_total", "counter", "What happened in rooms, by type of event.");
     for (event, count) in node.counts.events() {
         out.line(&[("type", event)], count);

@@ -1,15 +1,16 @@
 //! One connection from its handshake to its end.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -19,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower::Service as _;
@@ -57,13 +58,17 @@ fn farewell((status, extra): (&str, &str), sentence: &str, code: &str) -> String
 /// First byte of a TLS record with a ClientHello (RFC 8446 §5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
-/// Serves it until it ends; whoever drops this ends it.
+/// What is left of a connection: an event stream, and then its end.
+pub(super) type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Serves it until it ends, or until its answer is an event stream, which is to go on elsewhere;
+/// whoever drops this ends it.
 pub(super) async fn serve(
     stream: TcpStream,
     address: SocketAddr,
     shared: &Shared,
     course: Arc<Course>,
-) {
+) -> Option<Rest> {
     // Without it, answers of two packets wait for an acknowledgement; its failure is harmless.
     let _ = stream.set_nodelay(true);
     let speaker = Speaker {
@@ -80,10 +85,13 @@ pub(super) async fn serve(
     match tokio::time::timeout(course.patience.handshake, secured).await {
         Ok(Some(stream)) => {
             course.secured();
-            speaker.speak(stream).await;
+            speaker.speak(stream).await
         }
-        Ok(None) => {}
-        Err(_) => counts.timed_out(TimedOut::Handshake),
+        Ok(None) => None,
+        Err(_) => {
+            counts.timed_out(TimedOut::Handshake);
+            None
+        }
     }
 }
 
@@ -146,29 +154,43 @@ pub(super) struct Speaker {
 }
 
 impl Speaker {
-    pub(super) async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
+    /// Speaks until the connection ends (`None`) or has an event stream to tell.
+    pub(super) async fn speak<S>(self, stream: S) -> Option<Rest>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let Self { routes, address, course, mut stopping } = self;
         let io = TokioIo::new(Patient::new(stream, Arc::clone(&course)));
+        let streams = Arc::new(Notify::new());
+        let begins = Arc::clone(&streams);
         let answers = service_fn(move |request: hyper::Request<Incoming>| {
-            let (routes, course) = (routes.clone(), Arc::clone(&course));
-            async move { Ok::<_, Infallible>(answer(request, address, routes, course).await) }
+            let (routes, course, begins) =
+                (routes.clone(), Arc::clone(&course), Arc::clone(&begins));
+            async move { Ok::<_, Infallible>(answer(request, address, routes, (course, begins)).await) }
         });
         let mut http = http1::Builder::new();
         // The course of the connection limits the head's time too, apart from idle time.
         http.header_read_timeout(None).max_buf_size(API_BUFFER_BYTES);
-        let mut serving = pin!(http.serve_connection(io, answers).with_upgrades());
-        let stopped = async {
-            let _ = stopping.wait_for(|stopping| *stopping).await;
-        };
-        let ended = tokio::select! {
-            ended = serving.as_mut() => ended,
-            () = stopped => {
-                serving.as_mut().graceful_shutdown();
-                serving.await
+        let serving = http.serve_connection(io, answers).with_upgrades();
+        let mut rest = Box::pin(async move {
+            let mut serving = pin!(serving);
+            let stopped = async {
+                let _ = stopping.wait_for(|stopping| *stopping).await;
+            };
+            let ended = tokio::select! {
+                ended = serving.as_mut() => ended,
+                () = stopped => {
+                    serving.as_mut().graceful_shutdown();
+                    serving.await
+                }
+            };
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection to the API ended");
             }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection to the API ended");
+        });
+        tokio::select! {
+            () = rest.as_mut() => None,
+            () = streams.notified() => Some(rest),
         }
     }
 }
@@ -177,7 +199,7 @@ async fn answer(
     request: hyper::Request<Incoming>,
     address: SocketAddr,
     mut routes: Router,
-    course: Arc<Course>,
+    (course, begins): (Arc<Course>, Arc<Notify>),
 ) -> Response {
     let has_body = !request.body().is_end_stream();
     course.requested(has_body);
@@ -187,7 +209,7 @@ async fn answer(
         request.map(|_| Body::empty())
     };
     request.extensions_mut().insert(ConnectInfo(address));
-    let response = match routes.call(request).await {
+    let mut response = match routes.call(request).await {
         Ok(response) => response,
         Err(never) => match never {},
     };
@@ -196,13 +218,19 @@ async fn answer(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return response;
     }
+    if streams {
+        // The last one here: the next request would be answered where this stream goes on.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        begins.notify_one();
+        // It goes on there, from its first byte.
+        tokio::task::yield_now().await;
+    }
     response.map(|body| Body::new(AnswerBody::new(body, course)))
 }
 
 /// Whether an answer goes on for as long as the client wants.
 fn is_stream(response: &Response) -> bool {
-    let of_events =
-        |value: &header::HeaderValue| value.as_bytes().starts_with(b"text/event-stream");
+    let of_events = |value: &HeaderValue| value.as_bytes().starts_with(b"text/event-stream");
     response.status() == StatusCode::SWITCHING_PROTOCOLS
         || response.headers().get(header::CONTENT_TYPE).is_some_and(of_events)
 }

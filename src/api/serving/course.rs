@@ -1,9 +1,9 @@
 //! Where a connection stands between its client and the API, and until when the client may take.
 //!
 //! ```text
-//!   Head ──request──► Request ──answer──► Answer | Stream
-//!     ▲                                        │ whole
-//!     └──first byte── Idle ◄──flushed── Whole ◄┘
+//!   Head ──request──► Request ──answer──► Answer | Stream ──ends──► Answer, the last
+//!     ▲                                     │ whole
+//!     └──first byte── Idle ◄──flushed── Whole
 //! ```
 //!
 //! One per connection, shared by its socket ([`Patient`](super::patience::Patient)), the body that
@@ -115,11 +115,13 @@ impl Course {
 
     /// There is no more of the answer.
     pub(super) fn answered(&self) {
-        let end = match self.stage.with(|stage| *stage) {
-            Stage::Answer(end) => end,
-            _ => Instant::now() + self.patience.answer,
-        };
-        self.goes_to(Stage::Whole(end));
+        let end = || Instant::now() + self.patience.answer;
+        self.goes_to(match self.stage.with(|stage| *stage) {
+            Stage::Answer(end) => Stage::Whole(end),
+            // Nothing comes behind it.
+            Stage::Stream => Stage::Answer(end()),
+            _ => Stage::Whole(end()),
+        });
     }
 
     /// Nothing is left to be written for now.

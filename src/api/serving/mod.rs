@@ -1,10 +1,11 @@
 //! The API's connections: taken, secured, bounded in number and time, served, ended.
 //!
-//! Runs on the control thread; [`serve`](super::serve) calls [`Serving::run`]. Invariants: each
-//! connection has a [`Place`](admission::Place) and a [`Course`], and is closed when its client
-//! takes too long over anything but an event stream that it reads; no failure to accept makes the
-//! loop spin. HTTP/1.1 alone: a WebSocket needs a connection of its own, and what HTTP/2 would save
-//! a page are a few connections.
+//! Runs on the control thread, but for event streams, which go on where readers are;
+//! [`serve`](super::serve) calls [`Serving::run`]. Invariants: each connection has a
+//! [`Place`](admission::Place) and a [`Course`], and is closed when its client takes too long over
+//! anything but an event stream that it reads; no failure to accept makes the loop spin; no handler
+//! runs but on the control thread. HTTP/1.1 alone: a WebSocket needs a connection of its own, and
+//! what HTTP/2 would save a page are a few connections.
 
 pub mod admission;
 mod body;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -44,6 +46,8 @@ pub(super) struct Serving {
     pub(super) tls: Option<Certificate>,
     pub(super) counts: Arc<ConnectionCounts>,
     pub(super) limits: ConnectionLimits,
+    /// Where connections go on whose answer has no end.
+    pub(super) streams: Handle,
 }
 
 /// The same, shared by the connections.
@@ -54,6 +58,7 @@ struct Shared {
     admission: Admission,
     handshakes: Handshakes,
     patience: Patience,
+    streams: Handle,
     /// Becomes true when requests under way are the last.
     stopping: watch::Receiver<bool>,
 }
@@ -61,11 +66,12 @@ struct Shared {
 impl Serving {
     /// Takes connections until `shutdown` completes, then lets requests under way finish.
     pub(super) async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let Self { routes, tls, counts, limits } = self;
+        let Self { routes, tls, counts, limits, streams } = self;
         let (stop, stopping) = watch::channel(false);
         let (admission, patience) = (Admission::new(limits), Patience::default());
         let handshakes = Handshakes::default();
-        let shared = Shared { routes, tls, counts, admission, handshakes, patience, stopping };
+        let shared =
+            Shared { routes, tls, counts, admission, handshakes, patience, streams, stopping };
         tokio::select! {
             () = accept(listener, Arc::new(shared)) => {}
             () = shutdown => {}
@@ -116,9 +122,13 @@ fn admit(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>) {
             let shared = Arc::clone(shared);
             tokio::spawn(async move {
                 let serving = connection::serve(stream, address, &shared, Arc::new(course));
-                tokio::select! {
-                    () = leave.notified() => {}
-                    () = serving => {}
+                let streams = tokio::select! {
+                    () = leave.notified() => None,
+                    rest = serving => rest,
+                };
+                // An event stream never gives way.
+                if let Some(rest) = streams {
+                    shared.streams.spawn(rest);
                 }
             });
         }

@@ -15,6 +15,7 @@ use super::connection::Speaker;
 use super::*;
 use crate::api::body::bytes_of;
 use crate::api::error::ApiError;
+use crate::events::ReaderThread;
 use crate::limits::{
     API_ANSWER_TIMEOUT, API_BODY_TIMEOUT, API_HEAD_TIMEOUT, API_SILENCE_MAX, EVENT_KEEP_ALIVE,
 };
@@ -57,7 +58,9 @@ impl Client {
         let (keep, stopping) = watch::channel(false);
         let speaker = Speaker { routes: routes(), address, course, stopping };
         tokio::spawn(async move {
-            speaker.speak(served).await;
+            if let Some(rest) = speaker.speak(served).await {
+                rest.await;
+            }
             drop(keep);
         });
         Self { stream, counts, began: Instant::now() }
@@ -196,4 +199,47 @@ async fn a_head_too_large_is_refused() {
     read.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 431 Req");
     writing.abort();
+}
+
+#[tokio::test]
+async fn an_event_stream_goes_on_where_readers_are_and_is_the_last_answer_of_its_connection() {
+    let here = || std::thread::current().name().unwrap_or_default().to_owned();
+    let events = move || async move {
+        let told = stream::once(async move { Ok::<_, Infallible>(format!("told by {}", here())) });
+        ([("content-type", "text/event-stream")], axum::body::Body::from_stream(told))
+    };
+    let routes = Router::new()
+        .route("/call", get(move || async move { format!("answered by {}", here()) }))
+        .route("/events", get(events));
+    let readers = ReaderThread::start().unwrap();
+    let serving = Serving {
+        routes,
+        tls: None,
+        counts: Arc::default(),
+        limits: ConnectionLimits::default(),
+        streams: readers.runtime(),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let client = async move {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        for path in ["call", "events", "call"] {
+            let head = format!("GET /{path} HTTP/1.1\r\nhost: x\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+        }
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        drop(stop);
+        text
+    };
+    let shutdown = async {
+        let _ = stopped.await;
+    };
+    let (text, ()) = tokio::join!(client, serving.run(listener, shutdown));
+    assert!(text.contains(&format!("answered by {}", here())), "{text}");
+    assert!(text.contains("told by readers"), "{text}");
+    assert!(text.contains("connection: close"), "{text}");
+    assert_eq!(text.matches("answered by").count(), 1, "{text}");
+    readers.stop();
 }

@@ -253,6 +253,7 @@ impl Node {
             },
             outlets: Outlets::default(),
             limits: options.limits.clone(),
+            readers: tokio::runtime::Handle::current(),
             drain_timeout: Duration::from_secs(600),
         };
         let control = Control::start(links, config).unwrap();

@@ -2,6 +2,7 @@
 //!
 //! What it measured is not judged here: this machine may be too busy for valid numbers.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -10,12 +11,14 @@ use serde_json::Value;
 
 use super::servers::{Hosted, PATIENCE, clock};
 
-/// The built load test: a package of its own, so that cargo is asked to build it.
+/// The built load test: a package of its own, so that cargo is asked to build it. It is asked as for the
+/// tests of the whole workspace, which have built it so: alone it would have fewer features of its
+/// dependencies, and they would be built again.
 fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let build = Command::new(env!("CARGO"))
-            .args(["build", "--locked", "--package", "loadtest"])
+            .args(["test", "--locked", "--workspace", "--no-run", "--test", "scenarios"])
             .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
             .args(["--message-format", "json-render-diagnostics"])
             .output()
@@ -108,9 +111,9 @@ fn the_load_test_searches_a_limit_in_the_same_rooms() {
     std::fs::remove_dir_all(files).unwrap();
 }
 
-#[test]
-fn the_load_test_compares_a_server_without_and_with_strangers_before_it() {
-    let (server, files) = (Hosted::start(&["--shards=1"]), folder("hostile"));
+/// What `loadtest hostile` says of a server, or of two: of its one pair, when its exit status and
+/// strangers are as they should be.
+fn play_hostile(server: &Hosted, files: &Path, more: &[&str]) -> (Value, String) {
     let json = files.join("result.json");
     let arguments = "hostile livestream --subscribers 2 --pps 50 --duration 1 --ramp 0 --settle 0.1 \
                      --threads 1 --pairs 1 --readers 30 --half-open 20 --calls-per-s 50";
@@ -118,13 +121,13 @@ fn the_load_test_compares_a_server_without_and_with_strangers_before_it() {
         .args(arguments.split_whitespace())
         .args(["--url", &format!("http://{}", server.api.0), "--json"])
         .arg(&json)
+        .args(more)
         .output()
         .unwrap();
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     let text = std::fs::read_to_string(json)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
     let result: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((&result["kind"], &result["strangers"]["readers"]), (&"hostile".into(), &30.into()));
     let [pair] = result["pairs"].as_array().unwrap().as_slice() else { panic!("{result:#}") };
     assert!(pair["without"]["strangers"].is_null(), "{result:#}");
     let strangers = &pair["with"]["strangers"];
@@ -141,12 +144,54 @@ fn the_load_test_compares_a_server_without_and_with_strangers_before_it() {
         (true, harmless) => i32::from(!harmless),
     };
     assert_eq!(output.status.code(), Some(expected), "{told}");
-    assert!(told.contains("30 readers of events that never read"), "{told}");
+    (result, told)
+}
+
+/// Waits until the strangers are gone.
+fn is_left_by_strangers(server: &Hosted) {
     let deadline = clock() + PATIENCE;
     while server.api.metric("event_readers") > 0.0 {
         assert!(clock() < deadline, "the strangers are still there");
     }
+}
+
+#[test]
+fn the_load_test_compares_a_server_without_and_with_strangers_before_it() {
+    let (server, files) = (Hosted::start(&["--shards=1"]), folder("hostile"));
+    let (result, told) = play_hostile(&server, &files, &[]);
+    assert_eq!((&result["kind"], &result["strangers"]["readers"]), (&"hostile".into(), &30.into()));
+    assert!(told.contains("30 readers of events that never read"), "{told}");
+    is_left_by_strangers(&server);
     server.stop();
+    std::fs::remove_dir_all(files).unwrap();
+}
+
+#[test]
+fn strangers_before_a_server_whose_kafka_and_webhook_never_answer_fail_no_call() {
+    let (server, files) = (Hosted::start(&["--shards=1"]), folder("outlets"));
+    // The kernel takes connections for them, and nobody ever says a word.
+    let [kafka, webhook] = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let brokers = format!("--kafka-brokers={}", kafka.local_addr().unwrap());
+    let url = format!("--webhook-url=http://{}/", webhook.local_addr().unwrap());
+    let ailing = Hosted::start(&[
+        "--shards=1",
+        &brokers,
+        "--kafka-room-events-topic=rooms",
+        &url,
+        "--webhook-secret=sesame",
+    ]);
+    let elsewhere = format!("http://{}", ailing.api.0);
+    play_hostile(&server, &files, &["--hostile-url", &elsewhere]);
+    is_left_by_strangers(&ailing);
+    for outlet in ["kafka", "webhook"] {
+        let count = |name: &str| ailing.api.metric(&format!("{outlet}_{name}"));
+        assert!(count("accepted_total") > 0.0 && count("waiting") > 0.0, "{outlet}");
+        for none in ["up", "delivered_total", "refused_total", "lost_total"] {
+            assert!(count(none) == 0.0, "{outlet}_{none} is {}", count(none));
+        }
+    }
+    server.stop();
+    ailing.stop();
     std::fs::remove_dir_all(files).unwrap();
 }
 

@@ -38,6 +38,7 @@ const EVENTS: u8 = 131;
 const PANIC: u8 = 132;
 const FLOOD: u8 = 133;
 const RELAY: u8 = 134;
+const FAN: u8 = 135;
 
 /// "STUN" validates its path; the rest is answered only from validated paths. Answers begin with
 /// the shard.
@@ -52,6 +53,8 @@ struct Echo {
     /// Who is sent without end.
     flooded: Option<Path>,
     events: usize,
+    /// How many datagrams of this batch went to everyone.
+    fanned: u8,
     /// Video packets to relay to each shard.
     relays: Vec<(ShardId, u16)>,
     counters: Counters,
@@ -68,6 +71,7 @@ fn echo(shard: ShardId) -> Echo {
         changes: VecDeque::new(),
         flooded: None,
         events: 0,
+        fanned: 0,
         relays: Vec::new(),
         counters: Counters::default(),
         discards: DiscardCounts::default(),
@@ -130,6 +134,11 @@ impl Echo {
                 self.events = usize::from(u16::from_be_bytes([*high, *low]));
                 self.out.push_back((path, vec![shard, EVENTS]));
             }
+            [FAN, ..] => {
+                let told = vec![shard, FAN, self.fanned];
+                self.out.extend(self.owned.iter().map(|path| (*path, told.clone())));
+                self.fanned += 1;
+            }
             [ECHO, ..] => {
                 self.out.push_back((path, [&[shard], bytes].concat()));
                 self.echoed.push_back(received.arrival);
@@ -145,6 +154,7 @@ impl Machine for Echo {
         now: Instant,
         batch: &mut dyn Iterator<Item = Received<'a>>,
     ) {
+        self.fanned = 0;
         batch.for_each(|received| self.handle(now, received));
     }
     fn handle_command(&mut self, _now: Instant, command: Command) -> Result<Reply, Refusal> {

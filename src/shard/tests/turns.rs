@@ -51,6 +51,33 @@ fn datagrams_that_are_waited_for_together_are_all_answered() {
 }
 
 #[test]
+fn what_one_sends_to_many_waits_for_the_next_and_reaches_all() {
+    for runtime in [Runtime::Plain, Runtime::Glommio] {
+        let coalesce = Duration::from_millis(2);
+        let rig = rig(NodeSetup { runtime, coalesce, ..setup(1) });
+        let clients = [const { () }; 10].map(|()| rig.udp());
+        for client in &clients {
+            ask(client, &stun(0, 1));
+        }
+        // Two who speak a millisecond apart: each alone until the shard knows that they go to many.
+        let together = (0..2_000).any(|_| {
+            for speaker in &clients[..2] {
+                speaker.send(&[FAN]).unwrap();
+                let apart = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+                poll(&mut [], Some(&apart)).unwrap();
+            }
+            let heard = clients.each_ref().map(|client| [listen(client), listen(client)]);
+            let [first, second] = &heard[0];
+            assert_eq!((first.as_slice(), &second[..2]), (&[0, FAN, 0][..], &[0, FAN][..]));
+            assert!(heard.iter().all(|other| *other == heard[0]), "{heard:?}");
+            second[2] == 1
+        });
+        assert!(together, "they never left together");
+        rig.stop();
+    }
+}
+
+#[test]
 fn what_is_forwarded_is_counted_once_with_its_latency() {
     for (runtime, steer) in [(Runtime::Plain, true), (Runtime::Glommio, false)] {
         let rig = rig(NodeSetup { runtime, steer, ..setup(2) });

@@ -177,6 +177,7 @@ fn turn_servers_change_at_sighup_and_a_file_of_no_use_changes_nothing() {
             .map(|server| server["urls"][0].clone())
             .collect()
     };
+    api.post("/media/room", &json!({ "roomId": "tea" }));
     let of = |turn: &str| vec![json!("stun:stun.example"), json!(turn)];
     assert_eq!(told(), of("turn:winter.example"));
     files.write("ice", &turn("summer"));

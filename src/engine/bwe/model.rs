@@ -51,6 +51,9 @@ const SHARED_SPAN_US: f64 = 60_000.0;
 /// One that fills the path for so long shows what that carries, and not only that it is not more.
 const TELLING_SPAN_US: f64 = 40_000.0;
 
+/// A rise of so many times deserves another look soon.
+const FAR: f64 = 1.5;
+
 /// By no more than this is a rate lowered for one probe that is no use of it.
 const UNUSED_PART: f64 = 0.8;
 
@@ -385,8 +388,9 @@ impl Model {
         let usual = self.loss.ratio();
         let Some(mut outcome) = self.probing.poll_outcome(now_us, usual) else { return };
         if outcome.is_saturated {
-            // A short cluster leaves behind what it shares the path with.
-            let short = (1.0 - outcome.span_us / SHARED_SPAN_US).max(0.0);
+            // A short cluster leaves behind what it shares the path with; a fast one has more of it
+            // than its share.
+            let short = (1.0 - outcome.span_us / SHARED_SPAN_US).max(outcome.displaced);
             outcome.bps = (outcome.bps - short * bounds.untold_bps).max(bounds.min_bps);
         }
         self.is_bounded = outcome.is_saturated;
@@ -408,6 +412,9 @@ impl Model {
         }
         outcome.bps = self.rate.believed_bps(now_us, outcome.bps, bounds.untold_bps);
         if outcome.bps > self.rate.bps() && self.usage() != Usage::Over {
+            if outcome.bps > FAR * self.rate.bps() {
+                self.probing.handle_rise(now_us);
+            }
             let raise = Raise {
                 at_us: now_us,
                 from_bps: self.rate.bps(),

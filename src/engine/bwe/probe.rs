@@ -14,6 +14,9 @@ use super::{Probe, ProbeCluster, whole};
 const CLUSTER_US: f64 = 20_000.0;
 const CLUSTER_US_MORE: f64 = 20_000.0;
 const CLUSTER_US_MAX: f64 = 60_000.0;
+/// The same for some time after one that showed what was not there: it had fallen between the pictures
+/// of somebody on the same path, and three of them are an average.
+const CLUSTER_US_LIED: f64 = 100_000.0;
 
 /// Bytes of a cluster at least: five packets of padding.
 const CLUSTER_BYTES_MIN: f64 = 1_400.0;
@@ -74,6 +77,9 @@ pub(super) struct Outcome {
     pub(super) bps: f64,
     /// It would not have carried more.
     pub(super) is_saturated: bool,
+    /// By so much of its rate it arrived slower than it left: the part of what others sent meanwhile
+    /// that it took the place of.
+    pub(super) displaced: f64,
     /// For so long it arrived.
     pub(super) span_us: f64,
     /// All of it arrived.
@@ -229,6 +235,15 @@ impl Probing {
         }
     }
 
+    /// A cluster showed far more than the estimate: what little of it there was is no measure of so
+    /// much.
+    pub(super) fn handle_rise(&mut self, now_us: u64) {
+        self.interval_us = INTERVAL_US;
+        if self.lied_us.is_none() {
+            self.next_us = self.next_us.min(now_us + INTERVAL_US);
+        }
+    }
+
     /// What the last cluster showed did not hold.
     pub(super) fn handle_lie(&mut self, now_us: u64) {
         self.next_us = now_us + self.lie_wait_us;
@@ -285,7 +300,11 @@ impl Probing {
             }
             return;
         }
-        let span_us = if wish.was_full { CLUSTER_US_MAX } else { self.cluster_us };
+        let span_us = match wish.was_full {
+            true if self.lied_us.is_some() => CLUSTER_US_LIED,
+            true => CLUSTER_US_MAX,
+            false => self.cluster_us,
+        };
         let factor = match self.first {
             true => FACTOR_FIRST,
             false if span_us > CLUSTER_US => FACTOR_LONG,
@@ -377,9 +396,10 @@ impl Cluster {
         let arrived_bps =
             f64::from(self.received_bytes - self.first_received_bytes) * 8e6 / arrived_us;
         let is_saturated = arrived_bps < SATURATED * sent_bps;
-        let bps = if is_saturated { TAKEN * arrived_bps } else { arrived_bps.min(sent_bps) };
         let is_whole = self.received == self.sent;
-        Some(Outcome { bps, is_saturated, span_us: arrived_us, is_whole })
+        let bps = if is_saturated { TAKEN * arrived_bps } else { arrived_bps.min(sent_bps) };
+        let displaced = (1.0 - arrived_bps / sent_bps.max(1.0)).max(0.0);
+        Some(Outcome { bps, is_saturated, displaced, span_us: arrived_us, is_whole })
     }
 }
 
@@ -436,6 +456,8 @@ mod tests {
             let outcome = probing.poll_outcome(300_000, 0.0).unwrap();
             assert!(probing.has_looked());
             assert_eq!(outcome.is_saturated, is_saturated);
+            let displaced = if is_saturated { 1.0 - path_bps / 1.8e6 } else { 0.0 };
+            assert!((outcome.displaced - displaced).abs() < 0.2, "{outcome:?} of {displaced}");
             let ratio = outcome.bps / bps;
             assert!((0.85..1.3).contains(&ratio), "{packet} {path_bps}: {ratio}");
             assert_eq!(probing.poll_outcome(300_000, 0.0), None);
@@ -457,6 +479,43 @@ mod tests {
         assert!((7..=12).contains(&begun.len()), "{begun:?}");
         let gaps: Vec<u64> = begun.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(gaps.is_sorted() && gaps[0] >= 25 && gaps[gaps.len() - 1] <= 81, "{gaps:?}");
+    }
+
+    #[test]
+    fn after_a_lie_a_cluster_is_long_enough_for_three_pictures_of_a_neighbour() {
+        let mut probing = Probing::new(0);
+        let full = Wish { was_full: true, ..WISH };
+        let mut spans = Vec::new();
+        for (at_us, lies) in [(10_000_000, true), (40_000_000, false), (300_000_000, false)] {
+            probing.plan(at_us, 50_000, &full);
+            spans.push(send(&mut probing, at_us, 280, 6e5).0);
+            assert!(probing.poll_outcome(at_us, 0.0).is_some());
+            if lies {
+                probing.handle_lie(at_us);
+            }
+        }
+        let [usual, lied, forgotten] = spans[..] else { panic!("{spans:?}") };
+        assert!((50_000..=60_000).contains(&usual), "{spans:?}");
+        assert!((90_000..=100_000).contains(&lied), "{spans:?}");
+        assert!((50_000..=60_000).contains(&forgotten), "{spans:?}");
+    }
+
+    #[test]
+    fn what_a_small_cluster_shows_far_above_the_estimate_is_looked_at_again_soon() {
+        let mut probing = Probing::new(0);
+        let mut at_us = 0;
+        for _ in 0..4 {
+            at_us += 10_000_000;
+            probing.plan(at_us, 50_000, &WISH);
+            send(&mut probing, at_us, 280, 6e5);
+            assert!(probing.poll_outcome(at_us, 0.0).is_some());
+        }
+        assert!(probing.next_us() > Some(at_us + 2 * INTERVAL_US), "in vain for some time");
+        probing.handle_rise(at_us);
+        assert_eq!(probing.next_us(), Some(at_us + INTERVAL_US));
+        probing.handle_lie(at_us);
+        probing.handle_rise(at_us);
+        assert_eq!(probing.next_us(), Some(at_us + LIE_US), "but not behind one that lied");
     }
 
     #[test]

@@ -23,13 +23,10 @@ const ABOUT: &str = "\
 ";
 
 /// Plans that miss a goal, and why; all others meet all of them.
-const MISSES: &[(&str, &str)] = &[
-    (
-        "100k, no sound",
-        "the first key frame, before the link is known, is a fifth of all that passes",
-    ),
-    ("two viewers, 1M", "two that look for more at once take turns"),
-];
+const MISSES: &[(&str, &str)] = &[(
+    "100k, no sound",
+    "the first key frame, before the link is known, is a fifth of all that passes",
+)];
 
 /// Plays one run; its rows.
 fn play(plan: &Plan, seed: u64) -> String {
@@ -74,6 +71,8 @@ fn every_plan_turns_out_as_its_row_says() {
     let runs: Vec<_> =
         runs.flat_map(|plan| plan.seeds.iter().map(move |seed| (plan, *seed))).collect();
     let table = play_all(&runs);
+    let written = Path::new(env!("CARGO_TARGET_TMPDIR")).join("adaptive-plans.txt");
+    std::fs::write(&written, &table).unwrap();
     for (plan, _) in &runs {
         let missed = table
             .lines()
@@ -82,8 +81,6 @@ fn every_plan_turns_out_as_its_row_says() {
         let reason = MISSES.iter().find(|(name, _)| *name == plan.name);
         assert_eq!(missed, reason.is_some(), "{}: what is known is {reason:?}", plan.name);
     }
-    let written = Path::new(env!("CARGO_TARGET_TMPDIR")).join("adaptive-plans.txt");
-    std::fs::write(&written, &table).unwrap();
     let lines = table.lines().zip(COMMITTED.lines().chain(std::iter::repeat("")));
     let changed: Vec<_> = lines.filter(|(now, was)| now != was).collect();
     let changes =

@@ -102,7 +102,7 @@ mod tests {
         let reads = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&reads);
         let read = move || {
-            let said = says.get(count.fetch_add(1, Ordering::Relaxed)).or(says.last());
+            let said = says.get(count.fetch_add(1, Ordering::Relaxed)).or_else(|| says.last());
             said.copied().unwrap_or(Err("nothing")).map_err(str::to_owned)
         };
         let words = Words { taken: |_| {}, stays: "it stays" };

@@ -1,11 +1,12 @@
 // Apache Kafka as one process on loopback: a broker and its controller (KRaft), an open listener for the reader, and for
 // the server under test one with SASL/PLAIN and one with SCRAM over TLS. Its jars come from Maven Central (pom.xml), once.
 
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 import { freePort } from './server.mjs';
@@ -16,6 +17,9 @@ const JARS = fileURLToPath(new URL('../../target/kafka/jars', import.meta.url));
 const STORE = fileURLToPath(new URL('../../target/kafka/maven', import.meta.url));
 export const USER = 'calls';
 export const PASSWORD = 'open sesame';
+/** A mirror may be away for a moment. */
+const FETCHES_MAX = 3;
+const LOG_LINES_MAX = 40;
 const STORE_PASSWORD = 'of a folder that goes';
 
 function fetchJars() {
@@ -24,9 +28,13 @@ function fetchJars() {
   mkdirSync(JARS, { recursive: true });
   const goal = ['dependency:copy-dependencies', '-DincludeScope=runtime', `-DoutputDirectory=${JARS}`];
   goal.push(`-Dmaven.repo.local=${STORE}`);
-  execFileSync('mvn', ['--batch-mode', '--quiet', '--no-transfer-progress', '--file', join(HERE, 'pom.xml'), ...goal], {
-    stdio: ['ignore', 'inherit', 'inherit'],
-  });
+  const words = ['--batch-mode', '--quiet', '--no-transfer-progress', '--file', join(HERE, 'pom.xml'), ...goal];
+  for (let attempt = 1; ; attempt += 1) {
+    // What is there is not fetched again.
+    const { status } = spawnSync('mvn', words, { stdio: ['ignore', 'inherit', 'inherit'] });
+    if (status === 0) break;
+    if (attempt === FETCHES_MAX) throw new Error(`mvn has failed ${attempt} times`);
+  }
   writeFileSync(stamp, '');
 }
 
@@ -35,6 +43,8 @@ export class Broker {
   #folder = mkdtempSync(join(tmpdir(), 'ringcast-kafka-'));
   #settings = join(this.#folder, 'server.properties');
   #keys = join(this.#folder, 'keys.p12');
+  /** The last lines of its log. */
+  log = [];
   /** What its certificate is trusted by. */
   ca = join(this.#folder, 'ca.pem');
 
@@ -95,7 +105,13 @@ export class Broker {
 
   /** Begins the process; clients try until it answers. */
   restart() {
-    this.#process = spawn('java', [...this.#java(), 'kafka.Kafka', this.#settings], { stdio: 'ignore' });
+    this.#process = spawn('java', [...this.#java(), 'kafka.Kafka', this.#settings], { stdio: ['ignore', 'pipe', 'pipe'] });
+    for (const stream of [this.#process.stdout, this.#process.stderr]) {
+      createInterface({ input: stream }).on('line', (line) => {
+        this.log.push(line);
+        this.log.splice(0, this.log.length - LOG_LINES_MAX);
+      });
+    }
   }
 
   /** Ends it as a power cut would. */

@@ -2,21 +2,48 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 const BINARY = process.env.RINGCAST_BIN ?? fileURLToPath(new URL('../../target/debug/ringcast', import.meta.url));
 
-/** A port of loopback that was free just now. */
-export async function freePort() {
+/** Above what the server and others take by default. */
+const LOWEST_PORT = 11_000;
+const given = new Set();
+
+/** The first port that the kernel gives to who asks for any, and to connections that begin here. */
+function lowestOfAny() {
+  const range = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8');
+  return Number(range.trim().split(/\s+/)[0]);
+}
+
+async function isFree(port) {
   const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
+  server.listen(port, '127.0.0.1');
+  try {
+    await once(server, 'listening');
+  } catch {
+    return false;
+  }
   server.close();
   await once(server, 'close');
-  return port;
+  return true;
+}
+
+/**
+ * A port of loopback that nobody has and that the kernel gives to nobody, so that it stays free until it is used, and again
+ * while who used it is away: not even a client that tries to reach it there can get it for its own end.
+ */
+export async function freePort() {
+  const count = Math.max(1_000, lowestOfAny() - LOWEST_PORT);
+  for (;;) {
+    const port = LOWEST_PORT + Math.floor(Math.random() * count);
+    if (given.has(port) || !(await isFree(port))) continue;
+    given.add(port);
+    return port;
+  }
 }
 
 export class Server {

@@ -35,7 +35,7 @@ const environment = () => ({
 async function until(what, holds) {
   const end = Date.now() + PATIENCE_MS;
   while (!(await holds())) {
-    assert.ok(Date.now() < end, `waited for ${what}`);
+    assert.ok(Date.now() < end, `waited for ${what}; the broker said:\n${broker.log.join('\n')}`);
     await pause(LOOK_MS);
   }
 }
@@ -56,7 +56,8 @@ async function makeTopics() {
 
 /** Everything in both topics, from the beginning, until `enough` says so of it. */
 async function readAll(what, enough) {
-  const consumer = client().consumer({ groupId: `reader-${Date.now()}` });
+  // It leaves only once the last question for messages is answered.
+  const consumer = client().consumer({ groupId: `reader-${Date.now()}`, maxWaitTimeInMs: LOOK_MS });
   const read = { [CHAT]: [], [ROOMS]: [] };
   await consumer.connect();
   await consumer.subscribe({ topics: [CHAT, ROOMS], fromBeginning: true });

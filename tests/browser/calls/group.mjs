@@ -1,8 +1,8 @@
 // More than two.
 
-import { scenario } from '../harness/stage.mjs';
+import { timedScenario } from '../harness/stage.mjs';
 
-scenario('four peers all see each other: twelve video consumers all advance', async (call) => {
+timedScenario('four peers all see each other: twelve video consumers all advance', async (call) => {
   const room = call.room();
   const peers = [];
   for (const name of ['alice', 'bob', 'carol', 'dave']) peers.push(await call.peer(name, { room }));

@@ -1,7 +1,7 @@
 // What the browser itself says of the call in `getStats`.
 
 import assert from 'node:assert/strict';
-import { median, pause, scenario, until } from '../harness/stage.mjs';
+import { median, pause, scenario, timedScenario, until } from '../harness/stage.mjs';
 
 const LIP_SYNC_MS = 80;
 
@@ -25,7 +25,7 @@ async function soundAhead(bob, alice) {
   return heard && seen ? heard - seen : undefined;
 }
 
-scenario('sound and picture stay within 80 ms of each other', async (call) => {
+timedScenario('sound and picture stay within 80 ms of each other', async (call) => {
   const { alice, bob } = await onTheAir(call);
   await until('both playout times are known', 20_000, async () => (await soundAhead(bob, alice)) !== undefined);
   const samples = [];
@@ -73,7 +73,7 @@ async function timeToEnough(call) {
   return took;
 }
 
-scenario('the publisher’s own estimate passes 2 Mbit/s within 5 s', async (call) => {
+timedScenario('the publisher’s own estimate passes 2 Mbit/s within 5 s', async (call) => {
   const times = [];
   for (let run = 0; run < 3; run += 1) times.push(await timeToEnough(call));
   call.note(`${times.join(', ')} ms`);

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { PICTURE_MS, pausesAndResumes } from '../harness/prompt.mjs';
-import { pause, scenario, until } from '../harness/stage.mjs';
+import { pause, timedScenario, until } from '../harness/stage.mjs';
 
 /** More transports than one shard keeps of a room while the other has nothing to do. */
 const CROWD_MAX = 100;
@@ -10,9 +10,9 @@ const CROWD_MAX = 100;
 const EACH = 8;
 /** A shard less busy than this takes a room, and more of a room that it has. */
 const AT_REST = 0.1;
-const AT_REST_MS = 10_000;
+const AT_REST_MS = 20_000;
 /** Shards report every second. */
-const REPORTED_MS = 5_000;
+const REPORTED_MS = 10_000;
 /** Longer than from one report to the next. */
 const NEXT_REPORT_MS = 1_200;
 /** The browser sends what it believes its way to carry; on a busy machine it takes its time to believe. */
@@ -156,7 +156,7 @@ async function endsFor(call, peer, other) {
   assert.equal((await peer.watch(other, 0.8)).pictures, 0, `no picture of ${other.name} comes any more`);
 }
 
-scenario('a call across shards is as one on one shard: both ways, late, through pauses, to its end', async (call) => {
+timedScenario('a call across shards is as one on one shard: both ways, late, through pauses, to its end', async (call) => {
   const room = await Spread.over(call);
   const { alice, bob, carol } = room;
   await Promise.all([alice.publish({ codec: 'VP8' }), bob.publish({ codec: 'VP8' })]);
@@ -176,7 +176,7 @@ scenario('a call across shards is as one on one shard: both ways, late, through 
   await room.ends();
 });
 
-scenario('a simulcast camera of three sizes is seen on the other shard at its largest, also late', async (call) => {
+timedScenario('a simulcast camera of three sizes is seen on the other shard at its largest, also late', async (call) => {
   const room = await Spread.over(call);
   const { alice, bob, carol } = room;
   await alice.publish({ codec: 'VP8', layers: 'simulcast', fps: 15, width: 960, height: 540 });
@@ -197,7 +197,7 @@ scenario('a simulcast camera of three sizes is seen on the other shard at its la
   await room.ends();
 });
 
-scenario('a call across shards needs no steering by the kernel', async (call) => {
+timedScenario('a call across shards needs no steering by the kernel', async (call) => {
   assert.deepEqual((await call.shards()).map(({ steering }) => steering), [false, false]);
   const room = await Spread.over(call);
   const { alice, bob, carol } = room;

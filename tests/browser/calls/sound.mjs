@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { pause, scenario, until } from '../harness/stage.mjs';
 
 /** A speaker takes over within a second; a busy machine needs some more until it is heard. */
-const TAKES_OVER_MS = 5_000;
+const TAKES_OVER_MS = 15_000;
 
 scenario('the room is told who speaks, how loud, and that nobody does', async (call) => {
   const room = call.room();
@@ -16,12 +16,11 @@ scenario('the room is told who speaks, how loud, and that nobody does', async (c
   for (const [silent, speaks] of [[alice, bob], [bob, alice]]) {
     await silent.ask('pauseSending', silent.audio);
     await speaks.ask('resumeSending', speaks.audio);
-    await until(`${speaks.name} is heard alone`, TAKES_OVER_MS, () => {
+    await until(`${speaks.name} is heard alone, and loud`, TAKES_OVER_MS, () => {
       const levels = heard() ?? [];
-      return levels.length === 1 && levels[0].peerId === speaks.name && levels[0].producerId === speaks.audio;
+      const [{ peerId, producerId, level }] = levels.length === 1 ? levels : [{}];
+      return peerId === speaks.name && producerId === speaks.audio && level > -60 && level < 0;
     });
-    const [{ level }] = heard();
-    assert.ok(level > -60 && level < 0, `a tone is loud: ${level} dB`);
     await until(`${speaks.name} is the speaker`, TAKES_OVER_MS, async () => {
       const { data } = await call.request('GET', `/media/room/${encodeURIComponent(room)}`);
       return data.activeSpeaker === speaks.audio;

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { PICTURE_MS, pausesAndResumes } from '../harness/prompt.mjs';
-import { pause, scenario } from '../harness/stage.mjs';
+import { pause, timedScenario } from '../harness/stage.mjs';
 
 /** Alice is on the air; bob sees her. */
 async function watching(call) {
@@ -15,7 +15,7 @@ async function watching(call) {
   return { alice, bob };
 }
 
-scenario('who comes late sees a picture within a second of consuming', async (call) => {
+timedScenario('who comes late sees a picture within a second of consuming', async (call) => {
   const room = call.room();
   const alice = await call.peer('alice', { room });
   await alice.publish({ codec: 'VP8' });
@@ -28,12 +28,12 @@ scenario('who comes late sees a picture within a second of consuming', async (ca
   assert.ok(afterMs <= PICTURE_MS, `a first picture ${afterMs} ms after consume`);
 });
 
-scenario('a resumed consumer shows a picture within a second', async (call) => {
+timedScenario('a resumed consumer shows a picture within a second', async (call) => {
   const { alice, bob } = await watching(call);
   await pausesAndResumes(call, { alice, bob, of: 'consumer', id: await bob.consumerOf(alice) });
 });
 
-scenario('a resumed producer shows a picture within a second', async (call) => {
+timedScenario('a resumed producer shows a picture within a second', async (call) => {
   const { alice, bob } = await watching(call);
   await pausesAndResumes(call, { alice, bob, of: 'producer', id: alice.video });
 });

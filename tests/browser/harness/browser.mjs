@@ -9,6 +9,9 @@ import WebSocket from 'ws';
 
 const START_MS = 60_000;
 const CALL_MS = 60_000;
+const CLICKS_MAX = 3;
+/** Between two looks whether a page is there. */
+const LOOK_MS = 20;
 
 const CHROMIUM_FLAGS = [
   '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--mute-audio',
@@ -193,17 +196,23 @@ class ChromiumPage {
     return result.value;
   }
 
-  /** Clicks in the middle of an element, as a hand does. */
+  /** Clicks in the middle of an element, as a hand does: once more where the page has moved it meanwhile. */
   async click(selector) {
-    const [x, y] = await this.evaluate(`(() => {
-      const found = document.querySelector(${JSON.stringify(selector)});
-      found.scrollIntoView({ block: 'nearest' });
-      const { x, y, width, height } = found.getBoundingClientRect();
-      return [x + width / 2, y + height / 2];
-    })()`);
-    for (const type of ['mousePressed', 'mouseReleased']) {
-      await this.#send('Input.dispatchMouseEvent', { type, x, y, button: 'left', clickCount: 1 });
+    for (let hand = 0; hand < CLICKS_MAX; hand += 1) {
+      const [x, y] = await this.evaluate(`(() => {
+        const found = document.querySelector(${JSON.stringify(selector)});
+        window.clicked = false;
+        found.addEventListener('click', () => { window.clicked = true; }, { capture: true, once: true });
+        found.scrollIntoView({ block: 'nearest' });
+        const { x, y, width, height } = found.getBoundingClientRect();
+        return [x + width / 2, y + height / 2];
+      })()`);
+      for (const type of ['mousePressed', 'mouseReleased']) {
+        await this.#send('Input.dispatchMouseEvent', { type, x, y, button: 'left', clickCount: 1 });
+      }
+      if (await this.evaluate('window.clicked')) return;
     }
+    throw new Error(`${selector} was not there to be clicked`);
   }
 
   async type(text) {
@@ -285,16 +294,19 @@ export class Chromium {
     const { sessionId } = await this.wire.send('Target.attachToTarget', { targetId, flatten: true });
     await this.wire.send('Page.enable', {}, { sessionId });
     await this.wire.send('Page.addScriptToEvaluateOnNewDocument', { source: before }, { sessionId });
-    await this.wire.send('Page.navigate', { url }, { sessionId });
-    await this.#loaded(sessionId, url);
+    const { errorText } = await this.wire.send('Page.navigate', { url }, { sessionId });
+    if (errorText) throw new Error(`${url}: ${errorText}`);
+    await this.#loaded(sessionId);
     return new ChromiumPage(this.wire, targetId, browserContextId, sessionId);
   }
 
-  async #loaded(sessionId, url) {
+  /** Waits for the whole document: what a test looks for first may be its last element. */
+  async #loaded(sessionId) {
+    const expression = "location.href !== 'about:blank' && document.readyState === 'complete'";
     for (;;) {
-      const look = { expression: 'location.href', returnByValue: true };
-      const { result } = await this.wire.send('Runtime.evaluate', look, { sessionId });
-      if (result.value?.startsWith(url)) return;
+      const { result } = await this.wire.send('Runtime.evaluate', { expression, returnByValue: true }, { sessionId });
+      if (result.value) return;
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
     }
   }
 

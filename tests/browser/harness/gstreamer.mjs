@@ -9,8 +9,13 @@ const PROGRAM = fileURLToPath(new URL('gstreamer.py', import.meta.url));
 /** Debian's own interpreter: its GStreamer modules are there for no other. */
 const PYTHON = '/usr/bin/python3';
 const END_MS = 10_000;
-/** What GLib's libraries tell about the machine they are on, and go on. */
-const REMARK = /^$|-(?:WARNING|Message|INFO|DEBUG) \*\*: /;
+/**
+ * How Python and GLib tell that something has gone wrong. What else libraries say on standard error is about the machine
+ * they are on (no graphics, a slow clock, a codec that drops a picture), and they go on.
+ */
+const COMPLAINT = /^Traceback |^[\w.]*(?:Error|Exception)\b|(?:^|[-\s])(?:CRITICAL|ERROR) \*\*|Segmentation fault/;
+
+export const complains = (line) => COMPLAINT.test(line);
 
 export class GStreamer {
   static publish({ url, source, codec }) {
@@ -27,17 +32,21 @@ export class GStreamer {
     this.pitches = [];
     this.damaged = 0;
     this.failures = [];
+    this.said = [];
+    this.connected = false;
     this.child = spawn(PYTHON, [PROGRAM, ...words], { stdio: ['pipe', 'pipe', 'pipe'] });
     this.ended = new Promise((resolve) => this.child.once('exit', resolve));
     createInterface({ input: this.child.stdout }).on('line', (line) => this.#note(JSON.parse(line)));
     createInterface({ input: this.child.stderr }).on('line', (line) => {
-      if (!REMARK.test(line)) this.failures.push(line);
+      this.said.push(line);
+      if (complains(line)) this.failures.push(line);
     });
     this.child.once('error', (error) => this.failures.push(String(error)));
   }
 
-  #note({ answer, picture, pitch, damaged, failure }) {
+  #note({ answer, connected, picture, pitch, damaged, failure }) {
     if (answer) this.answer = answer;
+    if (connected) this.connected = true;
     if (picture) this.pictures.push(picture);
     if (pitch !== undefined) this.pitches.push(pitch);
     if (damaged) this.damaged += 1;
@@ -50,7 +59,7 @@ export class GStreamer {
     this.child.stdin.end();
     const code = await this.ended;
     clearTimeout(kill);
-    assert.deepEqual(this.failures, [], 'GStreamer has nothing to complain about');
+    assert.deepEqual(this.failures, [], `GStreamer has nothing to complain about: ${this.said.join('\n')}`);
     return code;
   }
 }

@@ -3,8 +3,8 @@
 gstreamer.py publish URL SOURCE CODEC    sends numbered pictures (as page/picture.mjs draws them) and the tone of SOURCE
 gstreamer.py play URL KIND=CODEC…        receives, reads the pictures and measures the pitch
 
-Tells on standard output, a JSON object a line: {"answer": {…}} once, then {"picture": {…}} and {"pitch": Hz}, or
-{"damaged": true}. Ends its session with DELETE when its standard input ends.
+Tells on standard output, a JSON object a line: {"answer": {…}} and {"connected": true} once, then {"picture": {…}} and
+{"pitch": Hz}, or {"damaged": true}. Ends its session with DELETE when its standard input ends.
 """
 
 import json
@@ -97,6 +97,7 @@ class Session:
         self.pipeline = pipeline
         self.peer = pipeline.get_by_name("peer")
         self.peer.connect("notify::ice-gathering-state", self.gathered)
+        self.peer.connect("notify::connection-state", self.changed)
         self.offered = False
         bus = self.pipeline.get_bus()
         bus.add_signal_watch()
@@ -120,6 +121,10 @@ class Session:
         if not self.offered and self.peer.get_property("ice-gathering-state") == complete:
             self.offered = True
             threading.Thread(target=self.exchange, daemon=True).start()
+
+    def changed(self, *_):
+        if self.peer.get_property("connection-state") == GstWebRTC.WebRTCPeerConnectionState.CONNECTED:
+            tell(connected=True)
 
     def exchange(self):
         text = self.peer.get_property("local-description").sdp.as_text()

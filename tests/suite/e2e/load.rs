@@ -11,12 +11,14 @@ use serde_json::Value;
 
 use super::servers::{Hosted, PATIENCE, clock};
 
-/// The built load test: a package of its own, so that cargo is asked to build it.
+/// The built load test: a package of its own, so that cargo is asked to build it. It is asked as for the
+/// tests of the whole workspace, which have built it so: alone it would have fewer features of its
+/// dependencies, and they would be built again.
 fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let build = Command::new(env!("CARGO"))
-            .args(["build", "--locked", "--package", "loadtest"])
+            .args(["test", "--locked", "--workspace", "--no-run", "--test", "scenarios"])
             .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
             .args(["--message-format", "json-render-diagnostics"])
             .output()

@@ -10,6 +10,7 @@
 //! Not here: the estimate itself (`bwe`), who gets what (`allocation`), packets (`egress`,
 //! `padding`).
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::control::command::{BitrateLimits, Layers};
@@ -18,6 +19,7 @@ use crate::engine::allocation::{
 };
 use crate::engine::bwe::{Estimator, Probe, ProbeCluster};
 use crate::engine::pacing::Pacer;
+use crate::engine::padding::Fill;
 use crate::engine::rtcp::TransportCc;
 use crate::limits::{
     BANDWIDTH_NEWS_INTERVAL, BANDWIDTH_NEWS_PERCENT, EMPTYING_MAX, ESTIMATE_NOISE_PERCENT,
@@ -81,6 +83,8 @@ pub struct Share {
     pub why: WhyLayer,
     /// The layers that the control thread knows it is sent.
     pub told: Option<Layers>,
+    /// The padding packets of its media stream that were sent last.
+    pub(super) fills: VecDeque<Fill>,
     /// What its ladder costs on average, and when that was worked out.
     prices: Option<Box<(Ladder, Instant)>>,
 }

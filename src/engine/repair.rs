@@ -33,7 +33,10 @@ impl Consumer {
             }
             way.has_room()?;
             self.repairs.pop_front();
-            let Some(sent) = self.sent.find(asked) else { continue };
+            let Some(sent) = self.sent.find(asked) else {
+                self.repeat_fill(asked, way);
+                continue;
+            };
             if self.is_left(&sent) || !way.may_repair(self.kind) {
                 continue;
             }

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::source_clock::{ClockPoint, ticks_between};
 use crate::limits::{
-    SEQ_DROPOUT_MAX, SEQ_WINDOW, TIMESTAMP_ALIGN_ERROR_MAX, TIMESTAMP_EXTRA_MAX, TIMESTAMP_STEP,
+    SEQ_DROPOUT_MAX, SEQ_INSERT_SPAN, SEQ_WINDOW, TIMESTAMP_ALIGN_ERROR_MAX, TIMESTAMP_EXTRA_MAX,
+    TIMESTAMP_STEP,
 };
 
 /// Words of a [`Window`].
@@ -196,6 +197,24 @@ impl SeqRewriter {
         run.seen.insert(seq);
         run.dropped.insert(seq);
         None
+    }
+}
+
+impl SeqRewriter {
+    /// A number for a packet of our own behind all that was sent; what came before it is refused from
+    /// now on. `None` while something is missing that may still come: its number would be taken.
+    pub fn insert(&mut self) -> Option<u64> {
+        if let Some(run) = &mut self.run {
+            let from = run.base.max(run.highest.saturating_sub(SEQ_INSERT_SPAN - 1));
+            let is_new = run.highest == run.base && !run.seen.has(run.base);
+            if !is_new && run.seen.count(from, run.highest) <= run.highest - from {
+                return None;
+            }
+            let base = if is_new { run.base } else { run.highest + 1 };
+            *run = Run::starting_at(base, self.next + 1);
+        }
+        self.next += 1;
+        Some(self.next - 1)
     }
 }
 
@@ -464,6 +483,22 @@ mod tests {
         proptest::collection::vec((fate, prop_oneof![4 => Just(0_u64), 1 => 0_u64..60]), 1..1_500)
     }
 
+    #[test]
+    fn a_number_of_our_own_moves_what_comes_behind_it_and_waits_for_what_is_missing() {
+        let mut rewriter = SeqRewriter::new(10);
+        assert_eq!(rewriter.insert(), Some(10), "before anything else");
+        assert_eq!(rewriter.forward(500), Some(11));
+        assert_eq!(rewriter.forward(502), Some(13));
+        assert_eq!(rewriter.insert(), None, "501 may still come");
+        assert_eq!(rewriter.forward(501), Some(12));
+        assert_eq!((rewriter.insert(), rewriter.insert()), (Some(14), Some(15)));
+        assert_eq!(rewriter.forward(502), None);
+        assert_eq!(rewriter.forward(504), Some(17), "503 keeps its place");
+        assert_eq!(rewriter.forward(503), Some(16));
+        assert_eq!(rewriter.drop(505), None);
+        assert_eq!((rewriter.insert(), rewriter.forward(506)), (Some(18), Some(19)));
+    }
+
     proptest! {
         // Fewer cases than usual, each of thousands of packets.
         #![proptest_config(ProptestConfig::with_cases(48))]
@@ -506,7 +541,7 @@ mod tests {
 
         #[test]
         fn any_numbers_are_survived_without_a_repeat(
-            steps in proptest::collection::vec((0_u8..8, 0_u64..1 << 48, 0_u64..5_000), 1..300),
+            steps in proptest::collection::vec((0_u8..9, 0_u64..1 << 48, 0_u64..5_000), 1..300),
         ) {
             let mut rewriter = SeqRewriter::new(0);
             let mut outs = BTreeSet::new();
@@ -516,6 +551,7 @@ mod tests {
                     1 => rewriter.drop(near),
                     2 => rewriter.drop(far),
                     3 => rewriter.forward(far),
+                    4 => rewriter.insert(),
                     _ => rewriter.forward(near),
                 };
                 if let Some(out) = out {

@@ -183,6 +183,14 @@ pub const DTLS_RETRANSMISSIONS_MAX: usize = 6;
 /// the packet ring holds what could still be asked for.
 pub const SEQ_WINDOW: u64 = 1024;
 
+/// Numbers behind the highest that must all have come before one of ours is put behind them: what
+/// comes later than that belongs to a picture that nobody waits for.
+pub const SEQ_INSERT_SPAN: u64 = 64;
+
+/// Padding packets of a media stream remembered, to be repeated when they are lost: three probes of
+/// twenty.
+pub const FILLS_REMEMBERED: usize = 64;
+
 /// Sequence numbers a sender may skip before it counts as begun anew (RFC 3550 A.1, `MAX_DROPOUT`).
 pub const SEQ_DROPOUT_MAX: u64 = 3000;
 
@@ -439,6 +447,8 @@ pub const WARM_STREAMS: usize = 16;
 /// Due consumers of each of them that are read ahead: all that a call of four brings at a time.
 pub const WARM_CONSUMERS: usize = 6;
 
+const _: () = assert!(SEQ_INSERT_SPAN < SEQ_WINDOW);
+const _: () = assert!(FILLS_REMEMBERED.is_power_of_two());
 const _: () = assert!(SEQ_WINDOW.is_multiple_of(64) && SEQ_WINDOW < SEQ_DROPOUT_MAX);
 const _: () = assert!(KEY_FRAME_SPACING_MIN.as_millis() <= KEY_FRAME_SPACING_MAX.as_millis());
 const _: () = assert!(KEY_FRAME_RETRY_MIN.as_millis() <= KEY_FRAME_RETRY_FIRST.as_millis());

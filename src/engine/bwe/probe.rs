@@ -21,6 +21,9 @@ const CLUSTER_US_LIED: f64 = 100_000.0;
 /// Bytes of a cluster at least: five packets of padding.
 const CLUSTER_BYTES_MIN: f64 = 1_400.0;
 
+/// Fewer packets of a cluster say nothing: pictures that serve as one are large.
+const CLUSTER_PACKETS_MIN: u32 = 4;
+
 /// What is sent ahead of time, in time and in bytes: a train.
 const STEP_US: f64 = 5_000.0;
 const STEP_BYTES_MIN: f64 = 280.0;
@@ -191,7 +194,7 @@ impl Probing {
         cluster.last_bytes += bytes;
         cluster.planned = cluster.planned.max(f64::from(cluster.sent_bytes));
         if f64::from(cluster.sent_bytes) >= cluster.bytes {
-            cluster.sending = false;
+            cluster.sending = cluster.wants_packets();
         }
     }
 
@@ -244,8 +247,9 @@ impl Probing {
         }
     }
 
-    /// What the last cluster showed did not hold.
+    /// What the last cluster showed did not hold; nor would what the next shows, if that is on its way.
     pub(super) fn handle_lie(&mut self, now_us: u64) {
+        self.cluster = None;
         self.next_us = now_us + self.lie_wait_us;
         self.lie_wait_us = (2 * self.lie_wait_us).min(LIE_US_MAX);
         self.lied_us = Some(now_us);
@@ -325,8 +329,11 @@ impl Probing {
             return None;
         }
         if cluster.planned >= cluster.bytes {
-            cluster.sending = false;
-            return None;
+            cluster.sending = cluster.wants_packets();
+            if !cluster.sending {
+                return None;
+            }
+            cluster.bytes = cluster.planned + STEP_BYTES_MIN;
         }
         let passed_us = now_us.saturating_sub(cluster.started_us) as f64;
         let ahead = cluster.bps * (passed_us + STEP_US) / 8e6;
@@ -377,13 +384,18 @@ impl Cluster {
         }
     }
 
+    /// Its bytes have left in too few packets to measure by.
+    fn wants_packets(&self) -> bool {
+        (1..CLUSTER_PACKETS_MIN).contains(&self.sent)
+    }
+
     /// When what was planned so far would have left at the cluster's rate.
     fn next_us(&self) -> u64 {
         self.started_us + whole(self.planned * 8e6 / self.bps)
     }
 
     fn outcome(&self) -> Option<Outcome> {
-        if self.received < 4 || self.received_bytes < self.sent_bytes / 2 {
+        if self.received < CLUSTER_PACKETS_MIN || self.received_bytes < self.sent_bytes / 2 {
             return None;
         }
         let left_us = self.last_sent_us.saturating_sub(self.first_sent_us) as f64;
@@ -501,6 +513,49 @@ mod tests {
     }
 
     #[test]
+    fn pictures_that_serve_as_a_probe_of_a_slow_path_are_made_enough_packets() {
+        let slow = Wish { estimate_bps: 1e5, demand_bps: 1e6, ..WISH };
+        let mut probing = Probing::new(0);
+        probing.first = false;
+        probing.plan(5_000_000, 50_000, &slow);
+        let id = probing.sending();
+        // Two packets of a picture are all that was asked for.
+        (0..2).for_each(|_| probing.handle_sent(5_000_000, id, 1_200));
+        let mut sent = vec![1_200; 2];
+        let mut now_us = 5_000_000;
+        while probing.sending() != 0 && now_us < 6_000_000 {
+            now_us += 1_000;
+            if let Some(probe) = probing.poll(now_us) {
+                assert!(probe.bytes < 300, "{}", probe.bytes);
+                probing.handle_sent(now_us, id, 280);
+                sent.push(280);
+            }
+        }
+        assert_eq!(sent, [1_200, 1_200, 280, 280]);
+        let mut at_us = 5_050_000.0;
+        for bytes in sent {
+            at_us += f64::from(bytes) * 8e6 / 1.2e5;
+            probing.handle_told(id, bytes, Some(whole(at_us).cast_signed()));
+        }
+        let outcome = probing.poll_outcome(5_400_000, 0.0).unwrap();
+        assert!((1.05e5..1.25e5).contains(&outcome.bps), "{outcome:?}");
+    }
+
+    #[test]
+    fn what_was_on_its_way_when_the_one_before_had_lied_is_not_heard() {
+        let mut probing = Probing::new(0);
+        probing.plan(0, 50_000, &WISH);
+        let id = probing.sending();
+        (0..20).for_each(|n| probing.handle_sent(n * 1_000, id, 280));
+        probing.handle_lie(300_000);
+        (0..20).for_each(|n| probing.handle_told(id, 280, Some(n * 1_000)));
+        assert_eq!(probing.poll_outcome(310_000, 0.0), None);
+        assert_eq!(probing.cluster.map(|cluster| cluster.id), None);
+        probing.plan(310_000, 50_000, &WISH);
+        assert_eq!((probing.sending(), probing.next_us), (0, 300_000 + LIE_US));
+    }
+
+    #[test]
     fn what_a_small_cluster_shows_far_above_the_estimate_is_looked_at_again_soon() {
         let mut probing = Probing::new(0);
         let mut at_us = 0;
@@ -559,8 +614,9 @@ mod tests {
         let mut probing = Probing::new(0);
         probing.plan(0, 50_000, &WISH);
         while let Some(probe) = probing.poll(now_us) {
-            let bytes = u32::try_from(probe.bytes).unwrap();
-            probing.handle_sent(now_us, probe.cluster.0.get(), bytes);
+            for _ in 0..probe.bytes.div_ceil(280) {
+                probing.handle_sent(now_us, probe.cluster.0.get(), 280);
+            }
         }
         probing.plan(1_000_000, 50_000, &WISH);
         assert_eq!((probing.sending(), probing.poll_outcome(1_000_000, 0.0)), (0, None));

@@ -7,6 +7,7 @@
 mod av1;
 mod descriptor;
 mod encoder;
+mod fills;
 mod incoming;
 mod judge;
 mod plan;

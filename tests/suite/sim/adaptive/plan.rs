@@ -135,6 +135,8 @@ pub(crate) struct Plan {
     /// Share of packets from the viewer lost at random.
     pub(crate) feedback_loss: f64,
     pub(crate) answer: Answer,
+    /// Viewers understand RTX.
+    pub(crate) rtx: bool,
     pub(crate) secs: u64,
     pub(crate) seeds: &'static [u64],
 }
@@ -154,6 +156,7 @@ pub(crate) const PLAIN: Plan = Plan {
     bursts: None,
     feedback_loss: 0.0,
     answer: Answer::TransportCc,
+    rtx: true,
     secs: 40,
     seeds: &[1],
 };
@@ -246,6 +249,15 @@ const SHARED: &[Plan] = &[
     Plan { name: "two viewers, 3M", steps: &[(0, 3_000)], viewers: 2, secs: 60, ..PLAIN },
     Plan { name: "REMB 800k", steps: &[(0, 1_000)], answer: Answer::Remb(800_000), ..PLAIN },
     Plan { name: "REMB 250k", steps: &[(0, 1_000)], answer: Answer::Remb(250_000), ..PLAIN },
+    Plan { name: "no RTX, 3M", steps: &[(0, 3_000)], rtx: false, ..PLAIN },
+    Plan { name: "no RTX, 3M, loss 2 %", steps: &[(0, 3_000)], rtx: false, loss: 0.02, ..PLAIN },
+    Plan {
+        name: "no RTX, 300k to 3M",
+        steps: &[(0, 300), (30, 3_000)],
+        rtx: false,
+        secs: 90,
+        ..PLAIN
+    },
     Plan { name: "no layers, 300k", steps: &[(0, 300)], show: SIMULCAST_T1, ..PLAIN },
     Plan { name: "no layers, 1M", steps: &[(0, 1_000)], show: SIMULCAST_T1, ..PLAIN },
     Plan { name: "three layers, 300k", steps: &[(0, 300)], show: SIMULCAST_T3, ..PLAIN },

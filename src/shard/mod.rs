@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use self::gather::Gathering;
+use self::gather::{Gathering, Traffic};
 use self::handoff::{Handoff, Misdirected, Note, ShardPeer, StunOwner};
 use self::inside::Inside;
 use self::relay::{Relay, RelayEnds, RelayPeer};
@@ -187,6 +187,7 @@ impl<M: Machine> Shard<M> {
     /// more may be waiting.
     pub(crate) fn turn(&mut self, now: Instant) -> bool {
         self.io.turns += 1;
+        let IoCounters { datagrams_in, datagrams_out, messages_out, .. } = self.io;
         let mut more = self.take_commands(now);
         more |= self.take_notes(now);
         more |= self.take_handoffs(now);
@@ -208,6 +209,12 @@ impl<M: Machine> Shard<M> {
         self.handoff.wake_peers();
         self.relay.wake_peers();
         more |= self.flush(now);
+        let traffic = Traffic {
+            received: self.io.datagrams_in - datagrams_in,
+            sent: self.io.datagrams_out - datagrams_out,
+            messages: self.io.messages_out - messages_out,
+        };
+        self.gathering.note_traffic(now, traffic);
         self.tell_events(now);
         if now.saturating_duration_since(self.last_report) >= REPORT_INTERVAL {
             self.sweep(now);

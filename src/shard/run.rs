@@ -168,17 +168,24 @@ impl<M: Machine> Shard<M> {
         let heard = if gathering.is_some() { &mut fds[..2] } else { &mut fds[..] };
         // A signal ends the wait early; the turn that follows finds nothing.
         let ready = poll(heard, Some(&timeout)).unwrap_or(1);
-        let [lane, tcp, udp] = fds;
+        let mut end = clock();
+        let heard_udp = !fds[2].revents().is_empty();
+        let hold = if heard_udp { self.gathering.hold(start, end) } else { None };
+        if let Some(hold) = hold {
+            let timeout = timespec(hold.min(deadline).saturating_duration_since(end));
+            let _ = poll(&mut fds[..2], Some(&timeout));
+            end = clock();
+        }
+        let [lane, tcp, _] = fds;
         // Awake for whatever reason, it takes the datagrams along that have gathered.
-        let has_gathered = gathering.is_some() || !udp.revents().is_empty();
+        let has_gathered = gathering.is_some() || heard_udp;
         self.ready = Ready { udp: has_gathered, tcp: !tcp.revents().is_empty() };
         self.waker.awake();
         if !lane.revents().is_empty() {
             self.waker.drain();
         }
-        let end = clock();
         self.waited += end.saturating_duration_since(start);
-        self.gathering.note_wake(end, gathering.is_some());
+        self.gathering.note_wake(end, gathering.is_some() || hold.is_some());
         ready > 0 || gathering.is_some()
     }
 

@@ -137,6 +137,20 @@ impl Delay {
         false
     }
 
+    /// Whether a packet that left then is one of the burst that the newest group began with.
+    pub(super) fn is_in_burst(&self, sent_us: u64) -> bool {
+        let first_us = self.group.map(|group| group.first_sent_us);
+        let apart = first_us.and_then(|first_us| sent_us.checked_sub(first_us));
+        apart.is_some_and(|apart| apart <= BURST_US)
+    }
+
+    /// The last packet of that burst arrived no sooner than those before it.
+    pub(super) fn extend_burst(&mut self, arrival_us: i64) {
+        if let Some(group) = &mut self.group {
+            group.last_arrival_us = group.last_arrival_us.max(arrival_us);
+        }
+    }
+
     /// Whether the queue grows.
     pub(super) fn usage(&self) -> Usage {
         self.trend.usage()

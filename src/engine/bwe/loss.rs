@@ -196,6 +196,29 @@ impl Loss {
         self.long.add(at_us, bytes, lost, in_run);
     }
 
+    /// Whether the next packet of that time may begin another window.
+    pub(super) fn is_turning(&self, at_us: u64) -> bool {
+        at_us.saturating_sub(self.current.first_us) >= WINDOW_US
+    }
+
+    /// Packets arrived that left at that time, behind one that was told of; no window ends with them.
+    pub(super) fn handle_followers(&mut self, at_us: u64, bytes: u32, packets: u32) {
+        let (mut is_current, mut is_long) = (true, true);
+        if let Some(trial) = &mut self.trial {
+            is_current = at_us > trial.since_us;
+            is_long = !trial.decided || is_current;
+            if is_current && !trial.decided {
+                trial.count.add_arrived(at_us, bytes, packets);
+            }
+        }
+        if is_current {
+            self.current.add_arrived(at_us, bytes, packets);
+        }
+        if is_long {
+            self.long.add_arrived(at_us, bytes, packets);
+        }
+    }
+
     /// A packet told lost arrived after all.
     pub(super) fn handle_late(&mut self, at_us: u64) {
         let counts = [&mut self.current, &mut self.before];

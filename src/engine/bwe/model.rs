@@ -3,8 +3,10 @@
 //! Made when the first numbered packet leaves. One feedback runs through once: each packet told of
 //! goes to delay, throughput, loss and probing; then the rate is decided.
 
+mod told;
+
 use super::delay::Delay;
-use super::history::{SentHistory, SentPacket, Told};
+use super::history::{SentHistory, Told};
 use super::loss::{Loss, Rates, Verdict};
 use super::probe::{Probing, Wish};
 use super::rate::{Rate, Seen};
@@ -187,24 +189,16 @@ impl Model {
     ) {
         let shift = self.unwrap_reference(feedback.reference_time);
         let mut newest_us = None;
+        let mut followers = None;
         for (seq, ticks) in feedback.arrivals() {
             let Some(told) = self.history.tell(now_us, seq, ticks.is_some()) else { continue };
             let arrival_us = ticks.map_or(0, |ticks| (ticks + shift) * TICK_US);
-            match told {
-                Told::Received(packet) => {
-                    self.told_until_us = self.told_until_us.max(packet.at_us);
-                    newest_us = newest_us.max(Some(packet.at_us));
-                    self.handle_received(packet, arrival_us);
-                }
-                Told::Lost(packet) => {
-                    self.told_until_us = self.told_until_us.max(packet.at_us);
-                    self.count_loss(packet, true);
-                    self.sent.add(signed(packet.at_us), packet.bytes);
-                    self.probing.handle_told(packet.cluster, packet.bytes, None);
-                }
-                Told::Late(packet) => self.loss.handle_late(packet.at_us),
+            if let Told::Received(packet) = told {
+                newest_us = newest_us.max(Some(packet.at_us));
             }
+            followers = self.handle_told(told, arrival_us, followers);
         }
+        self.handle_followers(followers);
         let Some(newest_us) = newest_us else { return };
         let round_trip_us = now_us.saturating_sub(newest_us);
         let before = self.round_trip_us.unwrap_or(round_trip_us);
@@ -311,25 +305,6 @@ impl Model {
         queue_us > OUTRUN_QUEUE_US
             && self.delay.is_at_peak()
             && passes.zip(self.sent_bps()).is_some_and(|(passes, sent)| passes < part * sent)
-    }
-
-    fn handle_received(&mut self, packet: SentPacket, arrival_us: i64) {
-        if self.delay.handle_packet(packet.at_us, arrival_us) {
-            self.received = Throughput::new();
-        }
-        self.received.add(arrival_us, packet.bytes);
-        self.sent.add(signed(packet.at_us), packet.bytes);
-        self.count_loss(packet, false);
-        if packet.cluster != 0 {
-            self.probing.handle_told(packet.cluster, packet.bytes, Some(arrival_us));
-        }
-    }
-
-    /// What a probe loses says nothing of the rate that is sent otherwise.
-    fn count_loss(&mut self, packet: SentPacket, lost: bool) {
-        if packet.cluster == 0 {
-            self.loss.handle_packet(packet.at_us, packet.bytes, lost);
-        }
     }
 
     fn decide(&mut self, now_us: u64, bounds: &Bounds) {

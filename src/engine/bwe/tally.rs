@@ -39,6 +39,17 @@ pub(super) struct Count {
 }
 
 impl Count {
+    /// Packets of one moment arrived.
+    pub(super) fn add_arrived(&mut self, at_us: u64, bytes: u32, packets: u32) {
+        if self.packets == 0 {
+            self.first_us = at_us;
+        }
+        self.last_us = self.last_us.max(at_us);
+        self.packets += packets;
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.arrived = self.arrived.saturating_add(bytes);
+    }
+
     pub(super) fn add(&mut self, at_us: u64, bytes: u32, lost: bool, in_run: bool) {
         if self.packets == 0 {
             self.first_us = at_us;

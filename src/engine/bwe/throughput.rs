@@ -34,6 +34,13 @@ pub(super) struct Throughput {
     /// The first packet since the beginning, or since more than a window was empty.
     first_us: Option<i64>,
     first_bytes: u32,
+    /// Where the newest bucket is kept.
+    newest_place: u8,
+}
+
+/// When the bucket ends that holds what passes at this time.
+pub(super) fn bucket_end_us(at_us: i64) -> i64 {
+    (at_us.div_euclid(BUCKET_US) + 1) * BUCKET_US
 }
 
 impl Throughput {
@@ -45,11 +52,36 @@ impl Throughput {
             newest_us: 0,
             first_us: None,
             first_bytes: 0,
+            newest_place: 0,
         }
     }
 
     /// Counts a packet; one that is a window older than the newest is not counted.
+    #[inline]
     pub(super) fn add(&mut self, at_us: i64, bytes: u32) {
+        self.add_all(at_us, bytes, 1);
+    }
+
+    /// Counts packets of one bucket, the newest of them at `at_us`. The first of all counts alone.
+    #[inline]
+    pub(super) fn add_all(&mut self, at_us: i64, bytes: u32, packets: u16) {
+        // Mostly the bucket is the one of the packet before: found without a division.
+        let within = at_us - self.newest * BUCKET_US;
+        let place = usize::from(self.newest_place);
+        if (0..BUCKET_US).contains(&within)
+            && self.first_us.is_some()
+            && let (Some(total), Some(count)) =
+                (self.bytes.get_mut(place), self.packets.get_mut(place))
+        {
+            self.newest_us = self.newest_us.max(at_us);
+            *total = total.saturating_add(bytes);
+            *count = count.saturating_add(packets);
+        } else {
+            self.add_elsewhere(at_us, bytes, packets);
+        }
+    }
+
+    fn add_elsewhere(&mut self, at_us: i64, bytes: u32, more: u16) {
         let number = at_us.div_euclid(BUCKET_US);
         let ahead = number - self.newest;
         if self.first_us.is_none() || ahead >= BUCKETS_SIGNED {
@@ -66,7 +98,10 @@ impl Throughput {
             return;
         }
         self.newest_us = if ahead == 0 { self.newest_us.max(at_us) } else { at_us };
-        self.put(number, |total, packets| (total.saturating_add(bytes), packets.saturating_add(1)));
+        self.newest_place = u8::try_from(place(self.newest)).unwrap_or_default();
+        self.put(number, |total, packets| {
+            (total.saturating_add(bytes), packets.saturating_add(more))
+        });
     }
 
     /// Bits per second over the last `span_us`, longer while there are few packets; `None` until
@@ -74,20 +109,20 @@ impl Throughput {
     pub(super) fn bps(&self, span_us: i64) -> Option<f64> {
         let first_us = self.first_us?;
         let (mut bytes, mut packets) = (0u64, 0u32);
-        for back in 0..BUCKETS_SIGNED {
-            let number = self.newest - back;
-            let start_us = (number * BUCKET_US).max(first_us);
-            let (more, count) = self.bucket(number);
+        let oldest_us = (self.newest - BUCKETS_SIGNED + 1) * BUCKET_US;
+        let mut from_us = self.newest * BUCKET_US;
+        for (more, count) in self.newest_first() {
             bytes += u64::from(more);
             packets += u32::from(count);
-            let whole = number * BUCKET_US <= first_us;
-            let span = self.newest_us - start_us;
+            let whole = from_us <= first_us;
+            let span = self.newest_us - from_us.max(first_us);
             let enough = span >= span_us && packets >= PACKETS_ENOUGH;
-            if whole || enough || back + 1 == BUCKETS_SIGNED {
+            if whole || enough || from_us <= oldest_us {
                 // The first packet ends the time before the window, which is not known.
                 let bytes = if whole { bytes - u64::from(self.first_bytes) } else { bytes };
                 return (span >= SPAN_MIN_US).then(|| bytes as f64 * 8e6 / span as f64);
             }
+            from_us -= BUCKET_US;
         }
         None
     }
@@ -102,18 +137,22 @@ impl Throughput {
             return None;
         }
         let (mut bytes, mut packets) = (0u64, 0u32);
-        for number in first..=self.newest {
-            let (more, count) = self.bucket(number);
+        let buckets = usize::try_from(self.newest - first + 1).unwrap_or_default();
+        for (more, count) in self.newest_first().take(buckets) {
             bytes += u64::from(more);
             packets += u32::from(count);
         }
         (packets >= PACKETS_LEAST).then(|| bytes as f64 * 8e6 / span as f64)
     }
 
-    fn bucket(&self, number: i64) -> (u32, u16) {
-        let place = place(number);
-        let bytes = self.bytes.get(place).copied().unwrap_or_default();
-        (bytes, self.packets.get(place).copied().unwrap_or_default())
+    /// Bytes and packets of all buckets, back from the newest.
+    fn newest_first(&self) -> impl Iterator<Item = (u32, u16)> {
+        let wrap = (usize::from(self.newest_place) + 1).min(BUCKETS);
+        let (bytes, older_bytes) = self.bytes.split_at(wrap);
+        let (packets, older_packets) = self.packets.split_at(wrap);
+        let bytes = bytes.iter().rev().chain(older_bytes.iter().rev());
+        let packets = packets.iter().rev().chain(older_packets.iter().rev());
+        bytes.copied().zip(packets.copied())
     }
 
     fn put(&mut self, number: i64, change: impl FnOnce(u32, u16) -> (u32, u16)) {

@@ -19,7 +19,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::api::keys::{KeyRing, KeysKeeper};
+use crate::api::ice_servers::IceServers;
+use crate::api::keys::KeyRing;
 use crate::api::serving::admission::ConnectionLimits;
 use crate::api::serving::tls::{Certificate, CertificateKeeper, Hangup, TlsError};
 use crate::api::{self, ApiOptions};
@@ -219,7 +220,8 @@ fn api_options(config: &Config, clock: WallAnchor) -> Result<ApiOptions, ServerE
     let counts = Arc::default();
     let tls = certificate(config, clock, &counts)?;
     let keys = keys(config)?;
-    if tls.is_none() && config.api_keys_file.is_none() {
+    let ice_servers = ice_servers(config)?;
+    if tls.is_none() && config.api_keys_file.is_none() && !config.ice.has_file() {
         tokio::spawn(Hangup::watch()?.ignore());
     }
     let ConnectionsConfig { node, address, .. } = config.connections;
@@ -232,7 +234,7 @@ fn api_options(config: &Config, clock: WallAnchor) -> Result<ApiOptions, ServerE
         tls,
         connections: ConnectionLimits { node: affordable(node), address },
         counts,
-        ice_servers: config.ice.servers.clone(),
+        ice_servers,
     })
 }
 
@@ -253,9 +255,20 @@ fn certificate(
 fn keys(config: &Config) -> Result<KeyRing, ServerError> {
     let keys = config.api_keys.clone();
     let Some(file) = &config.api_keys_file else { return Ok(keys.into()) };
-    let (keeper, ring) = KeysKeeper::start(file.clone(), keys);
+    let (keeper, ring) = KeyRing::start(file.clone(), keys);
     tokio::spawn(keeper.keep(Hangup::watch()?));
     Ok(ring)
+}
+
+/// The servers that clients are told of, and who looks after their file, if there is one.
+fn ice_servers(config: &Config) -> Result<IceServers, ServerError> {
+    let ice = config.ice.clone();
+    if !ice.has_file() {
+        return Ok(ice.servers.into());
+    }
+    let (keeper, servers) = IceServers::start(ice);
+    tokio::spawn(keeper.keep(Hangup::watch()?));
+    Ok(servers)
 }
 
 /// So many of the connections wanted as there are descriptors for, once the process has as many of
@@ -399,11 +412,15 @@ pub(crate) fn own_addresses() -> Vec<IpAddr> {
     addresses
 }
 
-/// True for an address that only neighbours can reach.
+/// True for an address that only neighbours can reach: this host, its link, its site, or what stands
+/// behind the same carrier's translation (100.64.0.0/10, RFC 6598).
 pub(crate) fn is_private(ip: &IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local(),
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => {
+            let is_shared = matches!(v4.octets(), [100, 64..=127, ..]);
+            v4.is_private() || v4.is_loopback() || v4.is_link_local() || is_shared
+        }
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
     }
 }
 
@@ -450,6 +467,20 @@ async fn empty_lanes(control: Control, lanes: Vec<LaneReceiver<FromShard>>, wake
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_that_only_neighbours_reach_are_known() {
+        for (ips, expected) in [
+            ("10.0.0.7 172.16.0.1 192.168.1.2 127.0.0.1 169.254.0.1 ::ffff:10.0.0.7", true),
+            ("100.64.0.1 100.127.255.254", true),
+            ("::1 fd00::1 fe80::1", true),
+            ("100.63.255.255 100.128.0.1 172.32.0.1 192.0.2.1 203.0.113.7 2001:db8::1", false),
+        ] {
+            for ip in ips.split(' ') {
+                assert_eq!(is_private(&ip.parse().unwrap()), expected, "{ip}");
+            }
+        }
+    }
 
     #[test]
     fn only_addresses_that_are_listened_on_are_announced() {

@@ -14,12 +14,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::gate::wall_clock;
-use crate::config::{IceCredentials, IceServer};
+use super::keeper::{FileKeeper, Kept, Words, unchanging};
+use crate::config::{IceConfig, IceCredentials, IceServer};
 use crate::limits::TURN_CREDENTIALS_TTL;
 
-/// All of them; a copy is a reference.
+/// Those that are in use now; clones share them.
 #[derive(Debug, Clone)]
-pub(super) struct IceServers(Arc<[IceServer]>);
+pub struct IceServers(Kept<Vec<IceServer>>);
 
 /// A STUN or TURN server, as `RTCPeerConnection` takes it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -35,13 +36,27 @@ pub(super) struct ToldServer {
 }
 
 impl IceServers {
-    pub(super) fn new(servers: &[IceServer]) -> Self {
-        Self(servers.into())
+    /// With those that were read at start, and who looks after their file.
+    #[must_use]
+    pub fn start(config: IceConfig) -> (FileKeeper<Vec<IceServer>>, Self) {
+        let words = Words {
+            taken: |servers: &Vec<IceServer>| {
+                tracing::info!(servers = servers.len(), "STUN and TURN servers read again");
+            },
+            stays: "the old STUN and TURN servers stay in use",
+        };
+        let servers = config.servers.clone();
+        let (keeper, kept) = FileKeeper::start(move || config.read(), servers, words);
+        (keeper, Self(kept))
+    }
+
+    fn current(&self) -> Arc<Vec<IceServer>> {
+        Arc::clone(&self.0.borrow())
     }
 
     /// Whether there is one that not everybody may be told of.
     pub(super) fn have_credentials(&self) -> bool {
-        self.0.iter().any(|server| server.credentials.is_some())
+        self.current().iter().any(|server| server.credentials.is_some())
     }
 
     /// For who makes a transport; `None` when there are none.
@@ -51,13 +66,14 @@ impl IceServers {
             let (username, credential) = credentials(server, now).unzip();
             ToldServer { urls: server.urls.clone(), username, credential }
         };
-        (!self.0.is_empty()).then(|| self.0.iter().map(told).collect())
+        let all = self.current();
+        (!all.is_empty()).then(|| all.iter().map(told).collect())
     }
 
     /// Adds a link to each of them, but without `all` not to those that ask for credentials.
     pub(super) fn link(&self, headers: &mut HeaderMap, all: bool) {
         let now = wall_clock();
-        for server in self.0.iter() {
+        for server in self.current().iter() {
             let credentials = credentials(server, now);
             let told = server.urls.iter().filter(|url| all || !IceServer::asks(url));
             for url in told {
@@ -67,6 +83,19 @@ impl IceServers {
                 }
             }
         }
+    }
+}
+
+impl From<Vec<IceServer>> for IceServers {
+    /// Servers that stay as they are.
+    fn from(servers: Vec<IceServer>) -> Self {
+        Self(unchanging(servers))
+    }
+}
+
+impl Default for IceServers {
+    fn default() -> Self {
+        Vec::new().into()
     }
 }
 

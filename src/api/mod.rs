@@ -16,7 +16,8 @@ mod events;
 mod fields;
 mod gate;
 mod health;
-mod ice_servers;
+pub mod ice_servers;
+pub mod keeper;
 pub mod keys;
 mod observe;
 pub mod openapi;
@@ -42,11 +43,11 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use self::ice_servers::IceServers;
 use self::keys::KeyRing;
 use self::serving::Serving;
 use self::serving::admission::ConnectionLimits;
 use self::serving::tls::Certificate;
-use crate::config::IceServer;
 use crate::control::Control;
 use crate::limits::{API_STOP_TIMEOUT, Limits, ROOMS_STOP_TIMEOUT};
 use crate::metrics::connections::ConnectionCounts;
@@ -71,7 +72,7 @@ pub struct ApiOptions {
     /// Where its connections are counted.
     pub counts: Arc<ConnectionCounts>,
     /// STUN and TURN servers that clients are told of.
-    pub ice_servers: Vec<IceServer>,
+    pub ice_servers: IceServers,
 }
 
 impl Default for ApiOptions {
@@ -85,7 +86,7 @@ impl Default for ApiOptions {
             tls: None,
             connections: ConnectionLimits::default(),
             counts: Arc::default(),
-            ice_servers: Vec::new(),
+            ice_servers: IceServers::default(),
         }
     }
 }

@@ -52,7 +52,7 @@ impl FromRef<App> for IceServers {
 /// # Errors
 /// When the options contradict the routes.
 pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
-    let ice_servers = IceServers::new(&options.ice_servers);
+    let ice_servers = options.ice_servers.clone();
     let observed = Observed::new(Arc::clone(&options.counts));
     let app = App { control, observed, ice_servers: ice_servers.clone() };
     let document = openapi::document();

@@ -152,6 +152,15 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE", help_heading = "Events")]
     kafka_ca: Option<String>,
 
+    /// Certificate, with its chain, that is shown to brokers over TLS (PEM file)
+    /// [env: RINGCAST_KAFKA_CERT]
+    #[arg(long, value_name = "FILE", help_heading = "Events")]
+    kafka_cert: Option<String>,
+
+    /// Its key (PEM file) [env: RINGCAST_KAFKA_KEY]
+    #[arg(long, value_name = "FILE", help_heading = "Events")]
+    kafka_key: Option<String>,
+
     /// How the password is proven: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 [default: PLAIN]
     /// [env: RINGCAST_KAFKA_MECHANISM]
     #[arg(long, value_name = "MECHANISM", help_heading = "Events")]
@@ -234,6 +243,8 @@ impl Flags {
             "kafka-brokers" => many(&self.kafka_brokers),
             "kafka-tls" => one(&self.kafka_tls),
             "kafka-ca" => one(&self.kafka_ca),
+            "kafka-cert" => one(&self.kafka_cert),
+            "kafka-key" => one(&self.kafka_key),
             "kafka-mechanism" => one(&self.kafka_mechanism),
             "kafka-user" => one(&self.kafka_user),
             "kafka-password" => one(&self.kafka_password),

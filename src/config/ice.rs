@@ -78,15 +78,38 @@ impl IceConfig {
         let origin = given.as_ref().map(|(_, origin)| origin.clone());
         let origin = origin.or_else(|| in_file.as_ref().map(|(_, origin)| origin.clone()));
         let mut all = Self::of_given(given.map(|(urls, _)| urls).unwrap_or_default());
-        all.servers.extend(in_file.map(|(servers, _)| servers).unwrap_or_default());
         all.file = file;
-        match origin {
-            Some(origin) if all.servers.len() > ICE_SERVERS_MAX => {
-                let reason = format!("more than {ICE_SERVERS_MAX} servers are too many");
-                Err(ConfigError::Invalid { origin, reason })
-            }
-            _ => Ok(all),
+        let in_file = in_file.map(|(servers, _)| servers).unwrap_or_default();
+        match (all.with(in_file), origin) {
+            (Err(reason), Some(origin)) => return Err(ConfigError::Invalid { origin, reason }),
+            (servers, _) => all.servers = servers.unwrap_or_default(),
         }
+        Ok(all)
+    }
+
+    /// Those of the setting, and these.
+    fn with(&self, in_file: Vec<IceServer>) -> Parsed<Vec<IceServer>> {
+        let mut all = Self::of_given(self.urls.clone()).servers;
+        all.extend(in_file);
+        if all.len() > ICE_SERVERS_MAX {
+            return Err(format!("more than {ICE_SERVERS_MAX} servers are too many"));
+        }
+        Ok(all)
+    }
+
+    /// Whether some come from a file, which may change.
+    #[must_use]
+    pub fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// All servers again, as at a start.
+    ///
+    /// # Errors
+    /// One sentence without a secret.
+    pub fn read(&self) -> Result<Vec<IceServer>, String> {
+        let in_file = self.file.as_deref().map(of_file).transpose()?;
+        self.with(in_file.unwrap_or_default())
     }
 }
 

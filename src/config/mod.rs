@@ -345,6 +345,7 @@ fn warnings(api_listen: SocketAddr, keys: &ApiKeys, replaced: &[&str]) -> Vec<St
 /// What is to be said of keys on an address that strangers may reach.
 fn in_the_clear(api_listen: SocketAddr) -> Option<String> {
     let ip = api_listen.ip();
+    // Not 100.64.0.0/10 (RFC 6598): a carrier's other customers are no neighbours.
     let is_near = match ip {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),

@@ -64,6 +64,8 @@ pub struct KafkaSecurity {
     pub tls: bool,
     /// PEM file of the roots that brokers are trusted by; `None`: the system's.
     pub ca: Option<PathBuf>,
+    /// PEM files of a certificate that is shown to brokers, with its chain, and of its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
     /// How the password is proven, where there is a user.
     pub mechanism: KafkaMechanism,
 }
@@ -156,8 +158,16 @@ fn kafka_security(sources: &Sources<'_>) -> Result<KafkaSecurity, ConfigError> {
     if ca.is_some() && !tls {
         return Err(ConfigError::Missing("kafka-ca", "kafka-tls"));
     }
+    let cert = sources.one("kafka-cert", |path| Ok(PathBuf::from(path)))?;
+    let key = sources.one("kafka-key", |path| Ok(PathBuf::from(path)))?;
+    let identity = match (cert, key) {
+        (Some(_), None) => return Err(ConfigError::Missing("kafka-cert", "kafka-key")),
+        (None, Some(_)) => return Err(ConfigError::Missing("kafka-key", "kafka-cert")),
+        (Some(_), Some(_)) if !tls => return Err(ConfigError::Missing("kafka-cert", "kafka-tls")),
+        (cert, key) => cert.zip(key),
+    };
     let mechanism = sources.one("kafka-mechanism", mechanism)?.unwrap_or_default();
-    Ok(KafkaSecurity { tls, ca, mechanism })
+    Ok(KafkaSecurity { tls, ca, identity, mechanism })
 }
 
 fn mechanism(text: &str) -> Parsed<KafkaMechanism> {
@@ -273,9 +283,14 @@ mod tests {
         assert_eq!(security(&[]), Ok(KafkaSecurity::default()));
         let told = security(&["--kafka-tls", "--kafka-ca=/c", "--kafka-mechanism=scram-sha-256"]);
         let (ca, mechanism) = (Some(PathBuf::from("/c")), KafkaMechanism::ScramSha256);
-        assert_eq!(told, Ok(KafkaSecurity { tls: true, ca, mechanism }));
+        assert_eq!(told, Ok(KafkaSecurity { tls: true, ca, identity: None, mechanism }));
+        let told = security(&["--kafka-tls", "--kafka-cert=/c", "--kafka-key=/k"]).unwrap();
+        assert_eq!(told.identity, Some((PathBuf::from("/c"), PathBuf::from("/k"))));
         for (args, words) in [
             (&["--kafka-ca=/c"][..], "kafka-ca needs kafka-tls"),
+            (&["--kafka-tls", "--kafka-cert=/c"], "kafka-cert needs kafka-key"),
+            (&["--kafka-tls", "--kafka-key=/k"], "kafka-key needs kafka-cert"),
+            (&["--kafka-cert=/c", "--kafka-key=/k"], "kafka-cert needs kafka-tls"),
             (&["--kafka-tls=maybe"], "--kafka-tls"),
             (&["--kafka-mechanism=GSSAPI"], "none of PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"),
         ] {

@@ -90,15 +90,18 @@ fn connection_values(connections: &ConnectionsConfig) -> [(&'static str, Value);
     ]
 }
 
-fn outlet_values(outlets: &OutletsConfig) -> [(&'static str, Value); 10] {
+fn outlet_values(outlets: &OutletsConfig) -> [(&'static str, Value); 12] {
     let OutletsConfig { kafka, webhook: _, spool_dir, warnings: _ } = outlets;
     let kafka = kafka.as_ref();
     let ca = kafka.and_then(|kafka| kafka.security.ca.as_ref());
+    let identity = kafka.and_then(|kafka| kafka.security.identity.as_ref());
     let user = kafka.and_then(|KafkaConfig { credentials, .. }| credentials.as_ref());
     [
         ("kafka-brokers", kafka.map_or(Value::Null, |kafka| json!(kafka.brokers))),
         ("kafka-tls", kafka.map_or(Value::Null, |kafka| json!(kafka.security.tls))),
         ("kafka-ca", ca.map_or(Value::Null, |path| json!(path))),
+        ("kafka-cert", identity.map_or(Value::Null, |(cert, _)| json!(cert))),
+        ("kafka-key", identity.map_or(Value::Null, |(_, key)| json!(key))),
         (
             "kafka-mechanism",
             kafka.map_or(Value::Null, |kafka| json!(kafka.security.mechanism.name())),
@@ -283,6 +286,8 @@ mod tests {
                     "--kafka-brokers=k:1",
                     "--kafka-tls",
                     "--kafka-ca=/ca.pem",
+                    "--kafka-cert=/cert.pem",
+                    "--kafka-key=/key.pem",
                     "--kafka-mechanism=scram-sha-512",
                     "--kafka-room-events-topic=rooms",
                     "--spool-dir=/s",

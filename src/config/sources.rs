@@ -10,7 +10,7 @@ use super::ConfigError;
 use super::flags::Flags;
 
 /// Every setting: its flag (and name in the file), and its variables in order of precedence.
-pub(super) const SETTINGS: [(&str, &[&str]); 37] = [
+pub(super) const SETTINGS: [(&str, &[&str]); 39] = [
     // FILES_SERVICE_APP_PORT gives only the port, and is read apart.
     ("api-listen", &["RINGCAST_API_LISTEN"]),
     ("allow-anonymous", &["RINGCAST_ALLOW_ANONYMOUS"]),
@@ -41,6 +41,8 @@ pub(super) const SETTINGS: [(&str, &[&str]); 37] = [
     ("kafka-brokers", &["RINGCAST_KAFKA_BROKERS"]),
     ("kafka-tls", &["RINGCAST_KAFKA_TLS"]),
     ("kafka-ca", &["RINGCAST_KAFKA_CA"]),
+    ("kafka-cert", &["RINGCAST_KAFKA_CERT"]),
+    ("kafka-key", &["RINGCAST_KAFKA_KEY"]),
     ("kafka-mechanism", &["RINGCAST_KAFKA_MECHANISM"]),
     ("kafka-user", &["RINGCAST_KAFKA_USER", "KAFKA_CLIENT_USERS"]),
     ("kafka-password", &["RINGCAST_KAFKA_PASSWORD", "KAFKA_USER_PASSWORD"]),

@@ -230,6 +230,7 @@ mod tests {
         for (args, announced, own, level, word) in [
             (&[][..], "198.51.100.7", "198.51.100.7", Level::Ok, "clients are told"),
             (&[], "10.0.0.7 192.168.1.2", "10.0.0.7", Level::Warn, "private"),
+            (&[], "100.64.9.1", "100.64.9.1", Level::Warn, "private"),
             (&[], "127.0.0.1", "127.0.0.1", Level::Warn, "private"),
             (&[], "198.51.100.7", "10.0.0.7", Level::Ok, "port 10000 must stay the same"),
             (&[], "198.51.100.7", "198.51.100.7 2001:db8::1", Level::Ok, "has IPv6"),

@@ -16,7 +16,8 @@
 //! | `linger.ms=20`, `compression.type=lz4` | few, small requests |
 //! | `reconnect.backoff.max.ms=1000` | the default of 10 s delays recovery by as much |
 //!
-//! TLS is the system's OpenSSL, and checks the names of brokers. With a user, SASL.
+//! TLS is the system's OpenSSL, and checks the names of brokers, to whom it may show a certificate.
+//! With a user, SASL.
 
 use std::io;
 use std::sync::Arc;
@@ -302,7 +303,7 @@ fn settings(config: &KafkaConfig) -> ClientConfig {
         .set("socket.connection.setup.timeout.ms", "10000")
         .set("socket.keepalive.enable", "true")
         .set("enable.metrics.push", "false");
-    let KafkaSecurity { tls, ca, mechanism } = &config.security;
+    let KafkaSecurity { tls, ca, identity, mechanism } = &config.security;
     settings.set(
         "security.protocol",
         match (tls, &config.credentials) {
@@ -314,6 +315,11 @@ fn settings(config: &KafkaConfig) -> ClientConfig {
     );
     if let Some(ca) = ca {
         settings.set("ssl.ca.location", ca.display().to_string());
+    }
+    if let Some((cert, key)) = identity {
+        settings
+            .set("ssl.certificate.location", cert.display().to_string())
+            .set("ssl.key.location", key.display().to_string());
     }
     if let Some((user, password)) = &config.credentials {
         settings

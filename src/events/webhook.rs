@@ -1,7 +1,8 @@
 //! Room events to a webhook: a POST for up to [`WEBHOOK_BATCH`] events at a time, one after another.
 //!
-//! Owns one thread. The body is `{"events": [{id, seq, time, roomId, type, data}, …]}`, all events
-//! of all rooms in the order of happening. `ringcast-signature: t=<seconds since 1970>,v1=<hex>` is
+//! Owns two threads: one posts and waits for the answer, the other takes what happens meanwhile. The
+//! body is `{"events": [{id, seq, time, roomId, type, data}, …]}`, all events of all rooms in the
+//! order of happening. `ringcast-signature: t=<seconds since 1970>,v1=<hex>` is
 //! the HMAC-SHA256, under the configured secret, of `<seconds>.<body>`: the receiver computes it
 //! over the raw body, compares in constant time, and refuses old times. Any answer of 2xx within
 //! [`WEBHOOK_TIMEOUT`] means taken. Everything else is tried again, for as long as it takes, with
@@ -15,14 +16,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::hmac;
-use crossbeam_channel::{after, select};
+use crossbeam_channel::{Receiver, Sender, after, bounded, never, select};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
 use super::outlet::{Intake, Message, Number, OutletCounts};
 use crate::config::WebhookConfig;
 use crate::limits::{
-    OUTLET_FLUSH_TIMEOUT, OUTLET_IDLE_POLL, WEBHOOK_ANSWER_BYTES_MAX, WEBHOOK_BATCH,
-    WEBHOOK_BATCH_BYTES_MAX, WEBHOOK_LAST_TIMEOUT, WEBHOOK_RETRY, WEBHOOK_TIMEOUT,
+    OUTLET_FLUSH_TIMEOUT, WEBHOOK_ANSWER_BYTES_MAX, WEBHOOK_BATCH, WEBHOOK_BATCH_BYTES_MAX,
+    WEBHOOK_LAST_TIMEOUT, WEBHOOK_RETRY, WEBHOOK_TIMEOUT,
 };
 
 /// The outlet to a webhook.
@@ -30,8 +31,6 @@ pub(crate) struct Webhook {
     agent: ureq::Agent,
     url: String,
     key: hmac::Key,
-    /// For one answer.
-    timeout: Duration,
 }
 
 /// What the receiver made of a delivery.
@@ -84,81 +83,38 @@ impl Webhook {
             .build()
             .into();
         let key = hmac::Key::new(hmac::HMAC_SHA256, config.secret.reveal().as_bytes());
-        Ok(Self { agent, url: config.url.reveal().to_owned(), key, timeout: WEBHOOK_TIMEOUT })
+        Ok(Self { agent, url: config.url.reveal().to_owned(), key })
     }
 
     /// Delivers until told to stop.
-    pub(crate) fn run(mut self, mut intake: Intake) {
-        let mut patience = Patience::fresh();
-        let mut pause = None;
-        loop {
-            // A pause after a failure goes on while events come in.
-            let wait = pause.clone().unwrap_or_else(|| {
-                let idle =
-                    if intake.backlog.is_empty() { OUTLET_IDLE_POLL } else { Duration::ZERO };
-                after(idle)
+    pub(crate) fn run(self, mut intake: Intake) {
+        std::thread::scope(|scope| {
+            let (ask, asked) = bounded::<Batch>(1);
+            let (tell, told) = bounded(1);
+            let poster = std::thread::Builder::new().name("webhook-post".to_owned());
+            let posting = poster.spawn_scoped(scope, move || {
+                for (batch, timeout) in asked {
+                    let verdict = self.deliver(&batch, timeout);
+                    // Nobody hears it when the process ends.
+                    let _ = tell.send((batch, verdict));
+                }
             });
-            select! {
-                recv(intake.queue) -> given => if !intake.take(given) { break },
-                recv(intake.stop) -> _ => break,
-                recv(wait) -> _ => pause = None,
+            match posting {
+                Ok(_) => Turns { ask, told, patience: Patience::fresh() }.run(&mut intake),
+                Err(error) => tracing::error!(%error, "no thread for webhooks"),
             }
-            if pause.is_none()
-                && let Some(wait) = self.attempt(&mut intake, &mut patience)
-            {
-                pause = Some(after(wait));
-            }
-            intake.tell_backlog();
-        }
-        // A receiver that does not answer now will not in the last moment.
-        if intake.counts.up.load(Ordering::Relaxed) {
-            self.timeout = WEBHOOK_LAST_TIMEOUT;
-            self.finish(&mut intake);
-        }
+        });
         intake.close();
     }
 
-    /// Delivers one batch; answers how long to wait when that failed.
-    fn attempt(&self, intake: &mut Intake, patience: &mut Patience) -> Option<Duration> {
-        let batch = take(intake, patience.batch);
-        if batch.is_empty() {
-            return None;
-        }
-        match (self.deliver(&batch), batch.as_slice()) {
-            (Verdict::Taken, _) => {
-                batch.iter().for_each(|(number, _)| intake.delivered(*number));
-                intake.is_up(true, "");
-                *patience = Patience::fresh();
-                None
-            }
-            (Verdict::Never(reason), [(number, _)]) => {
-                intake.failed(*number, &reason);
-                *patience = Patience::fresh();
-                None
-            }
-            (Verdict::Never(_), several) => {
-                // One of them is to blame: find it.
-                patience.batch = several.len() / 2;
-                intake.backlog.rewind();
-                None
-            }
-            (Verdict::Later(reason), _) => {
-                intake.backlog.rewind();
-                intake.is_up(false, &reason);
-                OutletCounts::add(&intake.counts.retries, 1);
-                Some(patience.next())
-            }
-        }
-    }
-
-    fn deliver(&self, batch: &[(Number, Message)]) -> Verdict {
+    fn deliver(&self, batch: &[(Number, Message)], timeout: Duration) -> Verdict {
         let body = body(batch);
         let signature = self.signature(now(), &body);
         let sent = self
             .agent
             .post(&self.url)
             .config()
-            .timeout_global(Some(self.timeout))
+            .timeout_global(Some(timeout))
             .build()
             .header("content-type", "application/json")
             .header("ringcast-signature", signature)
@@ -185,14 +141,102 @@ impl Webhook {
             context.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         format!("t={seconds},v1={hex}")
     }
+}
+
+/// Events to deliver together, and how long that may take.
+type Batch = (Vec<(Number, Message)>, Duration);
+
+/// What the outlet's thread does while another posts: it takes what happens, however long the
+/// receiver thinks.
+struct Turns {
+    ask: Sender<Batch>,
+    told: Receiver<(Vec<(Number, Message)>, Verdict)>,
+    patience: Patience,
+}
+
+impl Turns {
+    fn run(&mut self, intake: &mut Intake) {
+        let mut is_posting = false;
+        let mut pause: Option<Receiver<_>> = None;
+        loop {
+            if !is_posting && pause.is_none() {
+                is_posting = self.post(intake, WEBHOOK_TIMEOUT);
+            }
+            // With room for it nowhere else, what happens meanwhile stays in the queue.
+            let holds = is_posting && !intake.backlog.has_room();
+            let queue = if holds { never() } else { intake.queue.clone() };
+            select! {
+                recv(queue) -> given => if !intake.take(given) { break },
+                recv(intake.stop) -> _ => break,
+                recv(self.told) -> told => {
+                    let Ok((batch, verdict)) = told else { break };
+                    is_posting = false;
+                    pause = self.judge(intake, &batch, verdict).map(after);
+                }
+                recv(pause.clone().unwrap_or_else(never)) -> _ => pause = None,
+            }
+            intake.tell_backlog();
+        }
+        if is_posting && let Ok((batch, verdict)) = self.told.recv() {
+            self.judge(intake, &batch, verdict);
+        }
+        // A receiver that does not answer now will not in the last moment.
+        if intake.counts.up.load(Ordering::Relaxed) {
+            self.finish(intake);
+        }
+    }
+
+    /// Has what waits longest posted; false when nothing waits.
+    fn post(&self, intake: &mut Intake, timeout: Duration) -> bool {
+        let batch = take(intake, self.patience.batch);
+        !batch.is_empty() && self.ask.send((batch, timeout)).is_ok()
+    }
+
+    /// Goes by what became of a batch; answers how long to wait when that failed.
+    fn judge(
+        &mut self,
+        intake: &mut Intake,
+        batch: &[(Number, Message)],
+        verdict: Verdict,
+    ) -> Option<Duration> {
+        match (verdict, batch) {
+            (Verdict::Taken, _) => {
+                batch.iter().for_each(|(number, _)| intake.delivered(*number));
+                intake.is_up(true, "");
+                self.patience = Patience::fresh();
+                None
+            }
+            (Verdict::Never(reason), [(number, _)]) => {
+                intake.failed(*number, &reason);
+                self.patience = Patience::fresh();
+                None
+            }
+            (Verdict::Never(_), several) => {
+                // One of them is to blame: find it.
+                self.patience.batch = several.len() / 2;
+                intake.backlog.rewind();
+                None
+            }
+            (Verdict::Later(reason), _) => {
+                intake.backlog.rewind();
+                intake.is_up(false, &reason);
+                OutletCounts::add(&intake.counts.retries, 1);
+                Some(self.patience.next())
+            }
+        }
+    }
 
     /// Delivers what is left for as long as the receiver takes it and there is time.
-    fn finish(&self, intake: &mut Intake) {
+    fn finish(&mut self, intake: &mut Intake) {
         let end = after(OUTLET_FLUSH_TIMEOUT);
-        let mut patience = Patience::fresh();
+        self.patience = Patience::fresh();
         loop {
             while intake.fill() {}
-            let failed = self.attempt(intake, &mut patience).is_some();
+            if !self.post(intake, WEBHOOK_LAST_TIMEOUT) {
+                return;
+            }
+            let Ok((batch, verdict)) = self.told.recv() else { return };
+            let failed = self.judge(intake, &batch, verdict).is_some();
             if failed || intake.backlog.is_empty() || end.try_recv().is_ok() {
                 return;
             }
@@ -238,6 +282,12 @@ fn now() -> u64 {
 mod tests {
     use super::*;
     use crate::config::Secret;
+    use crate::engine::test_instant;
+    use crate::events::outlet::tests::running;
+    use crate::events::timestamp::WallAnchor;
+    use crate::events::{RoomEvent, RoomLog};
+    use crate::id::RoomId;
+    use crate::limits::OUTLET_QUEUE;
 
     #[test]
     fn a_signature_is_of_time_and_body() {
@@ -250,6 +300,38 @@ mod tests {
         let expected =
             "t=1700000000,v1=50cd0aa5de0aa9addc4e07406f573c88703e6a4b0dba76d3b8759704db7aef7d";
         assert_eq!(webhook.signature(1_700_000_000, br#"{"events":[]}"#), expected);
+    }
+
+    #[test]
+    fn what_happens_while_a_receiver_thinks_is_taken() {
+        let (ask, asked) = bounded::<Batch>(1);
+        let (tell, told) = bounded(1);
+        let (outlets, threads) = running(move |mut intake| {
+            Turns { ask, told, patience: Patience::fresh() }.run(&mut intake);
+            intake.close();
+        });
+        let counts = outlets.views().remove(0).counts;
+        let mut log = RoomLog::new(RoomId::try_from("tea").unwrap(), 1);
+        let clock = WallAnchor { wall: SystemTime::UNIX_EPOCH, at: test_instant() };
+        let event = RoomEvent::RoomClosed { reason: "deleted" };
+        let mut happen = |times: usize| {
+            for _ in 0..times {
+                let entry = log.append(test_instant(), clock, &event);
+                outlets.offer(&RoomId::try_from("tea").unwrap(), &entry, &event, None);
+            }
+        };
+        happen(1);
+        let (batch, _) = asked.recv().unwrap();
+        assert_eq!(batch.len(), 1);
+        happen(OUTLET_QUEUE / 2 + 100);
+        while outlets.are_behind() {
+            std::thread::yield_now();
+        }
+        tell.send((batch, Verdict::Taken)).unwrap();
+        let (batch, _) = asked.recv().unwrap();
+        assert_eq!((batch.len(), OutletCounts::of(&counts.refused)), (WEBHOOK_BATCH, 0));
+        drop((tell, asked));
+        threads.stop();
     }
 
     #[test]

@@ -292,8 +292,11 @@ impl Renewal {
     }
 
     /// It was of use, and is read again to see that it was whole.
-    pub(in crate::api) fn once_more(&mut self) {
+    pub(in crate::api) fn once_more(&mut self, so: &'static str) {
         self.left = self.left.saturating_sub(1);
+        if self.left == 0 {
+            tracing::error!("{so}: the file changes all the time; given up until the next SIGHUP");
+        }
     }
 
     /// Tells of the first failure and of the last.
@@ -325,7 +328,8 @@ impl Hangup {
     pub async fn ignore(mut self) {
         while self.0.recv().await.is_some() {
             tracing::info!(
-                "SIGHUP: there is no TLS certificate and no file of API keys to read again"
+                "SIGHUP: there is no TLS certificate, no file of API keys and none of STUN and \
+                 TURN servers to read again"
             );
         }
     }

@@ -60,6 +60,12 @@ impl Backlog {
         self.window.iter().take(self.next).filter(|slot| !slot.done).count()
     }
 
+    /// Whether a message that is pushed is kept, as far as that is known without a look at the disk.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.spool.is_some() || has_room(&self.window, self.bytes)
+    }
+
     /// Bytes on disk.
     #[must_use]
     pub fn spooled_bytes(&self) -> u64 {

@@ -326,6 +326,13 @@ pub(crate) mod tests {
         (Outlets { kafka: None, webhook: Some(tap) }, told.recv().unwrap())
     }
 
+    /// A webhook's outlet whose thread runs this.
+    pub(crate) fn running(run: impl FnOnce(Intake) + Send + 'static) -> (Outlets, OutletThreads) {
+        let mut threads = OutletThreads::default();
+        let tap = threads.start("webhook", None, run).unwrap();
+        (Outlets { kafka: None, webhook: Some(tap) }, threads)
+    }
+
     impl Intake {
         /// Takes what is in the queue, and is done with it; how much that was.
         pub(crate) fn discard(&self) -> usize {

@@ -68,7 +68,7 @@ async fn without_any_nothing_is_said_of_them() {
 
 #[tokio::test]
 async fn whip_whep_and_new_transports_tell_of_all_of_them() {
-    let ice_servers = vec![stun(), turn(fixed())];
+    let ice_servers = vec![stun(), turn(fixed())].into();
     let node = Node::start_with(1, &ApiOptions { ice_servers, ..ApiOptions::default() });
     let turns = TURN.replace("turn:turn.example.org?transport=udp", "turns:turn.example.org:443");
     let all = [STUN, TURN, &turns];
@@ -103,7 +103,7 @@ async fn who_asks_too_often_is_told_so_and_preflights_do_not_count() {
         asked
     };
     let options = |options: &mut ApiOptions| {
-        options.ice_servers = vec![stun(), turn(fixed())];
+        options.ice_servers = vec![stun(), turn(fixed())].into();
         let mut limits = Limits::default();
         limits.set("address-requests=1".parse().unwrap());
         options.limits = limits;
@@ -140,7 +140,7 @@ async fn who_asks_too_often_is_told_so_and_preflights_do_not_count() {
 
 #[tokio::test]
 async fn credentials_are_for_who_may_post_and_a_preflight_is_not_told() {
-    let node = guarded_with(|options| options.ice_servers = vec![stun(), turn(fixed())]);
+    let node = guarded_with(|options| options.ice_servers = vec![stun(), turn(fixed())].into());
     let publisher = signed(&claims());
     let viewer = signed(&claims_but(json!({ "publish": null })));
     let elsewhere = signed(&claims_but(json!({ "room": "other" })));
@@ -169,7 +169,7 @@ async fn credentials_are_for_who_may_post_and_a_preflight_is_not_told() {
 async fn a_shared_secret_makes_credentials_that_the_turn_server_takes_until_tomorrow() {
     let username = Some("ringcast".to_owned());
     let shared = IceCredentials::TimeLimited { username, secret: Secret::new("north") };
-    let ice_servers = vec![turn(shared)];
+    let ice_servers = vec![turn(shared)].into();
     let node = Node::start_with(1, &ApiOptions { ice_servers, ..ApiOptions::default() });
     node.room("r").await;
     let told = told(&node).await;

@@ -187,6 +187,7 @@ fn a_server_with_keys_is_scraped_with_the_token_that_the_comments_tell_of() {
     let api = process.api();
     assert_eq!(api.get("/metrics").status, 401);
     let mut stream = TcpStream::connect(api.0).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let bearer = format!("authorization: Bearer {}\r\n", token.trim());
     let request = format!("GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{bearer}\r\n");
     stream.write_all(request.as_bytes()).unwrap();

@@ -230,6 +230,7 @@ fn ending(answers: &'static [&'static str]) -> String {
         let begun = format!("201 Created\r\ncontent-length: {}\r\n\r\n{begun}", begun.len());
         for answer in std::iter::once(begun.as_str()).chain(answers.iter().copied()) {
             let (mut stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
             let (mut asked, mut bytes) = (Vec::new(), [0; 1024]);
             let is_whole = |asked: &[u8]| match asked.starts_with(b"GET") {
                 true => asked.ends_with(b"\r\n\r\n"),
@@ -237,6 +238,7 @@ fn ending(answers: &'static [&'static str]) -> String {
             };
             while !is_whole(&asked) {
                 let read = stream.read(&mut bytes).unwrap();
+                assert!(read > 0, "who asks hung up");
                 asked.extend_from_slice(&bytes[..read]);
             }
             if !answer.is_empty() {

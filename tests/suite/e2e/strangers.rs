@@ -132,11 +132,8 @@ fn keys_change_at_sighup_and_a_file_of_no_use_changes_nothing() {
         ask(api, "GET /media/rooms", &bearer, "").0
     };
     assert_eq!((status(&old), status(&new)), (200, 401));
-    // Half of it is of use too; the rest comes without a word.
-    files.write("keys", &format!("backend:{new}\n"));
-    process.hangup();
-    process.line_with(&["API keys read again", "backend"]);
     files.write("keys", &format!("backend:{new}\nmore:{}\n", "m".repeat(32)));
+    process.hangup();
     process.line_with(&["API keys read again", "backend, more"]);
     assert_eq!((status(&old), status(&new)), (401, 200));
     for (text, why) in [("# none", "no key"), ("backend:short", "line 1")] {
@@ -156,6 +153,44 @@ fn keys_change_at_sighup_and_a_file_of_no_use_changes_nothing() {
         process.ended(PATIENCE)
     };
     assert!(!log.join("\n").contains(&old) && !log.join("\n").contains(&new), "{log:#?}");
+}
+
+#[test]
+fn turn_servers_change_at_sighup_and_a_file_of_no_use_changes_nothing() {
+    let files = Files::new("turn-renewed");
+    let turn =
+        |secret: &str| format!(r#"[{{"urls":"turn:{secret}.example","secret":"{secret}"}}]"#);
+    let path = files.write("ice", &turn("winter"));
+    let mut process = Process::start(&[
+        "--shards=1",
+        "--ice-servers=stun:stun.example",
+        &format!("--ice-servers-file={path}"),
+    ]);
+    let api = process.api();
+    let told = || -> Vec<Value> {
+        let body = json!({ "peerId": "alice", "direction": "send" });
+        let data = api.post("/media/transport/tea", &body).data();
+        data["iceServers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|server| server["urls"][0].clone())
+            .collect()
+    };
+    api.post("/media/room", &json!({ "roomId": "tea" }));
+    let of = |turn: &str| vec![json!("stun:stun.example"), json!(turn)];
+    assert_eq!(told(), of("turn:winter.example"));
+    files.write("ice", &turn("summer"));
+    process.hangup();
+    process.line_with(&["STUN and TURN servers read again", "servers=2"]);
+    assert_eq!(told(), of("turn:summer.example"));
+    files.write("ice", r#"[{"urls":"turn:t","secret":"autumn""#);
+    process.hangup();
+    process.line_with(&["ERROR", "old STUN and TURN servers stay in use", "line 1"]);
+    assert_eq!(told(), of("turn:summer.example"));
+    process.interrupt();
+    let log = process.ended(PATIENCE).0.join("\n");
+    assert!(["winter", "summer", "autumn"].iter().all(|secret| !log.contains(secret)), "{log}");
 }
 
 #[test]

@@ -15,7 +15,8 @@ use ringcast::limits::{OUTLET_QUEUE, OUTLET_WINDOW};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivatePkcs8KeyDer;
-use rustls::{ServerConfig, ServerConnection, Stream};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, Stream};
 use serde_json::json;
 
 use super::calls::{Calls, Folder, PATIENCE, assert_whole, clock};
@@ -226,15 +227,26 @@ fn a_kafka_that_is_not_there_costs_bounded_memory_and_every_loss_is_counted() {
 }
 
 /// A broker as far as its TLS goes: the key of the first request that it is sent, or how the
-/// handshake failed.
-fn secured_broker(cert: &CertifiedKey<KeyPair>) -> (u16, JoinHandle<io::Result<i16>>) {
+/// handshake failed. It lets in everybody, or only who shows a certificate of `members`.
+fn secured_broker(
+    cert: &CertifiedKey<KeyPair>,
+    members: Option<&CertifiedKey<KeyPair>>,
+) -> (u16, JoinHandle<io::Result<i16>>) {
     let key = PrivatePkcs8KeyDer::from(cert.signing_key.serialize_der());
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.cert.der().clone()], key.into())
         .unwrap();
+    let config = match members {
+        None => config.with_no_client_auth(),
+        Some(members) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(members.cert.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+            config.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let config = config.with_single_cert(vec![cert.cert.der().clone()], key.into()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let first = move || {
@@ -258,15 +270,27 @@ fn over_tls_brokers_are_asked_when_their_name_and_root_are_right() {
     let named = |name: &str| generate_simple_self_signed(vec![name.to_owned()]).unwrap();
     let (ours, stranger, elsewhere) =
         (named("localhost"), named("localhost"), named("kafka.example"));
-    for (shown, trusted, asked) in
-        [(&ours, &ours, true), (&ours, &stranger, false), (&elsewhere, &elsewhere, false)]
-    {
-        let (port, broker) = secured_broker(shown);
+    for (shown, trusted, (members, member), asked) in [
+        (&ours, &ours, (None, None), true),
+        (&ours, &stranger, (None, None), false),
+        (&elsewhere, &elsewhere, (None, None), false),
+        (&ours, &ours, (Some(&elsewhere), Some(&elsewhere)), true),
+        (&ours, &ours, (Some(&elsewhere), Some(&stranger)), false),
+        (&ours, &ours, (Some(&elsewhere), None), false),
+    ] {
+        let (port, broker) = secured_broker(shown, members);
         let folder = Folder::new("kafka-tls");
         std::fs::create_dir_all(folder.path()).unwrap();
         let ca = folder.path().join("ca.pem");
         std::fs::write(&ca, trusted.cert.pem()).unwrap();
-        let security = KafkaSecurity { tls: true, ca: Some(ca), ..KafkaSecurity::default() };
+        let identity = member.map(|member| {
+            let files = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+            std::fs::write(&files[0], member.cert.pem()).unwrap();
+            std::fs::write(&files[1], member.signing_key.serialize_pem()).unwrap();
+            files.into()
+        });
+        let security =
+            KafkaSecurity { tls: true, ca: Some(ca), identity, ..KafkaSecurity::default() };
         let config = KafkaConfig {
             brokers: vec![format!("localhost:{port}")],
             credentials: None,

@@ -161,8 +161,8 @@ impl Speaker {
     {
         let Self { routes, address, course, mut stopping } = self;
         let io = TokioIo::new(Patient::new(stream, Arc::clone(&course)));
-        let streams = Arc::new(Notify::new());
-        let begins = Arc::clone(&streams);
+        let move_on = Arc::new(MoveOn::default());
+        let begins = Arc::clone(&move_on);
         let answers = service_fn(move |request: hyper::Request<Incoming>| {
             let (routes, course, begins) =
                 (routes.clone(), Arc::clone(&course), Arc::clone(&begins));
@@ -190,16 +190,27 @@ impl Speaker {
         });
         tokio::select! {
             () = rest.as_mut() => None,
-            () = streams.notified() => Some(rest),
+            () = move_on.wanted.notified() => Some(Box::pin(async move {
+                move_on.done.notify_one();
+                rest.await;
+            })),
         }
     }
+}
+
+/// Between an answer that is an event stream and whoever takes its connection elsewhere.
+#[derive(Debug, Default)]
+struct MoveOn {
+    wanted: Notify,
+    /// It is where it goes on.
+    done: Notify,
 }
 
 async fn answer(
     request: hyper::Request<Incoming>,
     address: SocketAddr,
     mut routes: Router,
-    (course, begins): (Arc<Course>, Arc<Notify>),
+    (course, begins): (Arc<Course>, Arc<MoveOn>),
 ) -> Response {
     let has_body = !request.body().is_end_stream();
     course.requested(has_body);
@@ -221,9 +232,9 @@ async fn answer(
     if streams {
         // The last one here: the next request would be answered where this stream goes on.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        begins.notify_one();
-        // It goes on there, from its first byte.
-        tokio::task::yield_now().await;
+        // It goes on there, from its first byte, however often the connection is polled here.
+        begins.wanted.notify_one();
+        begins.done.notified().await;
     }
     response.map(|body| Body::new(AnswerBody::new(body, course)))
 }

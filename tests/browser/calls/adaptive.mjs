@@ -118,7 +118,7 @@ for (const { title, ...camera } of CAMERAS) {
       const afterMs = await showsWidth(bob, alice, { width: widths[spatialLayer], since, ms: PREFERENCE_MS });
       call.note(`layer ${spatialLayer} is seen ${afterMs} ms after it was asked for`);
       assert.ok(afterMs <= PREFERENCE_MS, `layer ${spatialLayer} after ${afterMs} ms`);
-      await pause(1_500);
+      await pause(1_000);
       const { width } = (await bob.shown(alice)).at(-1);
       assert.equal(width, widths[spatialLayer], 'and stays');
     }

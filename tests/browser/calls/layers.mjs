@@ -21,7 +21,7 @@ for (const { title, ...picture } of LAYERED) {
     await alice.publish({ fps: 15, ...picture });
     const bob = await call.peer('bob', { room });
     await bob.follow();
-    await bob.seesMotionOf(alice, { seconds: 6, picturesPerSecond: 4 });
+    await bob.seesMotionOf(alice, { seconds: 3, picturesPerSecond: 4 });
     const count = picture.layers === 'simulcast' ? 3 : 1;
     await until('all sizes are sent, and bob sees the largest', LARGEST_MS, async () => {
       const sent = await flowing(alice);

@@ -36,7 +36,7 @@ scenario('a WHIP simulcast is seen in its largest size without a damaged picture
   assert.deepEqual(listed.map(({ kind, type }) => [kind, type]), [['audio', 'simple'], ['video', 'simulcast']]);
   const bob = await call.peer('bob', { room });
   await bob.follow();
-  await bob.seesMotionOf(alice, { seconds: 6, picturesPerSecond: 4 });
+  await bob.seesMotionOf(alice, { seconds: 3, picturesPerSecond: 4 });
   await until('bob sees the largest', 30_000, async () => (await bob.shown(alice)).at(-1)?.width === 960);
   const { damaged, shown } = await bob.ask('shown', await bob.consumerOf(alice));
   assert.ok(damaged <= shown.length / 50, `${damaged} of ${shown.length} pictures damaged`);

@@ -1,17 +1,21 @@
 //! What machines ask: health, readiness, metrics.
 
 use std::sync::Arc;
+use std::thread::Builder;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use rustix::process::nice;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::error::{ApiError, Code, Failure};
 use super::observe::Observed;
 use super::reply::{Answer, Done, Success, ok};
 use crate::control::{Control, Phase};
-use crate::limits::{METRICS_REST, METRICS_REST_MAX};
+use crate::limits::{BEHIND_CALLS_NICE, METRICS_REST, METRICS_REST_MAX};
 use crate::metrics::prometheus;
 
 /// Every shard turned within 2 seconds.
@@ -52,26 +56,36 @@ pub(super) async fn metrics(
 ) -> Response {
     // Never closed: whoever asks while another is answered waits.
     let turn = Arc::clone(&observed.scrapes).acquire_owned().await;
-    let begun = Instant::now();
     let (node, latencies) = (control.node(), control.latency_totals());
     let (http, refusals) = (observed.http.all(), observed.refusals.all());
     let connections = Arc::clone(&observed.connections);
-    // Where it comes after calls and media.
-    let written = control.readers_runtime().spawn(async move {
-        prometheus::text(&node, &latencies, &http, &refusals)
-            + &prometheus::connections(&connections)
+    let (tell, told) = oneshot::channel();
+    let runtime = Handle::current();
+    let started = Builder::new().name("metrics".to_owned()).spawn(move || {
+        // Refused, it is as urgent as calls are.
+        let _ = nice(BEHIND_CALLS_NICE);
+        let begun = Instant::now();
+        let text = prometheus::text(&node, &latencies, &http, &refusals)
+            + &prometheus::connections(&connections);
+        let rest = (begun.elapsed() * METRICS_REST).min(METRICS_REST_MAX);
+        // Whoever asked may be gone.
+        let _ = tell.send(text);
+        // One who asks without end has a share of a core that media can spare.
+        runtime.spawn(async move {
+            sleep(rest).await;
+            drop(turn);
+        });
     });
-    let written = written.await;
-    // One who asks without end has a share of a core that media can spare.
-    let rest = (begun.elapsed() * METRICS_REST).min(METRICS_REST_MAX);
-    tokio::spawn(async move {
-        sleep(rest).await;
-        drop(turn);
-    });
+    let written = match started {
+        Ok(_) => told.await.ok(),
+        Err(error) => {
+            tracing::warn!(%error, "no thread to write metrics");
+            None
+        }
+    };
     match written {
-        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], text)
+        Some(text) => (StatusCode::OK, [(header::CONTENT_TYPE, prometheus::CONTENT_TYPE)], text)
             .into_response(),
-        // The runtime is stopping.
-        Err(_) => ApiError::new(Code::Overloaded, "not now").into_response(),
+        None => ApiError::new(Code::Overloaded, "not now").into_response(),
     }
 }

@@ -129,8 +129,8 @@ pub(crate) struct Flags {
     steer: Option<String>,
 
     /// Microseconds in which a shard is woken for media once at most, up to 2000; 0 is each time.
-    /// Saves CPU time where many clients send, costs half of it in latency there. Where the sound of
-    /// many speakers goes to many listeners it may wait for twice that [default: 500]
+    /// Saves CPU time where many clients send, costs half of it in latency there. A shard that sends
+    /// the sound of many speakers to many listeners waits for up to twice that [default: 500]
     /// [env: RINGCAST_COALESCE_US]
     #[arg(long, value_name = "MICROSECONDS", help_heading = "Threads")]
     coalesce_us: Option<String>,

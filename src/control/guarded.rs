@@ -1,6 +1,7 @@
 //! State of the control thread that its tasks take turns on.
 //!
-//! Used by `control`, `api` and `metrics` on the control thread only. A closure sees the value, so it
+//! Used by `control`, `api` and `metrics` on the control thread; of a connection that tells events
+//! what is its own goes with it to the readers' thread. A closure sees the value, so it
 //! cannot be held across an await. Shards never see one.
 
 use std::sync::PoisonError;
@@ -10,7 +11,7 @@ use std::sync::PoisonError;
 pub struct Guarded<T> {
     #[expect(
         clippy::disallowed_types,
-        reason = "taken only on the control thread, never by a shard, never across an await"
+        reason = "shared between connections only on the control thread, never by a shard, never across an await"
     )]
     value: std::sync::Mutex<T>,
 }
@@ -20,7 +21,7 @@ impl<T> Guarded<T> {
     pub fn new(value: T) -> Self {
         #[expect(
             clippy::disallowed_types,
-            reason = "taken only on the control thread, never by a shard, never across an await"
+            reason = "shared between connections only on the control thread, never by a shard, never across an await"
         )]
         let value = std::sync::Mutex::new(value);
         Self { value }

@@ -10,6 +10,8 @@
 //!
 //! Nothing is allocated but, once, the memory of fills.
 
+use std::time::Instant;
+
 use slotmap::SlotMap;
 
 use crate::engine::bwe::Probe;
@@ -21,7 +23,9 @@ use crate::engine::sent::low_16;
 use crate::engine::srtp::RtpBody;
 use crate::engine::stream::Stream;
 use crate::engine::{ConsumerKey, StreamKey};
-use crate::limits::{FILLS_REMEMBERED, PADDING_LOOKBACK, PADDING_PAYLOAD_MIN};
+use crate::limits::{
+    FILLS_REMEMBERED, PADDING_LOOKBACK, PADDING_PAYLOAD_MIN, REPAIR_AGE_VIDEO_MAX,
+};
 use crate::ortc::types::MediaKind;
 
 /// Sends what the estimator wants to see pass now, on the video streams of a transport in turn. True
@@ -112,6 +116,8 @@ impl Consumer {
 /// A padding packet of a media stream.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fill {
+    /// When it first left.
+    at: Instant,
     /// The consumer's extended sequence number.
     seq: u64,
     timestamp: u32,
@@ -143,7 +149,8 @@ impl Consumer {
         let meta = PacketMeta::default();
         let fields = way.fields(&meta, payload_type, seq, timestamp);
         let (abs_send_time, transport_seq) = (fields.abs_send_time, fields.transport_cc);
-        let fill = Fill { seq, timestamp, payload_type, padding, abs_send_time, transport_seq };
+        let at = way.now;
+        let fill = Fill { at, seq, timestamp, payload_type, padding, abs_send_time, transport_seq };
         let done = self.send_fill_packet(&fill, way);
         way.count_number(done);
         if done && self.repairable {
@@ -158,10 +165,14 @@ impl Consumer {
 
     /// Sends a fill again that the receiver asks for, unless that was done a moment ago.
     pub(super) fn repeat_fill(&mut self, asked: u16, way: &mut Way<'_>) {
-        let Some(fill) = self.share.fills.iter().find(|fill| low_16(fill.seq) == asked) else {
+        // Later the number that is asked for is perhaps another one, with the same low bits.
+        let is_young =
+            |fill: &&Fill| way.now.saturating_duration_since(fill.at) <= REPAIR_AGE_VIDEO_MAX;
+        let fill = self.share.fills.iter().rev().find(|fill| low_16(fill.seq) == asked);
+        let Some(fill) = fill.filter(is_young).copied() else { return };
+        if !way.may_repair(self.kind) {
             return;
-        };
-        let fill = *fill;
+        }
         let repeat = self.sent.take_repeat(fill.seq, way.now, self.round_trip, FILLS_REMEMBERED);
         if repeat.is_some() && self.send_fill_packet(&fill, way) && way.is_paced {
             way.note_paced(true);

@@ -136,7 +136,7 @@ impl Consumer {
 
 impl Way<'_> {
     /// Sound is always repaired; pictures as long as that leaves room for what is new.
-    fn may_repair(&mut self, kind: MediaKind) -> bool {
+    pub(super) fn may_repair(&mut self, kind: MediaKind) -> bool {
         let now = self.now;
         kind == MediaKind::Audio || self.outgoing.as_mut().is_none_or(|it| it.may_repair(now))
     }

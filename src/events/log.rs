@@ -173,7 +173,6 @@ impl RoomLog {
     fn tell(&mut self, entry: &Arc<Entry>) {
         let Some(feed) = self.feed.take_if(|feed| !feed.tell(entry)) else { return };
         feed.cut_off(self.reader_count());
-        self.readers.clear();
     }
 
     /// How many follow the log.

@@ -1,8 +1,8 @@
 //! What happened in a room, as one numbered log, and its readers.
 //!
 //! Owned by the control thread. The control plane appends; readers follow ([`sse`], [`ws`]) on a
-//! [thread of theirs](ReaderThread), and [`outlet`]s carry events to Kafka and webhooks on theirs. Invariants: a room's
-//! entries are numbered from 1 without gaps and in order of happening, and no two entries of any
+//! [thread of theirs](ReaderThread), and [`outlet`]s carry events to Kafka and webhooks on theirs.
+//! Invariants: a room's entries are numbered from 1 without gaps and in order of happening, and no two entries of any
 //! rooms have the same id; a reader sees every entry after its position exactly once or is
 //! disconnected. Nothing ever waits for a reader or an outlet.
 

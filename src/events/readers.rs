@@ -4,7 +4,7 @@
 //! of a thousand readers, some ten milliseconds in which nobody else's request would be answered. So
 //! readers have a thread of their own ([`ReaderThread`]), which comes after all others in priority.
 //! The control thread gives each event to it once per room (a [`Feed`]), whoever reads there.
-//! Invariants: the control thread waits for no reader and no reader's lock; a reader gets all that is
+//! Invariants: the control thread waits for no reader, nor for a lock that one holds while it writes; a reader gets all that is
 //! put into its room's feed after its [`Seat`] was taken, in that order, or its lane ends.
 
 use std::io;
@@ -18,7 +18,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::log::Entry;
-use crate::limits::{EVENT_READER_QUEUE, EVENT_READERS_NICE};
+use crate::limits::{BEHIND_CALLS_NICE, EVENT_READER_QUEUE};
 
 /// All readers of a node.
 #[derive(Debug)]
@@ -183,7 +183,7 @@ impl ReaderThread {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("readers".to_owned()).spawn(move || {
             // On Linux, of this thread alone.
-            if let Err(error) = nice(EVENT_READERS_NICE) {
+            if let Err(error) = nice(BEHIND_CALLS_NICE) {
                 tracing::warn!(%error, "readers of events do not come after calls in priority");
             }
             // Told to stop, or whoever would tell is gone.
@@ -224,7 +224,7 @@ mod tests {
         let (name, priority) = tell.recv().unwrap();
         assert_eq!(name.as_deref(), Some("readers"));
         let own = getpriority_process(None).unwrap();
-        assert_eq!(priority, (own + EVENT_READERS_NICE).min(19), "{own} here");
+        assert_eq!(priority, (own + BEHIND_CALLS_NICE).min(19), "{own} here");
         thread.stop();
     }
 }

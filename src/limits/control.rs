@@ -115,9 +115,10 @@ pub const ROOM_GAUGE_DELIVERIES_PER_SECOND_MAX: usize = 5_000;
 /// not be served from the log either.
 pub const EVENT_READER_QUEUE: usize = ROOM_LOG_EVENTS_MAX;
 
-/// By how much readers' thread comes behind calls and media: where a core is full it gets a tenth of
-/// what one of the others gets, which is still thousands of events a second.
-pub const EVENT_READERS_NICE: i32 = 10;
+/// By how much the thread of readers of events, and one that writes metrics, come behind calls and
+/// media: where a core is full such a thread gets a tenth of what one of the others gets, which is
+/// still thousands of events a second.
+pub const BEHIND_CALLS_NICE: i32 = 10;
 
 /// Silence on an event stream after which a comment is sent: proxies cut idle streams after 30 s
 /// and more.

@@ -167,7 +167,8 @@ pub const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 pub const IDLE_BEFORE_PARK: Duration = Duration::from_millis(200);
 
 /// The longest time in which media may be let gather before it wakes a shard, and half of the longest
-/// that sound may wait for more: what that adds to a packet stays below what calls notice.
+/// in which a shard that sends single packets to many waits for the next: what that adds to a packet
+/// stays below what calls notice.
 pub const COALESCE_MAX: Duration = Duration::from_millis(2);
 
 /// How long a bind is retried: a ring of a process that has just died keeps the port for 40 ms.

@@ -41,8 +41,8 @@ pub(super) struct Gathering {
     apart: Duration,
 }
 
-/// What went in and out in one turn.
-#[derive(Debug, Clone, Copy)]
+/// What went in and out over UDP in one turn.
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Traffic {
     /// Datagrams received.
     pub(super) received: u64,
@@ -92,6 +92,12 @@ impl Gathering {
             self.apart = (self.apart * 7 + apart) / 8;
             self.fanned = now;
         }
+    }
+
+    /// It took what came while the datagram that woke it waited.
+    pub(super) fn note_held(&mut self, now: Instant) {
+        self.is_crowded = false;
+        self.woken = now;
     }
 
     /// It woke; `gathered` if it did not listen for datagrams.
@@ -185,6 +191,16 @@ mod tests {
     fn hold(shard: &Shard, us: u64) -> Option<u64> {
         let until = shard.gathering.hold(shard.at(us - 1_000), shard.at(us))?;
         Some(u64::try_from((until - shard.at(us)).as_micros()).unwrap())
+    }
+
+    #[test]
+    fn what_waited_for_more_is_no_sign_of_a_crowd() {
+        let mut shard = Shard::new(SPAN);
+        shard.wake(5_000, false, true);
+        assert_eq!(shard.wake(5_499, false, true), Some(6_499));
+        shard.gathering.note_held(shard.at(8_000));
+        shard.gathering.note_datagrams();
+        assert_eq!(shard.gathering.take_until(shard.at(8_010)), None);
     }
 
     #[test]

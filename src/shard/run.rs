@@ -185,7 +185,10 @@ impl<M: Machine> Shard<M> {
             self.waker.drain();
         }
         self.waited += end.saturating_duration_since(start);
-        self.gathering.note_wake(end, gathering.is_some() || hold.is_some());
+        match hold {
+            Some(_) => self.gathering.note_held(end),
+            None => self.gathering.note_wake(end, gathering.is_some()),
+        }
         ready > 0 || gathering.is_some()
     }
 

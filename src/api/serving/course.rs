@@ -10,8 +10,10 @@
 //! it reads and the answer that it writes. Nothing waits here.
 
 use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::admission::Place;
@@ -64,7 +66,10 @@ enum Stage {
 #[derive(Debug)]
 pub(super) struct Course {
     stage: Guarded<Stage>,
-    place: Place,
+    /// Given back when the connection has ended.
+    place: Option<Place>,
+    /// Where it began, and on which thread that runs.
+    home: (Handle, ThreadId),
     pub(super) patience: Patience,
     counts: Arc<ConnectionCounts>,
 }
@@ -74,7 +79,8 @@ impl Course {
     pub(super) fn new(place: Place, patience: Patience, counts: Arc<ConnectionCounts>) -> Self {
         counts.opened();
         let stage = Guarded::new(Stage::Head(Instant::now() + patience.head));
-        Self { stage, place, patience, counts }
+        let home = (Handle::current(), std::thread::current().id());
+        Self { stage, place: Some(place), home, patience, counts }
     }
 
     /// TLS is spoken from now on: the first head's time begins.
@@ -95,18 +101,18 @@ impl Course {
     pub(super) fn requested(&self, has_body: bool) {
         self.goes_to(Stage::Request);
         if !has_body {
-            self.place.is_busy();
+            self.has_body();
         }
     }
 
     /// The body is whole.
     pub(super) fn has_body(&self) {
-        self.place.is_busy();
+        self.place.iter().for_each(Place::is_busy);
     }
 
     /// An answer begins.
     pub(super) fn answers(&self, streams: bool) {
-        self.place.is_busy();
+        self.place.iter().for_each(Place::is_busy);
         self.goes_to(match streams {
             true => Stage::Stream,
             false => Stage::Answer(Instant::now() + self.patience.answer),
@@ -128,7 +134,7 @@ impl Course {
     pub(super) fn flushed(&self) {
         if let Stage::Whole(_) = self.stage.with(|stage| *stage) {
             self.goes_to(Stage::Idle(Instant::now() + self.patience.silence));
-            self.place.waits();
+            self.place.iter().for_each(Place::waits);
         }
     }
 
@@ -153,7 +159,15 @@ impl Course {
 }
 
 impl Drop for Course {
+    /// Its place is given back where it was taken: the readers' thread could be kept waiting in the
+    /// middle of that, and whoever connects would wait for it.
     fn drop(&mut self) {
         self.counts.closed();
+        let (home, thread) = &self.home;
+        if let Some(place) = self.place.take()
+            && std::thread::current().id() != *thread
+        {
+            home.spawn(async move { drop(place) });
+        }
     }
 }

@@ -10,10 +10,8 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::thread::ThreadId;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::course::Course;
@@ -26,16 +24,13 @@ pub(super) struct Patient<S> {
     course: Arc<Course>,
     silent_until: Instant,
     sleep: Pin<Box<Sleep>>,
-    /// Where it began, and on which thread that runs.
-    home: (Handle, ThreadId),
 }
 
 impl<S> Patient<S> {
     pub(super) fn new(stream: S, course: Arc<Course>) -> Self {
         let silent_until = Instant::now() + course.patience.silence;
         let sleep = Box::pin(sleep_until(silent_until));
-        let home = (Handle::current(), std::thread::current().id());
-        Self { stream, course, silent_until, sleep, home }
+        Self { stream, course, silent_until, sleep }
     }
 
     /// What moved a byte (or failed) begins the silence anew; what waits may use its time up.
@@ -64,18 +59,6 @@ impl<S> Patient<S> {
         ready!(self.sleep.as_mut().poll(cx));
         self.course.timed_out(over);
         Poll::Ready(io::ErrorKind::TimedOut.into())
-    }
-}
-
-impl<S> Drop for Patient<S> {
-    /// Its place is given back where it was taken: where readers are it could be done in the middle of
-    /// that for as long as others are busy, and whoever connects would wait for it.
-    fn drop(&mut self) {
-        let (home, thread) = &self.home;
-        if std::thread::current().id() != *thread {
-            let course = Arc::clone(&self.course);
-            home.spawn(async move { drop(course) });
-        }
     }
 }
 

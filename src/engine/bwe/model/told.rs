@@ -2,7 +2,8 @@
 //!
 //! Packets of a picture leave together and mostly arrive together. Behind the first of them none tells
 //! anything of the delay that the last does not, and bytes and packets are sums: such followers are
-//! counted at once, with the same result as one by one.
+//! counted at once, with the same result as one by one (but that a clock which jumps between two of
+//! them is seen with the next).
 
 use super::{Model, signed};
 use crate::engine::bwe::history::{SentPacket, Told};

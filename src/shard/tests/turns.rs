@@ -55,7 +55,7 @@ fn what_one_sends_to_many_waits_for_the_next_and_reaches_all() {
     for runtime in [Runtime::Plain, Runtime::Glommio] {
         let coalesce = Duration::from_millis(2);
         let rig = rig(NodeSetup { runtime, coalesce, ..setup(1) });
-        let clients = [const { () }; 10].map(|()| rig.udp());
+        let clients = [(); 10].map(|()| rig.udp());
         for client in &clients {
             ask(client, &stun(0, 1));
         }

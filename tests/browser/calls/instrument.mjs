@@ -109,15 +109,27 @@ async function echo() {
   return { heard, port: socket.address().port, close: () => socket.close() };
 }
 
+/** That server, a proxy before it, and a client, all of them open until the test ends. */
+async function proxied(context, faults = {}) {
+  const far = await echo();
+  const proxy = await Proxy.start({ to: far.port, ...faults });
+  const near = createSocket('udp4');
+  // A socket that a failed test left open would keep the whole process.
+  context.after(async () => {
+    near.close();
+    far.close();
+    await proxy.close();
+  });
+  return { far, proxy, near };
+}
+
 const CHECK = Buffer.from('0001000c2112a442000102030405060708090a0b', 'hex');
 
 /** A datagram that the kernel loses is not waited for without end. */
 const LIMITED = { timeout: 30_000 };
 
-test('the proxy carries both ways, and moves a peer to another address when a check passes, or at once', LIMITED, async () => {
-  const far = await echo();
-  const proxy = await Proxy.start({ to: far.port });
-  const near = createSocket('udp4');
+test('the proxy carries both ways, and moves a peer to another address when a check passes, or at once', LIMITED, async (context) => {
+  const { far, proxy, near } = await proxied(context);
   const send = (datagram) => new Promise((resolve) => {
     near.once('message', resolve);
     near.send(datagram, proxy.port, '127.0.0.1');
@@ -134,15 +146,10 @@ test('the proxy carries both ways, and moves a peer to another address when a ch
   assert.equal(first, second, 'nothing moves before the check');
   assert.notEqual(second, third, 'the check comes from the new address');
   assert.notEqual(third, fourth, 'the next datagram comes from the newest address');
-  near.close();
-  far.close();
-  await proxy.close();
 });
 
-test('the proxy loses the share it is told to lose', LIMITED, async () => {
-  const far = await echo();
-  const proxy = await Proxy.start({ to: far.port, loss: 0.05, seed: 11 });
-  const near = createSocket('udp4');
+test('the proxy loses the share it is told to lose', LIMITED, async (context) => {
+  const { proxy, near } = await proxied(context, { loss: 0.05, seed: 11 });
   let back = 0;
   near.on('message', () => { back += 1; });
   for (let sent = 0; sent < 2_000; sent += 1) {
@@ -153,15 +160,10 @@ test('the proxy loses the share it is told to lose', LIMITED, async () => {
   while (settled() < 2_000) await new Promise((resolve) => setTimeout(resolve, 20));
   // Each way loses 5 %: 9.75 % of 2,000 is 195.
   assert.ok(proxy.counts.lost > 140 && proxy.counts.lost < 250, `${proxy.counts.lost} lost`);
-  near.close();
-  far.close();
-  await proxy.close();
 });
 
-test('the proxy lets pass what its rate allows, in order, delays what waits and drops the rest', LIMITED, async () => {
-  const far = await echo();
-  const proxy = await Proxy.start({ to: far.port, rate: 800_000, queue: 100 });
-  const near = createSocket('udp4');
+test('the proxy lets pass what its rate allows, in order, delays what waits and drops the rest', LIMITED, async (context) => {
+  const { proxy, near } = await proxied(context, { rate: 800_000, queue: 100 });
   const back = [];
   near.on('message', (datagram) => back.push({ number: datagram.readUInt16BE(0), at: performance.now() }));
   // 10 ms each: eleven fit at once, ten of them behind the one that leaves.
@@ -184,7 +186,4 @@ test('the proxy lets pass what its rate allows, in order, delays what waits and 
   const passed = back.length;
   for (let number = 0; number < 30; number += 1) near.send(Buffer.alloc(1_000), proxy.port, '127.0.0.1');
   while (back.length < passed + 30) await new Promise((resolve) => setTimeout(resolve, 10));
-  near.close();
-  far.close();
-  await proxy.close();
 });

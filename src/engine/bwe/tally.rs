@@ -39,36 +39,35 @@ pub(super) struct Count {
 }
 
 impl Count {
-    /// Packets of one moment arrived.
-    pub(super) fn add_arrived(&mut self, at_us: u64, bytes: u32, packets: u32) {
+    /// Packets that left at one moment: what became of them comes behind this.
+    fn note(&mut self, at_us: u64, bytes: u32, packets: u32) {
         if self.packets == 0 {
             self.first_us = at_us;
         }
         self.last_us = self.last_us.max(at_us);
         self.packets += packets;
         self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// Packets of one moment arrived.
+    pub(super) fn add_arrived(&mut self, at_us: u64, bytes: u32, packets: u32) {
+        self.note(at_us, bytes, packets);
         self.arrived = self.arrived.saturating_add(bytes);
     }
 
     pub(super) fn add(&mut self, at_us: u64, bytes: u32, lost: bool, in_run: bool) {
-        if self.packets == 0 {
-            self.first_us = at_us;
+        if !lost {
+            return self.add_arrived(at_us, bytes, 1);
         }
-        self.last_us = self.last_us.max(at_us);
-        self.packets += 1;
-        self.bytes = self.bytes.saturating_add(bytes);
-        if lost {
-            self.lost += 1;
-            self.runs += u32::from(!in_run);
-            if self.first_loss_us == 0 {
-                self.first_loss_us = at_us;
-                self.by_first_loss = self.arrived;
-            }
-            self.last_loss_us = at_us;
-            self.by_last_loss = self.arrived;
-        } else {
-            self.arrived = self.arrived.saturating_add(bytes);
+        self.note(at_us, bytes, 1);
+        self.lost += 1;
+        self.runs += u32::from(!in_run);
+        if self.first_loss_us == 0 {
+            self.first_loss_us = at_us;
+            self.by_first_loss = self.arrived;
         }
+        self.last_loss_us = at_us;
+        self.by_last_loss = self.arrived;
     }
 
     pub(super) fn with(&self, other: &Self) -> Self {

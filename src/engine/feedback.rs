@@ -146,7 +146,8 @@ impl Engine {
         let route = transport.incoming.entry(ssrc).and_then(|incoming| incoming.route);
         let Some(route) = route.filter(|route| route.role == Role::Media) else { return };
         transport.clock.handle_sender_report(now, local, ntp.bits());
-        if let Some(stream) = self.streams.get_mut(route.stream) {
+        // The peer's clock is one; the timestamps of an SSRC that was left are another's.
+        if let Some(stream) = self.streams.get_mut(route.stream).filter(|s| s.ssrc == Some(ssrc)) {
             stream.clock.handle_sender_report(ClockPoint { ntp: ntp.bits(), rtp: rtp_timestamp });
             stream.reception.handle_sender_report(now, ntp.bits());
         }

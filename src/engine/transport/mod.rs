@@ -18,7 +18,7 @@ use crate::engine::incoming_limit::IncomingLimit;
 use crate::engine::listener::{Listener, Route};
 use crate::engine::outgoing::Outgoing;
 use crate::engine::report::Gauges;
-use crate::engine::rtcp_queue::RtcpQueue;
+use crate::engine::rtcp_queue::{ReportTurns, RtcpQueue};
 use crate::engine::rtp::{ExtensionIds, Token};
 use crate::engine::source_clock::SenderClock;
 use crate::engine::srtp::{OpenContext, SrtpKeys, SrtpOpener, SrtpSealer};
@@ -205,6 +205,8 @@ pub struct Transport {
     pub due: bool,
     /// RTCP that waits to be sealed.
     pub rtcp: RtcpQueue,
+    /// Whose sender report is next.
+    pub reports: ReportTurns,
     /// Arrival times for transport-wide feedback; `None` until a producer negotiates it.
     pub feedback: Option<TwccReceiver>,
     /// Counts the feedback packets told.
@@ -259,6 +261,7 @@ impl Transport {
             served: 0,
             due: false,
             rtcp: RtcpQueue::default(),
+            reports: ReportTurns::default(),
             feedback: None,
             feedback_count: 0,
             wants_remb: false,
@@ -309,8 +312,10 @@ impl Transport {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let feedback = self.feedback.as_ref().and_then(TwccReceiver::next_deadline);
-        [self.connection.poll_timeout(), self.next_report, feedback, self.ice_news.untold]
+        let reports = [self.next_report, self.reports.next_deadline()];
+        [self.connection.poll_timeout(), feedback, self.ice_news.untold]
             .into_iter()
+            .chain(reports)
             .flatten()
             .min()
     }

@@ -143,6 +143,22 @@ fn a_log_that_cannot_be_written_harms_no_call_and_no_end() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_on_stops_no_call_and_no_end() {
+    let mut process = Process::start(&["--log=debug"]);
+    let api = process.api();
+    let room = |name: &str| api.post("/media/room", &json!({ "roomId": name })).status;
+    process.leave_log_unread(|| assert_eq!(room("read"), 201));
+    // More lines than a pipe holds, which are 64 KiB.
+    for number in 0..1500 {
+        assert_eq!(room(&number.to_string()), 201);
+    }
+    Call::pair(api, "unread").all_media_arrives(5);
+    process.interrupt();
+    let (_, status) = process.ended(IN_TIME);
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
 fn the_environment_configures_the_server_as_it_did_the_replaced_one() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
     command

@@ -11,7 +11,7 @@ use super::loss::{Loss, Rates, Verdict};
 use super::probe::{Probing, Wish};
 use super::rate::{Rate, Seen};
 use super::throughput::{Throughput, WINDOW_US};
-use super::{Probe, Usage};
+use super::{Fate, Probe, Usage};
 use crate::engine::rtcp::TransportCc;
 
 /// Time of one tick of the arrival clock, and ticks of one unit of the reference time.
@@ -233,6 +233,10 @@ impl Model {
 
     pub(super) fn is_unsure(&self, now_us: u64) -> bool {
         !self.probing.has_looked() && (self.answered || now_us < self.silent_from_us)
+    }
+
+    pub(super) fn fate(&self, first: u16, last: u16) -> Fate {
+        self.history.fate(first, last, self.told_until_us)
     }
 
     pub(super) fn poll_probe(&mut self, now_us: u64) -> Option<Probe> {

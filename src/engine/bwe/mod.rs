@@ -11,7 +11,8 @@
 //!                  │ packets told of
 //!     ┌────────────┼───────────┬───────────┐
 //!   delay      throughput     loss       probe ──► poll_probe
-//!     └─ trend     │           │           │
+//!     ├─ trend     │           │           │
+//!     ├─ spacing ──┼───────────┼────────►  │
 //!            rate ◄┴───────────┴───────────┘ ──► estimate_bps
 //! ```
 //!
@@ -32,6 +33,7 @@ mod model;
 mod probe;
 mod rate;
 mod reported;
+mod spacing;
 mod tally;
 mod throughput;
 mod trend;

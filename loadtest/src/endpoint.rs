@@ -169,8 +169,9 @@ impl Endpoint {
     }
 
     /// Closes the books of the window.
-    pub(crate) fn finish(&mut self, tally: &mut Tally) {
-        self.media.finish(tally);
+    pub(crate) fn finish(&mut self, around: &mut Surroundings) {
+        let Surroundings { tally, window, .. } = around;
+        self.media.finish(window, tally);
         tally.counts.receive_drops += u64::from(self.socket.new_drops());
         if let State::Connected(srtp) = &self.state {
             tally.profiles.push(srtp.profile().name());
@@ -188,7 +189,7 @@ impl Endpoint {
         if around.window.contains(&around.clock.now()) {
             around.tally.counts.leaves += 1;
         }
-        self.finish(&mut around.tally);
+        self.finish(around);
         self.state = State::Over;
     }
 

@@ -55,7 +55,7 @@ pub(crate) struct Repair {
 pub(crate) struct Picture {
     /// Frames per second and stream.
     pub(crate) frames_per_s: f64,
-    /// Freezes that ended in the window.
+    /// Freezes in the window, also those that it ended.
     pub(crate) freezes: u64,
     /// Share of the time that streams stood still, percent.
     pub(crate) frozen_percent: f64,
@@ -113,8 +113,6 @@ pub(crate) struct Findings {
 pub(crate) struct Seen {
     /// Nanoseconds measured.
     pub(crate) window: u64,
-    /// Streams in the plan.
-    pub(crate) subscriptions: usize,
     /// Transports in the plan.
     pub(crate) transports: usize,
     /// What the server used in the window.
@@ -145,8 +143,8 @@ impl Findings {
                 repair_us: (&tally.repair).into(),
             }
         });
-        let picture = (counts.frames > 0).then(|| {
-            let streams = float(u64::try_from(seen.subscriptions.max(1)).unwrap_or(1));
+        let picture = (counts.frames > 0 || counts.freezes > 0).then(|| {
+            let streams = float(counts.video_streams.max(1));
             let layers = [counts.layer_0, counts.layer_1, counts.layer_2];
             let all: u64 = layers.iter().sum();
             let layered = all > 0;
@@ -354,6 +352,23 @@ mod tests {
         assert!((joins.per_s - 100.0).abs() < 1e-9);
         assert!((joins.per_cpu_s.unwrap() - 500.0).abs() < 1e-9);
         assert!((joins.per_cpu_s_above_base.unwrap() - 1_000.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_picture_that_is_frozen_from_end_to_end_is_told() {
+        let counts = Counts {
+            expected: 1_000,
+            video_streams: 2,
+            freezes: 2,
+            frozen_ns: 2 * SECOND,
+            ..Counts::default()
+        };
+        let tally = Tally { counts, ..Tally::default() };
+        let seen = Seen { window: SECOND, ..Seen::default() };
+        let findings = Findings::new(Scenario::Livestream, false, &tally, &seen);
+        let picture = findings.picture.unwrap();
+        assert_eq!((picture.freezes, picture.frames_per_s), (2, 0.0));
+        assert!((picture.frozen_percent - 100.0).abs() < 1e-9);
     }
 
     #[test]

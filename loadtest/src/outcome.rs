@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::args::Args;
+use crate::args::{Args, Scenario};
 use crate::clock::SECOND;
 use crate::findings::Findings;
 use crate::host::Host;
@@ -354,13 +354,21 @@ impl Outcome {
         judged.collect()
     }
 
+    /// False where streams are counted by their gaps and one of them fell silent: nobody knows what
+    /// it would have brought.
+    fn loss_is_known(&self) -> bool {
+        let by_gaps = self.head.arguments.scenario == Scenario::Simulcast;
+        let counts = &self.counts;
+        counts.expected > 0 && !(by_gaps && counts.silent_streams + counts.stopped_streams > 0)
+    }
+
     /// A figure by name; `None` when it was not measured.
     fn figure(&self, figure: Figure) -> Option<f64> {
         let latency = |value: f64| (self.latency_us.count > 0).then_some(value);
         let server = self.server.as_ref();
         let counts = &self.counts;
         match figure {
-            Figure::Loss => (counts.expected > 0).then_some(self.loss_percent),
+            Figure::Loss => self.loss_is_known().then_some(self.loss_percent),
             Figure::P50 => latency(self.latency_us.p50),
             Figure::P90 => latency(self.latency_us.p90),
             Figure::P99 => latency(self.latency_us.p99),
@@ -384,6 +392,9 @@ impl Outcome {
                 (jitter.count > 0).then_some(jitter.p99)
             }
             Figure::Silent => Some(float(counts.silent_streams)),
+            Figure::Stopped => Some(float(counts.stopped_streams)),
+            Figure::Frozen => self.findings.picture.map(|picture| picture.frozen_percent),
+            Figure::Frames => self.findings.picture.map(|picture| picture.frames_per_s),
             Figure::Stage(stage) => {
                 let mut stages = self.join.iter();
                 stages.find(|times| times.stage == stage.name()).map(|times| times.us.p99)
@@ -494,6 +505,26 @@ pub(crate) mod tests {
             assert_eq!(outcome.status(), 4);
             assert_eq!(outcome.invalid_because.len(), 1, "{:?}", outcome.invalid_because);
         }
+    }
+
+    #[test]
+    fn a_server_that_stops_forwarding_breaks_what_speaks_of_it() {
+        let slo = "loss<=0.1%,stopped<=0,frozen<=1%,frames>=20/s";
+        let mut observed = measured();
+        let counts = &mut observed.tally.counts;
+        counts.expected = counts.delivered;
+        (counts.frames, counts.video_streams) = (2_400, 10);
+        observed.seen.window = observed.window;
+        let args = || Args::parse_from(["loadtest", "simulcast", "--slo", slo]);
+        let judge = |observed: &Observed| {
+            let outcome = Outcome::new(Head::new("run", args(), Host::look(None), 0), observed);
+            (outcome.status(), outcome.slo.iter().map(|one| one.kept).collect::<Vec<_>>())
+        };
+        assert_eq!(judge(&observed), (0, vec![true; 4]));
+        let counts = &mut observed.tally.counts;
+        (counts.stopped_streams, counts.frames) = (10, 1_200);
+        (counts.freezes, counts.frozen_ns) = (10, 50 * SECOND);
+        assert_eq!(judge(&observed), (1, vec![false; 4]));
     }
 
     #[test]

@@ -313,12 +313,13 @@ fn costs(outcome: &Outcome) -> String {
     all.push((
         "packets",
         format!(
-            "{} expected, {} delivered, {} reordered, {} duplicates; {} streams silent",
+            "{} expected, {} delivered, {} reordered, {} duplicates; {} streams silent, {} stopped",
             counts.expected,
             counts.delivered,
             counts.reordered,
             counts.duplicates,
             counts.silent_streams,
+            counts.stopped_streams,
         ),
     ));
     if outcome.stolen_percent >= 0.1 {

@@ -134,6 +134,10 @@ fn write(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
         "loss        {:>12.4} %   duplicates {}   reordered {}   silent streams {}",
         outcome.loss_percent, counts.duplicates, counts.reordered, counts.silent_streams,
     )?;
+    if counts.stopped_streams > 0 {
+        let stopped = counts.stopped_streams;
+        writeln!(text, "            {stopped:>12} streams STOPPED before the end of the window")?;
+    }
     for (name, count) in [
         ("undecryptable", counts.undecryptable),
         ("without stamp", counts.unstamped),

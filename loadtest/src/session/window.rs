@@ -115,17 +115,7 @@ impl Session {
         }
         let (subscriptions, transports) = (self.plan.subscriptions(), self.plan.transports());
         let (empty, ramp, base_cores) = (self.empty, self.ramp, self.base_cores);
-        let seen = Seen {
-            window,
-            subscriptions,
-            transports,
-            server,
-            empty,
-            ramp,
-            base_cores,
-            growth,
-            own_growth,
-        };
+        let seen = Seen { window, transports, server, empty, ramp, base_cores, growth, own_growth };
         Ok(Observed {
             window,
             subscriptions,

@@ -111,9 +111,6 @@ impl Endpoint {
         around.tally.gro_refused |= options.gro && !socket.has_gro();
         let local = socket.local_address().map_err(|error| error.to_string())?;
         let agent = Agent::start(identity, around.clock.instant(now), local, &remote)?;
-        if join_due.is_some_and(|due| around.window.contains(&due)) {
-            around.tally.counts.joins_begun += 1;
-        }
         let times = join_due.is_some() || !around.conduct.churns;
         Ok(Self {
             socket,

@@ -24,8 +24,12 @@ pub(crate) struct Joins {
     pub(crate) begun: u64,
     /// That received a packet.
     pub(crate) done: u64,
-    /// That were refused or left without a packet.
+    /// That were refused, or left or were given up without a packet.
     pub(crate) failed: u64,
+    /// These, percent of those due; none when none was.
+    pub(crate) failed_percent: Option<f64>,
+    /// That no thread of ours was free to begin in time.
+    pub(crate) unstarted: u64,
     /// Transports that left within the window.
     pub(crate) left: u64,
     /// Done, per second.
@@ -282,6 +286,9 @@ fn joins(scenario: Scenario, tally: &Tally, seen: &Seen) -> Option<Joins> {
         begun: counts.joins_begun,
         done: counts.joins_done,
         failed: counts.joins_failed,
+        failed_percent: (counts.joins_begun > 0)
+            .then(|| 100.0 * float(counts.joins_failed) / float(counts.joins_begun)),
+        unstarted: counts.joins_unstarted,
         left: counts.leaves,
         per_s: done / seconds,
         per_cpu_s: used.filter(|used| *used > 0.0).map(|used| done / used),

@@ -334,6 +334,13 @@ impl Outcome {
             }),
             (generator.cores > GENERATOR_BUSY_MAX * cpus)
                 .then(|| format!("the generator used {:.2} of {cpus} cores", generator.cores)),
+            (counts.joins_unstarted > 0).then(|| {
+                let (unstarted, due) = (counts.joins_unstarted, counts.joins_begun);
+                format!(
+                    "{unstarted} of {due} joins were not begun in time, all threads were waiting \
+                     for answers: more --joiners"
+                )
+            }),
             (counts.expected == 0 && counts.joins_begun == 0 && self.findings.idle.is_none())
                 .then(|| "nothing was expected".to_owned()),
             gro_refused.then(|| "the kernel refused UDP_GRO (see --no-gro)".to_owned()),
@@ -491,12 +498,13 @@ pub(crate) mod tests {
 
     #[test]
     fn a_generator_that_fell_short_makes_the_run_invalid_whatever_the_figures() {
-        let faults: [fn(&mut Observed); 7] = [
+        let faults: [fn(&mut Observed); 8] = [
             |o| (0..5).for_each(|_| o.tally.lateness.record(3_000_000)),
             |o| o.tally.counts.send_failures = 1,
             |o| o.tally.counts.sent -= 1,
             |o| o.tally.counts.receive_drops = 1,
             |o| o.tally.cpu = o.window,
+            |o| o.tally.counts.joins_unstarted = 1,
             |o| o.tally.gro_refused = true,
             |o| o.failures.push("ICE disconnected".into()),
         ];

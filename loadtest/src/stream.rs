@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::clock::SECOND;
-use crate::marks::Marks;
+use crate::marks::{GRACE, Marks};
 use crate::parameters::Received;
 use crate::payload::{self, Kind};
 use crate::picture::{FrameClock, Jitter};
@@ -279,7 +279,7 @@ impl Incoming {
             Some(marks) => self
                 .offset
                 .and_then(|offset| u64::try_from(index + offset).ok())
-                .filter(|counter| marks.contains(*counter)),
+                .filter(|counter| marks.contains(*counter) && arrival < context.window.end + GRACE),
             None => u64::try_from(index).ok().filter(|_| context.window.contains(&arrival)),
         };
         let Some(number) = number.filter(|_| self.measured) else { return false };

@@ -247,8 +247,10 @@ counts! {
     joins_begun,
     /// Of these, those that received a packet.
     joins_done,
-    /// Of these, those that the API refused or that left without a packet.
+    /// Of these, those that the API refused, or that left or were given up without a packet.
     joins_failed,
+    /// Of these, those that no thread of the generator was free to begin in time.
+    joins_unstarted,
     /// Transports that left within the window.
     leaves,
 }

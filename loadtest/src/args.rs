@@ -146,8 +146,9 @@ pub(crate) struct Args {
     ///
     /// Figures: loss; p50, p90, p99, p99.9, max (latency); cpu, user, system (per packet); cores,
     /// rss, switches (server); delivered, bits; reordered, duplicates; silent, stopped (streams);
-    /// frozen (% of the time), frames (/s and video stream); and the 99th percentiles of jitter
-    /// and of joining: transport, connect, produce, consume, ice, dtls, first_packet, join.
+    /// frozen (% of the time), frames (/s and video stream); joins_failed (%), joins (/s); and the
+    /// 99th percentiles of jitter and of joining: transport, connect, produce, consume, ice, dtls,
+    /// first_packet, join.
     #[arg(long)]
     pub(crate) slo: Option<Slo>,
     /// Show progress line by line where stderr is no terminal.

@@ -201,11 +201,11 @@ impl Findings {
             all.push((
                 "repair",
                 format!(
-                    "{:>12.4} % lost before, {:.4} % after; in {:.1} ms p50, {:.1} ms p99",
+                    "{:>12.4} % lost before, {:.4} % after; in {} ms p50, {} ms p99",
                     repair.loss_before_percent,
                     repair.loss_after_percent,
-                    repair.repair_us.p50 / 1e3,
-                    repair.repair_us.p99 / 1e3,
+                    number(repair.repair_us.p50.map(|us| us / 1e3)),
+                    number(repair.repair_us.p99.map(|us| us / 1e3)),
                 ),
             ));
         }
@@ -213,9 +213,6 @@ impl Findings {
             picture.tell(&mut all);
         }
         if let Some(idle) = &self.idle {
-            let number = |value: Option<f64>| {
-                value.map_or_else(|| "?".into(), |value| format!("{value:.1}"))
-            };
             let (cpu, kib) = (
                 number(idle.server_cpu_percent),
                 number(idle.bytes_per_transport.map(|bytes| bytes / 1024.0)),
@@ -315,6 +312,11 @@ fn idle(seen: &Seen) -> Idle {
             .map(|usage| 100.0 * float(usage.cpu_ns()) / float(seen.window.max(1))),
         bytes_per_transport: grown,
     }
+}
+
+/// To one digit; `?` when it is not known.
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "?".into(), |value| format!("{value:.1}"))
 }
 
 /// Numbers here are far below 2^53.

@@ -52,6 +52,10 @@ pub(crate) enum Figure {
     Frozen,
     /// Frames per second and stream.
     Frames,
+    /// Joins during the run that failed, percent of those that were due.
+    JoinsFailed,
+    /// Joins during the run that were done, per second.
+    Joins,
     /// 99th percentile over the streams of their interarrival jitter, µs.
     Jitter,
     /// 99th percentile of a join stage, µs.
@@ -62,7 +66,7 @@ pub(crate) enum Figure {
 type Units = &'static [(&'static str, f64)];
 
 /// All figures with their names and units; a unit's factor leads to the figure's own.
-const FIGURES: [(&str, Figure, Units); 29] = [
+const FIGURES: [(&str, Figure, Units); 31] = [
     ("loss", Figure::Loss, PERCENT),
     ("p50", Figure::P50, TIME),
     ("p90", Figure::P90, TIME),
@@ -83,6 +87,8 @@ const FIGURES: [(&str, Figure, Units); 29] = [
     ("stopped", Figure::Stopped, NUMBER),
     ("frozen", Figure::Frozen, PERCENT),
     ("frames", Figure::Frames, &[("/s", 1.0)]),
+    ("joins_failed", Figure::JoinsFailed, PERCENT),
+    ("joins", Figure::Joins, &[("/s", 1.0)]),
     ("jitter", Figure::Jitter, TIME),
     ("transport", Figure::Stage(Stage::Transport), TIME),
     ("connect", Figure::Stage(Stage::Connect), TIME),

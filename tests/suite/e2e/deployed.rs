@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use yaml_rust2::{Yaml, YamlLoader};
 
 use super::call::Call;
-use super::servers::{PATIENCE, Process};
+use super::servers::{PATIENCE, Process, quiet_port};
 use super::stock::Net;
 
 fn root() -> &'static Path {
@@ -119,8 +119,9 @@ fn every_command_line_is_understood() {
 
 #[test]
 fn the_health_check_tells_a_server_that_is_well_from_one_that_is_gone() {
-    let mut process = Process::start(&["--shards=1"]);
-    let at = format!("--api-listen={}", process.api().0);
+    // When it is gone, nobody else is there.
+    let at = format!("--api-listen=127.0.0.1:{}", quiet_port());
+    let mut process = Process::start(&["--shards=1", &at]);
     let check = list_after("CMD");
     let check: Vec<&str> = check[1..].iter().map(String::as_str).chain([at.as_str()]).collect();
     process.line_with(&["API open"]);

@@ -1,8 +1,9 @@
 //! Servers: inside this process, or the built binary with its log.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use ringcast::config::Config;
 use ringcast::server::{Server, ServerError};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::thread::disable_transparent_huge_pages;
 use tokio::sync::oneshot;
 
 use super::http::Api;
@@ -21,6 +23,26 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 #[expect(clippy::disallowed_methods, reason = "end-to-end tests live in real time")]
 pub(crate) fn clock() -> Instant {
     Instant::now()
+}
+
+/// A port of UDP and TCP that nobody has and that the kernel gives to nobody who asks for any: it
+/// stays free until it is used, and when whoever had it is gone.
+pub(crate) fn quiet_port() -> u16 {
+    /// Above what the server and others take by default.
+    const LOWEST: u32 = 11_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let given_to_any = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let above: u32 = given_to_any.split_whitespace().next().unwrap().parse().unwrap();
+    let count = above.saturating_sub(LOWEST).max(1_000);
+    loop {
+        // Other runs of the tests begin elsewhere.
+        let next = GIVEN.fetch_add(1, Ordering::Relaxed) + std::process::id() % 1_000 * 16;
+        let port = u16::try_from(LOWEST + next % count).unwrap();
+        let at = (Ipv4Addr::UNSPECIFIED, port);
+        if TcpListener::bind(at).is_ok() && UdpSocket::bind(at).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Loopback of both families, any ports.
@@ -111,6 +133,9 @@ impl Process {
         for name in ["RINGCAST_CONFIG", "RINGCAST_LOG", "RINGCAST_LOG_FORMAT"] {
             command.env_remove(name);
         }
+        // Inherited: where the kernel gives huge pages to all, memory would grow by 2 MiB for a byte. A
+        // kernel without them refuses.
+        let _ = disable_transparent_huge_pages(true);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

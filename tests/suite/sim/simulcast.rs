@@ -226,14 +226,13 @@ fn a_screen_that_changes_seldom_is_seen_in_full_and_asked_for_nothing() {
         let camera = room.produce(alice, &layered(&["q", "h", "f"]));
         let picture = room.consume(bob, &camera);
         room.start(&camera);
-        room.run_for(secs(8));
         for encoding in 0..3 {
-            let at = room.now + ms(interval) + ms(apart * encoding);
+            let at = room.now + ms(apart * encoding);
             let source = room.source_mut(&camera, usize::try_from(encoding).unwrap());
             source.interval = ms(interval);
             source.next_at = Some(at);
         }
-        room.run_for(secs(12));
+        room.run_for(secs(30));
         let carol = room.subscriber();
         let late = room.consume(carol, &camera);
         room.run_for(secs(12));

@@ -397,18 +397,21 @@ mod tests {
     #[test]
     fn layers_are_counted_on_when_timestamps_go_elsewhere_in_a_silence() {
         let start = test_instant();
-        // Hours back, and so far ahead that it seems to be back.
-        for elsewhere in [(90_000_u32 * 3 * 3600).wrapping_neg(), 90_000 * 8 * 3600] {
-            let mut layers = StreamLayers::default();
-            run(&mut layers, 0..1000, 3, true);
+        let second = |layers: &mut StreamLayers, from: u64, timestamp: u32, tops: u8| {
             for picture in 0..20_u32 {
-                for spatial in 0..2 {
-                    let now = start + ms(5_000 + 50 * u64::from(picture));
+                for spatial in 0..tops {
+                    let now = start + ms(from + 50 * u64::from(picture));
                     let info = PayloadInfo { spatial, ..PayloadInfo::default() };
-                    let timestamp = elsewhere.wrapping_add(picture * 4500);
+                    let timestamp = timestamp.wrapping_add(picture * 4500);
                     layers.handle_packet(now, timestamp, 1000, &info);
                 }
             }
+        };
+        // Hours back, and so far ahead that it seems to be back.
+        for elsewhere in [(90_000_u32 * 3 * 3600).wrapping_neg(), 90_000 * 8 * 3600] {
+            let mut layers = StreamLayers::default();
+            second(&mut layers, 0, 0, 3);
+            second(&mut layers, 5_000, elsewhere, 2);
             assert_eq!((layers.top_spatial(), layers.is_gone(2)), (1, true));
             let rates = layers.rates(start + ms(6_000)).expect("layered");
             assert_eq!(rates.decipictures(0), 200);

@@ -51,8 +51,8 @@ impl Scenario {
 
 /// Black-box load test for a WebRTC SFU with the seven routes of the call service.
 ///
-/// Exit status: 0 the run is valid and keeps its --slo; 1 it breaks it, or no rate keeps the --limit,
-/// or compare found a regression; 2 the command line is wrong; 3 it could not be run; 4 it is INVALID
+/// Exit status: 0 the run is valid and keeps its --slo; 1 it breaks it, the server ended or lost
+/// transports, no rate keeps the --limit, or compare found a regression; 2 the command line is wrong; 3 it could not be run; 4 it is INVALID
 /// because the generator, not the server, fell short.
 ///
 /// `loadtest compare --help` tells how results are compared, `loadtest hostile --help` how a scenario is

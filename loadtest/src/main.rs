@@ -30,7 +30,8 @@
 //! * **Idle** transports: `loadtest idle --transports 10000 --server-pid PID`, against a server that
 //!   was just started, since memory once used may not be given back.
 //! * A run is **INVALID** when the generator fell short: p99 lateness over 2 ms, a packet not sent, a
-//!   datagram dropped in its own sockets, its CPU used up, a transport lost.
+//!   datagram dropped in its own sockets, its CPU used up. That the server ended, or transports were
+//!   lost, is no fault of the generator: the run is valid, and its exit status is 1.
 //!
 //! # Traps
 //!
@@ -58,8 +59,8 @@
 //! `loadtest hostile` ([`mod@hostile`]) plays a scenario by turns without and with strangers before the
 //! server, who never read, never finish and never pause.
 //!
-//! Exit status: 0 fine; 1 an objective is broken, no rate holds, or there is a regression; 2 the
-//! command line is wrong; 3 it could not be run or read; 4 INVALID: the generator fell short.
+//! Exit status: 0 fine; 1 an objective is broken, no rate holds, the server ended or lost transports,
+//! or there is a regression; 2 the command line is wrong; 3 it could not be run or read; 4 INVALID: the generator fell short.
 
 mod agent;
 mod api;

@@ -220,6 +220,10 @@ pub(crate) struct Outcome {
     pub(crate) valid: bool,
     /// Why it is not valid.
     pub(crate) invalid_because: Vec<String>,
+    /// How it is known that the server ended in the window; none when it did not.
+    pub(crate) server_ended: Option<String>,
+    /// Transports that were lost in it, by reasons.
+    pub(crate) transports_lost: Vec<String>,
     /// Objectives, when there are any.
     pub(crate) slo: Vec<Judged>,
     /// Streams that were to be delivered.
@@ -294,6 +298,8 @@ impl Outcome {
             head,
             valid: true,
             invalid_because: observed.failures.clone(),
+            server_ended: server_ended(observed),
+            transports_lost: by_reasons(&observed.lost),
             slo: Vec::new(),
             subscriptions: observed.subscriptions,
             seconds,
@@ -411,14 +417,42 @@ impl Outcome {
         }
     }
 
-    /// The exit status: 0 kept, 1 broken, 4 invalid.
+    /// What the server gave up in the window: itself, or transports.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = &String> {
+        self.server_ended.iter().chain(&self.transports_lost)
+    }
+
+    /// The exit status: 0 kept, 1 broken or lost, 4 invalid. That the server ended is true whatever
+    /// the generator did.
     pub(crate) fn status(&self) -> u8 {
-        match (self.valid, self.slo.iter().all(|judged| judged.kept)) {
+        let kept = self.lost().count() == 0 && self.slo.iter().all(|judged| judged.kept);
+        match (self.valid, kept) {
+            _ if self.server_ended.is_some() => 1,
             (false, _) => 4,
             (true, false) => 1,
             (true, true) => 0,
         }
     }
+}
+
+/// How it is known that the server ended.
+fn server_ended(observed: &Observed) -> Option<String> {
+    let refused = observed.tally.counts.refused;
+    if observed.process_ended {
+        Some("the server's process ended".into())
+    } else {
+        (refused > 0)
+            .then(|| format!("the server's port was closed, {refused} datagrams came back"))
+    }
+}
+
+/// Equal reasons once, each with its number.
+fn by_reasons(reasons: &[String]) -> Vec<String> {
+    let mut counted = std::collections::BTreeMap::<&str, usize>::new();
+    for reason in reasons {
+        *counted.entry(reason).or_default() += 1;
+    }
+    counted.iter().map(|(reason, count)| format!("{count} transports lost: {reason}")).collect()
 }
 
 #[cfg(test)]
@@ -442,7 +476,9 @@ pub(crate) mod tests {
             stolen_percent: 0.0,
             repairs: false,
             seen: Seen::default(),
+            process_ended: false,
             failures: vec![],
+            lost: vec![],
         }
     }
 
@@ -508,7 +544,7 @@ pub(crate) mod tests {
             |o| o.tally.cpu = o.window,
             |o| o.tally.counts.joins_unstarted = 1,
             |o| o.tally.gro_refused = true,
-            |o| o.failures.push("ICE disconnected".into()),
+            |o| o.failures.push("too many open files".into()),
         ];
         for fault in faults {
             let outcome = outcome("loss<=5%", fault);
@@ -535,6 +571,24 @@ pub(crate) mod tests {
         (counts.stopped_streams, counts.frames) = (10, 1_200);
         (counts.freezes, counts.frozen_ns) = (10, 50 * SECOND);
         assert_eq!(judge(&observed), (1, vec![false; 4]));
+    }
+
+    #[test]
+    fn a_server_that_ends_or_loses_transports_fails_the_run_and_not_the_generator() {
+        let ended = outcome("loss<=5%", |o| o.process_ended = true);
+        assert_eq!((ended.status(), ended.valid), (1, true));
+        assert_eq!(ended.server_ended.as_deref(), Some("the server's process ended"));
+        let closed = outcome("loss<=5%", |o| o.tally.counts.refused = 7);
+        assert_eq!((closed.status(), closed.invalid_because.len()), (1, 0));
+        assert!(closed.server_ended.unwrap().contains("7 datagrams"));
+        let late = outcome("loss<=5%", |o| {
+            o.process_ended = true;
+            (0..5).for_each(|_| o.tally.lateness.record(3_000_000));
+        });
+        assert_eq!((late.status(), late.valid), (1, false), "that it ended is true all the same");
+        let lost = outcome("loss<=5%", |o| o.lost = vec!["ICE disconnected".into(); 3]);
+        assert_eq!((lost.status(), lost.valid), (1, true));
+        assert_eq!(lost.transports_lost, ["3 transports lost: ICE disconnected"]);
     }
 
     #[test]

@@ -69,9 +69,13 @@ impl Usage {
     }
 }
 
-/// User and system time of `/proc/PID/stat`, ns. The name in parentheses may hold anything.
+/// User and system time of `/proc/PID/stat`, ns; none of a process that has ended and whose parent
+/// has not asked for it. The name in parentheses may hold anything.
 fn read_stat(stat: &str) -> Option<(u64, u64)> {
     let (_, after_name) = stat.rsplit_once(')')?;
+    if matches!(after_name.trim_start().chars().next(), Some('Z' | 'X')) {
+        return None;
+    }
     let mut fields = after_name.split_ascii_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();
     Some((ticks()? * TICK, ticks()? * TICK))
@@ -189,7 +193,8 @@ mod tests {
     fn times_are_found_behind_any_process_name() {
         let stat = "7 (a) (b) R) S 1 2 3 4 5 6 7 8 9 10 150 30 0 0 20 0";
         assert_eq!(read_stat(stat), Some((1_500_000_000, 300_000_000)));
-        for broken in ["", "7 (a", "7 (a) S 1 2"] {
+        let ended = stat.replace(") S 1", ") Z 1");
+        for broken in ["", "7 (a", "7 (a) S 1 2", &ended] {
             assert_eq!(read_stat(broken), None);
         }
     }

@@ -19,7 +19,7 @@ use crate::probe::{Busiest, HostTicks, ThreadTime, Usage, busiest, cpu_of, threa
 use crate::scrape::{Reading, ServerSays};
 use crate::series::{Moment, Surrounding, float};
 use crate::tally::{Counts, Tally};
-use crate::worker::Order;
+use crate::worker::{Failure, Order};
 
 /// Joins during the run go on for this long at most before the window.
 const CHURN_LEAD_MAX: u64 = 10 * SECOND;
@@ -52,8 +52,12 @@ pub(crate) struct Observed {
     pub(crate) repairs: bool,
     /// What [`Findings`](crate::findings::Findings) need besides.
     pub(crate) seen: Seen,
-    /// What failed while it ran.
+    /// The server's process ended.
+    pub(crate) process_ended: bool,
+    /// What failed on our side while it ran.
     pub(crate) failures: Vec<String>,
+    /// Why transports were lost while it ran.
+    pub(crate) lost: Vec<String>,
 }
 
 /// What a window showed until its last packets were given up.
@@ -111,9 +115,13 @@ impl Session {
         whole.stages.add(&self.stages);
         whole.gro_refused |= self.gro_refused;
         let server = used(&first, &last);
-        let mut failures: Vec<_> = self.failed.try_iter().collect();
-        if self.args.server_pid.is_some() && server.is_none() {
-            failures.push("the server's process ended".into());
+        let process_ended = self.args.server_pid.is_some() && server.is_none();
+        let (mut failures, mut lost) = (Vec::new(), Vec::new());
+        for failure in self.failed.try_iter() {
+            match failure {
+                Failure::Ours(reason) => failures.push(reason),
+                Failure::Lost(reason) => lost.push(reason),
+            }
         }
         let (subscriptions, transports) = (self.plan.subscriptions(), self.plan.transports());
         let (empty, ramp, base_cores) = (self.empty, self.ramp, self.base_cores);
@@ -130,7 +138,9 @@ impl Session {
             stolen_percent: last.ticks.stolen_percent_since(&first.ticks),
             repairs: self.plan.conduct.repair,
             seen,
+            process_ended,
             failures,
+            lost,
         })
     }
 
@@ -250,6 +260,7 @@ impl Session {
                 unstamped: counts.unstamped,
                 renumbered: counts.renumbered,
                 send_failures: counts.send_failures,
+                refused: counts.refused,
                 receive_drops: counts.receive_drops,
                 key_frame_requests: counts.key_frame_requests,
                 nacked: counts.nacked,

@@ -63,13 +63,19 @@ pub(crate) struct Args {
     /// What to play.
     #[arg(value_enum)]
     pub(crate) scenario: Scenario,
-    /// The server's API.
+    /// The server's API, http or https.
     #[arg(long, default_value = "http://127.0.0.1:6040")]
     pub(crate) url: String,
     /// `Authorization: Bearer` of every request.
     #[arg(long, env = "LOADTEST_TOKEN", hide_env_values = true)]
     #[serde(skip)]
     pub(crate) token: Option<String>,
+    /// PEM file with the certificates to trust behind an https --url, instead of those of the web.
+    #[arg(long, conflicts_with = "insecure")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Take any certificate behind an https --url.
+    #[arg(long)]
+    pub(crate) insecure: bool,
     /// Rooms [default: 1; rooms: 25; idle: one per 100 transports].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rooms: Option<u32>,

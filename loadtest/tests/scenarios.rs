@@ -37,9 +37,14 @@ mod scenarios {
 
     impl Server {
         fn start() -> Self {
+            Self::start_with(&[])
+        }
+
+        fn start_with(more: &[String]) -> Self {
             let arguments = ["--api-listen=127.0.0.1:0", "--media-port=0", "--announce=127.0.0.1"];
             let mut child = Command::new(server_binary())
                 .args(arguments)
+                .args(more)
                 .args(["--pin=false", "--shards=1", "--log=info"])
                 .env_remove("RINGCAST_CONFIG")
                 .stdout(Stdio::null())
@@ -197,6 +202,32 @@ mod scenarios {
         assert_eq!(count(&outcome, "stopped_streams"), 4);
         assert!(count(&outcome, "freezes") >= 4);
         assert!(count(&outcome, "expected") > count(&outcome, "delivered"));
+    }
+
+    #[test]
+    fn over_https_the_certificate_must_be_trusted_or_nobody_asks_for_it() {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let files = ["cert", "key"].map(|name| directory.join(format!("https-{name}.pem")));
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        for (path, pem) in files.iter().zip([made.cert.pem(), made.signing_key.serialize_pem()]) {
+            std::fs::write(path, pem).unwrap();
+        }
+        let [cert, key] = files.map(|path| path.display().to_string());
+        let server =
+            Server::start_with(&[format!("--tls-cert={cert}"), format!("--tls-key={key}")]);
+        let url = server.url.replace("http://", "https://");
+        let play = |trust: &str| {
+            let mut run = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+            run.args(["idle", "--transports=2", "--duration=1", "--ramp=0", "--settle=0"]);
+            run.args(["--url", &url, trust]).output().unwrap()
+        };
+        for trust in [format!("--ca={cert}"), "--insecure".to_owned()] {
+            let output = play(&trust);
+            assert_eq!(output.status.code(), Some(0), "{trust}: {output:?}");
+        }
+        let refused = play("--no-progress");
+        assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("certificate"), "{refused:?}");
     }
 
     #[test]

@@ -125,8 +125,8 @@ fn half(args: &Args, hostile: bool, number: u32) -> Result<(Half, Box<Outcome>),
     let began = Clock::start().unix_origin() / SECOND;
     let side = if hostile { "with" } else { "without" };
     let room = format!("calls-{began}-{}-{number}-{side}", std::process::id());
-    let api = || Api::without_connections(&load.url, token.as_deref());
-    let caller = Caller::enter(api(), room, args.calls_per_s)?;
+    let api = Api::without_connections(&load)?;
+    let caller = Caller::enter(api, room, args.calls_per_s)?;
     let crowd = hostile.then_some(args.crowd);
     let (stop, stopped) = bounded::<()>(0);
     let before = KernelDrops::look();
@@ -136,8 +136,8 @@ fn half(args: &Args, hostile: bool, number: u32) -> Result<(Half, Box<Outcome>),
         let stopped = &stopped;
         let kept = strangers.map(|strangers| scope.spawn(move || strangers.keep(stopped)));
         let scrapers: Vec<_> = (0..crowd.map_or(0, |crowd| crowd.scrapers))
-            .map(|_| scrape(scope, Api::new(&load.url, token.as_deref()), stopped.clone()))
-            .collect();
+            .map(|_| Ok(scrape(scope, Api::new(&load)?, stopped.clone())))
+            .collect::<Result<_, String>>()?;
         let calling = scope.spawn(|| caller.call(stopped));
         let results = run::run(load.clone());
         drop(stop);

@@ -93,7 +93,7 @@ impl Session {
             .map(|(_, seed)| Worker::start(settings.clone(), seed, Arc::clone(&progress)))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| error.to_string())?;
-        let api = Api::new(&args.url, args.token.as_deref());
+        let api = Api::new(args)?;
         let shown = display.take().map(|display| {
             let whole = (plan.transports(), plan.subscriptions());
             display.joining(clock, Arc::clone(&progress), whole)

@@ -80,6 +80,11 @@ impl Args {
         .find_map(|(conflicts, reason)| conflicts.then_some(reason))
     }
 
+    /// Where `--json` goes.
+    pub(crate) fn json(&self) -> Option<&std::path::Path> {
+        self.load.json.as_deref()
+    }
+
     /// The load of a half.
     fn load(&self, hostile: bool) -> crate::args::Args {
         let mut load = self.load.clone();
@@ -93,8 +98,9 @@ impl Args {
 
 /// Plays all pairs, and says on stderr how far it is.
 pub(crate) fn run(args: &Args) -> Result<Comparison, (u8, String)> {
-    if let Some(reason) = args.conflict() {
-        return Err((2, reason.into()));
+    let conflict = args.conflict().map(str::to_owned);
+    if let Some(reason) = conflict.or_else(|| args.load.conflict()) {
+        return Err((2, reason));
     }
     let needed = u64::from(args.crowd.readers + args.crowd.half_open) + DESCRIPTORS_SPARE;
     if raise_descriptors() < needed {

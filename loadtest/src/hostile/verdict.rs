@@ -210,11 +210,6 @@ impl Comparison {
         }
     }
 
-    /// Where `--json` goes.
-    pub(crate) fn json(&self) -> Option<&std::path::Path> {
-        self.head.arguments.json.as_deref()
-    }
-
     /// The table that a person reads.
     pub(crate) fn table(&self) -> String {
         let mut text = String::new();

@@ -154,8 +154,7 @@ fn ran_out(outcome: &Outcome) -> Vec<RanOut> {
     if let Some(says) = outcome.server_says.as_ref().filter(|says| says.kernel_dropped > 0) {
         all.push(RanOut::ServerSocket { datagrams: says.kernel_dropped });
     }
-    let threads = host.usable_cpus.min(generator.threads);
-    if generator.cores >= BUSY * float(u64::try_from(threads).unwrap_or(1)) {
+    if outcome.generator_is_busy() {
         all.push(RanOut::GeneratorCpu { cores: generator.cores });
     }
     if let Some(p99_us) = generator.lateness_us.p99.filter(|p99| *p99 > LATENESS_P99_US_MAX) {

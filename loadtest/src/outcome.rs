@@ -176,9 +176,11 @@ pub(crate) struct Server {
 pub(crate) struct Generator {
     /// Threads.
     pub(crate) threads: usize,
-    /// Share of one core.
+    /// Share of one core of the whole process: sending, receiving, the API's calls, and looking.
     pub(crate) cores: f64,
-    /// CPU per delivered packet, publishers included, ns; none when none was.
+    /// Of it, what the threads that send and receive used.
+    pub(crate) worker_cores: f64,
+    /// CPU of the whole process per delivered packet, ns; none when none was.
     pub(crate) cpu_ns_per_packet: Option<f64>,
     /// How late bursts were handed to the kernel, µs.
     pub(crate) lateness_us: Percentiles,
@@ -284,8 +286,9 @@ impl Outcome {
         });
         let generator = Generator {
             threads: observed.threads,
-            cores: float(tally.cpu) / float(*window),
-            cpu_ns_per_packet: per_packet(tally.cpu),
+            cores: float(observed.own_cpu) / float(*window),
+            worker_cores: float(tally.cpu) / float(*window),
+            cpu_ns_per_packet: per_packet(observed.own_cpu),
             lateness_us: (&tally.lateness).into(),
         };
         let join = Stage::ALL.into_iter().filter_map(|stage| {
@@ -326,8 +329,6 @@ impl Outcome {
 
     fn judge(&mut self, gro_refused: bool) {
         let (counts, generator) = (self.counts, self.generator);
-        let cpus =
-            float(u64::try_from(self.head.host.usable_cpus.min(generator.threads)).unwrap_or(1));
         let reasons = [
             generator
                 .lateness_us
@@ -341,8 +342,14 @@ impl Outcome {
             (counts.receive_drops > 0).then(|| {
                 format!("{} datagrams dropped in the generator's sockets", counts.receive_drops)
             }),
-            (generator.cores > GENERATOR_BUSY_MAX * cpus)
-                .then(|| format!("the generator used {:.2} of {cpus} cores", generator.cores)),
+            self.generator_is_busy().then(|| {
+                let (cpus, threads) = (self.head.host.usable_cpus, generator.threads);
+                format!(
+                    "the generator used {:.2} of {cpus} cores, {:.2} of them in its {threads} \
+                     threads of packets",
+                    generator.cores, generator.worker_cores,
+                )
+            }),
             (counts.joins_unstarted > 0).then(|| {
                 let (unstarted, due) = (counts.joins_unstarted, counts.joins_begun);
                 format!(
@@ -357,6 +364,13 @@ impl Outcome {
         self.invalid_because.extend(reasons.into_iter().flatten());
         self.valid = self.invalid_because.is_empty();
         self.slo = self.head.arguments.slo.as_ref().map(|slo| self.judged(slo)).unwrap_or_default();
+    }
+
+    /// True when the generator used up its CPUs, or its threads of packets theirs.
+    pub(crate) fn generator_is_busy(&self) -> bool {
+        let (generator, cpus) = (&self.generator, self.head.host.usable_cpus);
+        let most = |count: usize| GENERATOR_BUSY_MAX * float(u64::try_from(count).unwrap_or(1));
+        generator.cores > most(cpus) || generator.worker_cores > most(cpus.min(generator.threads))
     }
 
     /// What becomes of objectives.
@@ -469,6 +483,7 @@ pub(crate) mod tests {
             subscriptions: 10,
             threads: 1,
             tally,
+            own_cpu: 0,
             server,
             busiest: None,
             says: None,
@@ -536,12 +551,13 @@ pub(crate) mod tests {
 
     #[test]
     fn a_generator_that_fell_short_makes_the_run_invalid_whatever_the_figures() {
-        let faults: [fn(&mut Observed); 8] = [
+        let faults: [fn(&mut Observed); 9] = [
             |o| (0..5).for_each(|_| o.tally.lateness.record(3_000_000)),
             |o| o.tally.counts.send_failures = 1,
             |o| o.tally.counts.sent -= 1,
             |o| o.tally.counts.receive_drops = 1,
             |o| o.tally.cpu = o.window,
+            |o| o.own_cpu = 1_000 * o.window,
             |o| o.tally.counts.joins_unstarted = 1,
             |o| o.tally.gro_refused = true,
             |o| o.failures.push("too many open files".into()),

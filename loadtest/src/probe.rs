@@ -6,6 +6,7 @@
 
 use std::fs::read_to_string;
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 /// Nanoseconds of a clock tick: `USER_HZ` is 100 on every architecture that Rust runs on.
@@ -91,6 +92,13 @@ fn field(status: &str, name: &str) -> u64 {
 pub(crate) fn thread_cpu() -> Option<u64> {
     let schedstat = read_to_string("/proc/thread-self/schedstat").ok()?;
     schedstat.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// CPU of this process, ns: all its threads, those that have ended too.
+pub(crate) fn process_cpu() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    let whole = |part| u64::try_from(part).unwrap_or(0);
+    whole(time.tv_sec) * 1_000_000_000 + whole(time.tv_nsec)
 }
 
 /// CPU that one thread of a process has used.
@@ -204,12 +212,12 @@ mod tests {
         let before = Usage::of(std::process::id()).unwrap();
         assert!(before.resident_bytes > 0 && before.threads > 0);
         let mut rng = crate::rng::Rng::new(0);
-        let from = thread_cpu().unwrap();
+        let (from, whole) = (thread_cpu().unwrap(), process_cpu());
         while thread_cpu().unwrap() < from + 5 * TICK {
             (0..10_000).for_each(|_| assert!(rng.below(2) < 2));
         }
         let used = Usage::of(std::process::id()).unwrap().since(&before);
-        assert!(used.cpu_ns() >= 2 * TICK);
+        assert!(used.cpu_ns() >= 2 * TICK && process_cpu() >= whole + 5 * TICK);
         assert_eq!(Usage::of(u32::MAX), None);
     }
 

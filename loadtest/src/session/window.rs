@@ -15,7 +15,9 @@ use crate::growth::{Growth, Size};
 use crate::join::wait_until;
 use crate::listen::Listening;
 use crate::marks::{GRACE, Marks};
-use crate::probe::{Busiest, HostTicks, ThreadTime, Usage, busiest, cpu_of, threads_of};
+use crate::probe::{
+    Busiest, HostTicks, ThreadTime, Usage, busiest, cpu_of, process_cpu, threads_of,
+};
 use crate::scrape::{Reading, ServerSays};
 use crate::series::{Moment, Surrounding, float};
 use crate::tally::{Counts, Tally};
@@ -38,6 +40,8 @@ pub(crate) struct Observed {
     pub(crate) threads: usize,
     /// What all workers counted.
     pub(crate) tally: Tally,
+    /// What this process used, ns.
+    pub(crate) own_cpu: u64,
     /// What the server used.
     pub(crate) server: Option<Usage>,
     /// The server's busiest thread.
@@ -77,6 +81,7 @@ struct Look {
     usage: Option<Usage>,
     threads: Vec<ThreadTime>,
     ticks: HostTicks,
+    own_cpu: u64,
 }
 
 impl Session {
@@ -131,6 +136,7 @@ impl Session {
             subscriptions,
             threads: self.workers.len(),
             tally: whole,
+            own_cpu: last.own_cpu.saturating_sub(first.own_cpu),
             server,
             busiest: busiest(&first.threads, &last.threads, window),
             says,
@@ -292,6 +298,7 @@ impl Session {
             usage: self.usage(),
             threads: self.args.server_pid.map(threads_of).unwrap_or_default(),
             ticks: HostTicks::now(),
+            own_cpu: process_cpu(),
         }
     }
 
@@ -316,6 +323,7 @@ impl Session {
                 (0, _) | (_, 0) => usage.cpu_ns(),
                 (before, now) => now.saturating_sub(before),
             }),
+            own_cpu: now.own_cpu.saturating_sub(before.own_cpu),
             server_resident: usage.map(|usage| usage.resident_bytes),
             stolen_percent: now.ticks.stolen_percent_since(&before.ticks),
             says: None,

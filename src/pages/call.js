@@ -60,6 +60,15 @@ function iceServers(path) {
   return told;
 }
 
+/**
+ * Where a Location leads. The server does not know of what a proxy puts before its paths: they are below this page, unless
+ * the proxy has seen to that.
+ */
+function ledTo(location, from) {
+  const isOfServer = /^\/(?!\/)/.test(location) && !location.startsWith(base.pathname);
+  return isOfServer ? new URL(location.slice(1), base) : new URL(location, from);
+}
+
 /** A WHIP or WHEP session: an offer is posted, the answer applied, and the Location is its handle. */
 class Session {
   static async open(path, pc) {
@@ -70,7 +79,7 @@ class Session {
       await pc.setLocalDescription();
       const { sdp } = pc.localDescription;
       const answer = await ask('POST', path, { body: sdp, type: 'application/sdp' });
-      session.url = new URL(answer.headers.get('location'), answer.url);
+      session.url = ledTo(answer.headers.get('location'), answer.url);
       session.answer = await answer.text();
       await pc.setRemoteDescription({ type: 'answer', sdp: session.answer });
       return session;

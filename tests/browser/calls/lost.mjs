@@ -1,6 +1,7 @@
 // The page at `/` when its server goes away and comes back, refuses for a while, or answers when nobody waits any more.
 
 import assert from 'node:assert/strict';
+import { createServer, request as sendOn } from 'node:http';
 import { SEEN_MS, caller, complaints, enter, isSeenAndHeard, shows, tileOf } from '../harness/callpage.mjs';
 import { scenario, until } from '../harness/stage.mjs';
 
@@ -146,4 +147,52 @@ scenario('who leaves or stops sharing while the server is slow leaves nothing be
   await turns(bob);
   assert.equal(await bob.evaluate('made.length'), before, 'nothing is published for who has left');
   assert.deepEqual(await complaints(bob), []);
+});
+
+/** The server below `/calls/`, as a reverse proxy that does not touch headers shows it; gives what was asked for. */
+async function below(call) {
+  const told = [];
+  const server = createServer((request, response) => {
+    const inside = /^\/calls(\/.*)$/.exec(request.url)?.[1];
+    if (!inside) {
+      told.push(`${request.method} ${request.url} 404`);
+      response.writeHead(404).end();
+      return;
+    }
+    const { method, headers } = request;
+    const onward = sendOn(`${call.server.api}${inside}`, { method, headers }, (answer) => {
+      told.push(`${method} ${request.url} ${answer.statusCode}`);
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    });
+    onward.on('error', () => response.destroy());
+    response.on('close', () => onward.destroy());
+    request.pipe(onward);
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const close = async () => {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  };
+  call.proxies.push({ close });
+  return { at: `http://127.0.0.1:${server.address().port}/calls`, told };
+}
+
+scenario('sessions are restarted and ended behind a proxy that puts something before every path', async (call) => {
+  const room = call.room();
+  const { at, told } = await below(call);
+  const [alice, bob] = [await meddled(call, 'Alice', room, at), await meddled(call, 'Bob', room, at)];
+  await enter(alice);
+  await enter(bob);
+  await shows(alice, 'Bob', isSeenAndHeard);
+  await alice.evaluate("made.filter(({ signalingState }) => signalingState === 'stable').forEach(failed)");
+  const sessions = (verb) => told.filter((line) => line.startsWith(verb) && line.includes('/session/'));
+  await until('both sessions of Alice are restarted', SEEN_MS, () => sessions('PATCH').length >= 2);
+  await alice.click('#leave');
+  await until('both sessions of Alice are ended', SEEN_MS, () => sessions('DELETE').length >= 2);
+  for (const line of [...sessions('PATCH'), ...sessions('DELETE')]) {
+    assert.match(line, /^(PATCH|DELETE) \/calls\/wh[ie]p\/session\/\S+ (200|404)$/);
+  }
+  for (const line of sessions('PATCH')) assert.match(line, / 200$/);
+  for (const page of [alice, bob]) assert.deepEqual(await complaints(page), []);
 });

@@ -136,6 +136,12 @@ impl<T> LaneSender<T> {
         })
     }
 
+    /// True while more than half of the lane is free.
+    #[must_use]
+    pub fn has_much_room(&self) -> bool {
+        self.sender.capacity().is_some_and(|capacity| self.sender.len() < capacity.div_ceil(2))
+    }
+
     /// Wakes the receiver if it sleeps.
     pub fn wake(&self) {
         self.waker.wake();

@@ -13,7 +13,7 @@ pub(super) fn run(settings: Flags, env: Environment<'_>) -> ExitCode {
         Ok(config) => config,
         Err(error) => return refuse(&error),
     };
-    crate::log::start(&config);
+    let _log = crate::log::start(&config);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

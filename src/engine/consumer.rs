@@ -27,6 +27,7 @@ use crate::engine::sent::SentLog;
 use crate::engine::source_clock::ClockPoint;
 use crate::engine::stream::Stream;
 use crate::engine::tally::OutgoingTally;
+use crate::engine::under_way::SentKeyFrame;
 use crate::engine::{ProducerKey, StreamKey, TransportKey};
 use crate::id::ConsumerId;
 use crate::limits::REPAIRS_QUEUED_MAX;
@@ -174,9 +175,8 @@ pub struct Consumer {
     pub due_since: Option<Instant>,
     /// How it waits for its link.
     pub hold: Hold,
-    /// The newest key frame sent over a link that has to be heeded: its timestamp, and when the last
-    /// packet of it left.
-    pub key_frame: Option<(u32, Instant)>,
+    /// The newest key frame sent over a link that has to be heeded.
+    pub key_frame: Option<SentKeyFrame>,
     /// Its next packet follows the last one sent, whatever was skipped in between.
     pub closes_up: bool,
     /// Media packets sent.

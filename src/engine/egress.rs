@@ -378,7 +378,8 @@ impl Consumer {
         if sealed {
             way.count_number(self.numbered);
             if way.is_paced {
-                self.note_key_frame(meta, way.now);
+                let number = if self.numbered { transport_seq } else { fields.seq };
+                self.note_key_frame(meta, number, way.now);
             }
             self.packets = self.packets.wrapping_add(1);
             self.octets = self.octets.wrapping_add(u32::try_from(octets).unwrap_or_default());

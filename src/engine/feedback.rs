@@ -133,9 +133,7 @@ impl Engine {
         ssrc: u32,
     ) -> Option<&mut OutgoingTally> {
         let consumer = self.consumer_at(key, ssrc)?;
-        if !self.is_key_frame_under_way(now, consumer) {
-            self.ask_key_frame(now, consumer);
-        }
+        self.answer_key_frame_wish(now, consumer);
         Some(&mut *self.consumers.get_mut(consumer)?.tally)
     }
 
@@ -154,8 +152,8 @@ impl Engine {
 
     fn handle_report_block(&mut self, now: Instant, key: TransportKey, block: &ReportBlock) {
         let round_trip = self.wall.ntp_at(now).round_trip(block.lsr, block.dlsr);
-        let Some(consumer) = self.consumer_at(key, block.ssrc) else { return };
-        let Some(consumer) = self.consumers.get_mut(consumer) else { return };
+        let Some(consumer_key) = self.consumer_at(key, block.ssrc) else { return };
+        let Some(consumer) = self.consumers.get_mut(consumer_key) else { return };
         if consumer.ssrc != block.ssrc {
             return;
         }
@@ -165,6 +163,7 @@ impl Engine {
             fraction: block.fraction_lost,
             jitter: block.jitter,
         });
+        self.settle_reported_wish(now, consumer_key, block);
     }
 
     /// What a stream has to ask of its sender: lost packets and key frames.

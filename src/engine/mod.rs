@@ -63,6 +63,7 @@ pub mod tally;
 pub mod timer;
 pub mod transport;
 pub mod twcc;
+pub mod under_way;
 pub mod voice;
 pub mod wall;
 mod warm;

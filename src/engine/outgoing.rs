@@ -72,6 +72,8 @@ pub struct Outgoing {
     is_shy: bool,
     /// What a slow link still has to carry, and who waits for that.
     pub(super) pacer: Pacer,
+    /// Wishes for key frames wait for what will be told (`under_way`).
+    pub(super) has_wishes: bool,
 }
 
 /// What one consumer gets of its transport; apart from what every packet needs.
@@ -130,6 +132,7 @@ impl Outgoing {
             repairs: (i64::MAX, now),
             is_shy: true,
             pacer: Pacer::new(now),
+            has_wishes: false,
         };
         outgoing.limit(now, limits);
         outgoing

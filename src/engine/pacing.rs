@@ -16,8 +16,9 @@
 //!   something to be sent, pictures that are held leave for it.
 //! * A picture that would wait for more than [`PACED_AGE_MAX`] leaves at once: a video without lower
 //!   layers that is too much for its link is not to be late besides.
-//! * A receiver that asks for a key frame while one is on its way gets no other, which would come
-//!   later still: browsers ask when nothing could be shown for 200 ms.
+//! * Who asks for a key frame while one is on its way is answered by [`under_way`].
+//!
+//! [`under_way`]: crate::engine::under_way
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -27,12 +28,11 @@ use slotmap::SlotMap;
 use crate::engine::consumer::{Consumer, Cursor};
 use crate::engine::egress::Way;
 use crate::engine::outgoing::{Outgoing, Telling};
-use crate::engine::packet::PacketMeta;
 use crate::engine::stream::Stream;
-use crate::engine::{ConsumerKey, Engine, StreamKey};
+use crate::engine::{ConsumerKey, StreamKey};
 use crate::limits::{
-    KEY_FRAME_UNDER_WAY_MAX, PACE_AHEAD, PACE_PERCENT, PACE_REST, PACED_AGE_MAX, PACED_BPS_MAX,
-    PACED_LOOK, START_AHEAD, START_LOOK,
+    PACE_AHEAD, PACE_PERCENT, PACE_REST, PACED_AGE_MAX, PACED_BPS_MAX, PACED_LOOK, START_AHEAD,
+    START_LOOK,
 };
 use crate::ortc::types::MediaKind;
 
@@ -40,7 +40,7 @@ use crate::ortc::types::MediaKind;
 #[derive(Debug)]
 pub struct Pacer {
     /// When all of it has passed at the pace.
-    clear_at: Instant,
+    pub(super) clear_at: Instant,
     /// Nothing more leaves before this.
     closed_until: Option<Instant>,
     /// When the first packet left.
@@ -96,7 +96,7 @@ impl Pacer {
 
 impl Outgoing {
     /// What leaves for it is paced.
-    fn is_paced(&self) -> bool {
+    pub(super) fn is_paced(&self) -> bool {
         let is_slow = || self.estimate_bps().is_some_and(|bps| bps < PACED_BPS_MAX);
         self.is_unsure() || (is_slow() && self.estimator().is_bounded())
     }
@@ -193,19 +193,11 @@ impl Consumer {
         }
     }
 
-    /// A packet left over a link that has to be heeded.
-    pub(super) fn note_key_frame(&mut self, meta: &PacketMeta, now: Instant) {
-        let is_more = self.key_frame.is_some_and(|(of, _)| of == meta.timestamp);
-        if self.kind == MediaKind::Video && (is_more || meta.info.key_frame) {
-            self.key_frame = Some((meta.timestamp, now));
-        }
-    }
-
     /// True when the packet at `cursor` has to wait for its link.
     pub(super) fn is_ahead(&self, cursor: Cursor, stream: &Stream, way: &mut Way<'_>) -> bool {
         let Some((meta, _)) = stream.ring.get(cursor.next) else { return false };
-        let begins =
-            meta.info.key_frame || self.key_frame.is_some_and(|(of, _)| of == meta.timestamp);
+        let goes_on = self.key_frame.is_some_and(|sent| sent.timestamp == meta.timestamp);
+        let begins = meta.info.key_frame || goes_on;
         if self.kind == MediaKind::Audio || (begins && way.is_unsure()) {
             return false;
         }
@@ -220,33 +212,6 @@ impl Consumer {
         let waited = |since| way.now.saturating_duration_since(since);
         let is_overdue = self.hold.since.is_some_and(|since| waited(since) >= PACED_AGE_MAX);
         self.kind == MediaKind::Video && !is_overdue && !way.may_pass()
-    }
-}
-
-impl Engine {
-    /// True when a receiver asks for a key frame that is on its way to it: one more would only come
-    /// later still.
-    pub(super) fn is_key_frame_under_way(&self, now: Instant, key: ConsumerKey) -> bool {
-        let Some(consumer) = self.consumers.get(key) else { return false };
-        let outgoing = self.transports.get(consumer.transport).and_then(|t| t.outgoing.as_ref());
-        let Some(outgoing) = outgoing.filter(|outgoing| outgoing.is_paced()) else {
-            return false;
-        };
-        let Some((timestamp, left)) = consumer.key_frame else { return false };
-        let waits = consumer.playing.is_some_and(|playing| {
-            let stream = self.streams.get(playing.stream);
-            let next = stream.and_then(|stream| stream.ring.get(playing.next));
-            next.is_some_and(|(meta, _)| meta.timestamp == timestamp)
-        });
-        let told = outgoing.estimator().told_until();
-        let is_recent = now.saturating_duration_since(left) < KEY_FRAME_UNDER_WAY_MAX;
-        // Who tells of no packets has it a round trip after the link has carried it. What is told is
-        // in whole microseconds.
-        let is_on_its_way = match told {
-            Some(told) => told + Duration::from_micros(1) < left,
-            None => now < outgoing.pacer.clear_at + consumer.round_trip,
-        };
-        is_recent && (waits || is_on_its_way)
     }
 }
 

@@ -137,6 +137,12 @@ impl Run {
 }
 
 impl SeqRewriter {
+    /// The highest number sent; before the first one, the one before it.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.next.wrapping_sub(1)
+    }
+
     /// A consumer whose first packet will go out as `first`.
     #[must_use]
     pub fn new(first: u64) -> Self {

@@ -100,6 +100,7 @@ impl Engine {
         feedback: &TransportCc<'_>,
     ) {
         self.tell_outgoing(now, key, |outgoing| outgoing.handle_feedback(now, feedback));
+        self.settle_wishes(now, key);
     }
 
     /// The receiver told what it can take.

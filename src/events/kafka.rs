@@ -206,9 +206,9 @@ impl Kafka {
     ) -> Result<(), RDKafkaErrorCode> {
         let topic = match message.topic {
             Topic::Chat => chat::TOPIC,
-            // Of a spool from when there was such a topic.
+            // Of a spool from when events of rooms went somewhere.
             Topic::RoomEvents => {
-                self.room_events_topic.as_deref().ok_or(RDKafkaErrorCode::UnknownTopic)?
+                self.room_events_topic.as_deref().ok_or(RDKafkaErrorCode::InvalidTopic)?
             }
         };
         let id = message.id.to_string();
@@ -238,7 +238,13 @@ impl Kafka {
                 }
                 Some(code) if is_permanent(code) => intake.failed(number, &code.to_string()),
                 // It stays in the backlog.
-                Some(_) => broken = Err(Broken),
+                Some(code) => {
+                    if is_missing(code) {
+                        // Not told again while it stays away.
+                        intake.is_up(false, "a topic does not exist");
+                    }
+                    broken = Err(Broken);
+                }
             }
         }
         broken
@@ -279,7 +285,14 @@ fn is_permanent(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::PolicyViolation
             | RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::ClusterAuthorizationFailed
-            | RDKafkaErrorCode::UnknownTopic
+    )
+}
+
+/// Refusals that end when somebody creates the topic.
+fn is_missing(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::UnknownTopic
             | RDKafkaErrorCode::UnknownTopicOrPartition
             | RDKafkaErrorCode::UnknownPartition
     )
@@ -297,6 +310,8 @@ fn settings(config: &KafkaConfig) -> ClientConfig {
         .set("queue.buffering.max.messages", (OUTLET_WINDOW * 2).to_string())
         .set("queue.buffering.max.kbytes", (OUTLET_WINDOW_BYTES_MAX / 512).to_string())
         .set("message.timeout.ms", "0")
+        // For how long a topic that a broker does not know may be on its way; then it is missing.
+        .set("topic.metadata.propagation.max.ms", "10000")
         .set("partitioner", "murmur2_random")
         .set("reconnect.backoff.max.ms", "1000")
         .set("socket.timeout.ms", "10000")

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::header;
+use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
@@ -23,7 +23,12 @@ const ALIVE: Bytes = Bytes::from_static(b": alive\n\n");
 /// The answer that a subscription streams; `first` is what the reader gets before what happens
 /// from now on.
 pub fn response(subscription: Subscription, first: Vec<Arc<Entry>>) -> Response {
-    let head = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    let head = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache"),
+        // nginx, and what is built on it, else keeps events back until they fill a buffer.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
     let first = stream::iter(first).map(|entry| entry.sse());
     let events = first.chain(live(subscription)).map(Ok::<_, Infallible>);
     (head, Body::from_stream(events)).into_response()

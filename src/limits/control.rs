@@ -125,6 +125,10 @@ pub const SNAPSHOT_AGE_MAX: Duration = Duration::from_millis(250);
 /// still thousands of events a second.
 pub const BEHIND_CALLS_NICE: i32 = 10;
 
+/// Log lines that wait for who reads the log, some hundred bytes each; more are let go and counted.
+/// What a busy server says in a minute, and the flood of a thousand rooms that end at once.
+pub const LOG_LINES_WAITING_MAX: usize = 8192;
+
 /// Silence on an event stream after which a comment is sent: proxies cut idle streams after 30 s
 /// and more.
 pub const EVENT_KEEP_ALIVE: Duration = Duration::from_secs(15);

@@ -98,6 +98,8 @@ fn alive(out: &mut Text, node: &NodeView) {
     out.single("event_readers", "gauge", help, node.event_readers);
     let help = "Readers of room events disconnected because they were too slow.";
     out.single("event_readers_dropped_total", "counter", help, node.event_readers_dropped);
+    let help = "Log lines let go because the log's reader did not keep up.";
+    out.single("log_lines_lost_total", "counter", help, crate::log::lines_lost());
     out.family("room_events_total", "counter", "What happened in rooms, by type of event.");
     for (event, count) in node.counts.events() {
         out.line(&[("type", event)], count);

@@ -16,7 +16,7 @@ use crate::shard::socket::UdpSocket;
 use crate::shard::steer::{self, FlowMap};
 
 /// Ports tried when any will do: one may be free for UDP and taken for TCP.
-const EPHEMERAL_ATTEMPTS: usize = 16;
+pub(super) const EPHEMERAL_ATTEMPTS: usize = 16;
 
 /// Waiting connections of one listener.
 const TCP_BACKLOG: i32 = 256;

@@ -9,6 +9,10 @@ use crate::limits::{
 };
 use crate::ortc::types::MediaKind;
 
+/// What offers an extension encrypted (RFC 6904 §4), mostly beside the same one in clear. Nobody here
+/// decrypts them, so they are passed over.
+const ENCRYPTED_EXTENSION: &str = "urn:ietf:params:rtp-hdrext:encrypt";
+
 /// The largest id of a header extension in the one-byte form (RFC 8285 §4.2).
 const EXTENSION_ID_MAX: u8 = 14;
 
@@ -127,6 +131,9 @@ impl Section {
         let (id, uri) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let (id, direction) = id.split_once('/').unwrap_or((id, ""));
         let id: u16 = id.parse().map_err(|_| line.malformed("has no extension id"))?;
+        if uri == ENCRYPTED_EXTENSION {
+            return Ok(());
+        }
         let uri = bounded(line, uri, EXTENSION_URI_CHARS_MAX)?;
         if self.extensions.len() >= HEADER_EXTENSIONS_MAX {
             return Err(line.malformed("is one extension too many"));

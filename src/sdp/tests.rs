@@ -271,6 +271,16 @@ fn an_offer_that_is_no_offer_is_refused_with_the_line() {
 }
 
 #[test]
+fn extensions_offered_encrypted_too_are_taken_in_clear() {
+    let clear = head("a0") + &audio("sendonly");
+    let encrypted =
+        |id: u8, uri: &str| format!("a=extmap:{id} urn:ietf:params:rtp-hdrext:encrypt {uri}\r\n");
+    let both = clear.clone() + &encrypted(7, "urn:x") + &encrypted(8, "urn:y");
+    let extensions = |text: &str| Offer::parse(text).unwrap().sections[0].extensions.clone();
+    assert_eq!(extensions(&both), extensions(&clear));
+}
+
+#[test]
 fn who_begins_the_handshake_follows_the_offer() {
     for (word, setup, begins) in [
         ("actpass", Setup::ActPass, true),

@@ -6,8 +6,8 @@
 //! owner answers with a claim, and from then on this shard hands over everything from that path.
 //!
 //! Invariants: only an owner's claim enters the map, so strangers can neither fill it nor evict
-//! from it; it is bounded, and what is idle is forgotten; no allocation per datagram. It does not
-//! decide who owns what: the machine does.
+//! from it; it is bounded, and what is idle is forgotten; strangers fill half of a lane at most; no
+//! allocation per datagram. It does not decide who owns what: the machine does.
 
 use std::collections::HashMap;
 use std::net::TcpStream;
@@ -93,7 +93,7 @@ pub(crate) struct Handoff {
     to_wake: Vec<ShardId>,
     /// Datagrams handed off.
     pub(crate) handed_off: u64,
-    /// Datagrams whose owner's lane was full, or that were too long to be media.
+    /// Datagrams whose owner's lane had no room for them, or that were too long to be media.
     pub(crate) dropped: u64,
 }
 
@@ -156,8 +156,15 @@ impl Handoff {
     }
 
     /// Copies a datagram into its owner's lane, or counts it as dropped.
+    ///
+    /// STUN may be anybody's until the owner has claimed the path that it came from, and a ufrag that
+    /// names a shard costs nothing to make up: such requests leave half of the lane to clients that
+    /// are known.
     pub(crate) fn hand_off(&mut self, owner: ShardId, received: &Received<'_>) {
+        let claimed = |path| self.owners.get(path).is_some_and(|known| known.owner == owner);
+        let may_be_anybodys = is_stun(received.bytes) && !claimed(&received.path);
         let lane = self.peers.get(owner.index()).map(|peer| &peer.datagrams);
+        let lane = lane.filter(|lane| !may_be_anybodys || lane.has_much_room());
         let misdirected = Misdirected::new(self.shard, received);
         let pushed = lane.zip(misdirected).is_some_and(|(lane, item)| lane.push(item).is_ok());
         if pushed {
@@ -362,6 +369,29 @@ mod tests {
         let first = ends[1].0.try_recv().unwrap();
         assert_eq!((first.from, first.received().bytes), (HERE, &[128, 0][..]));
         assert_eq!(first.received().arrival, arrival);
+    }
+
+    #[test]
+    fn strangers_leave_half_of_a_lane_to_clients_that_are_known() {
+        let (mut handoff, ends) = handoff();
+        let arrival = clock();
+        handoff.claimed(arrival, path(5), THERE);
+        let mut hand = |port: u16, bytes: &[u8]| {
+            handoff.hand_off(THERE, &Received { path: path(port), arrival, bytes });
+            (handoff.handed_off, handoff.dropped)
+        };
+        for stranger in 100..110 {
+            hand(stranger, &[0, 1]);
+        }
+        assert_eq!(hand(200, &[0, 1]), (2, 9), "half of four places");
+        assert_eq!(hand(5, &[0, 1]), (3, 9), "a known client's check");
+        assert_eq!(hand(5, &[128, 1]), (4, 9), "and its media");
+        ends[1].0.try_recv().unwrap();
+        assert_eq!(hand(201, &[0, 1]), (4, 10));
+        for _ in 0..2 {
+            ends[1].0.try_recv().unwrap();
+        }
+        assert_eq!(hand(201, &[0, 1]), (5, 10), "there is room again");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! are used.
 
 use super::Usage;
+use super::spacing::Spacing;
 use super::trend::Trendline;
 
 /// Departures this close belong together (libwebrtc's burst time).
@@ -69,6 +70,8 @@ struct Group {
     first_arrival_us: i64,
     last_arrival_us: i64,
     least_us: i64,
+    /// Behind its first packet.
+    bytes: u32,
 }
 
 /// Follows the delay of one path.
@@ -78,6 +81,8 @@ pub(super) struct Delay {
     base: Least,
     standing: Least,
     trend: Trendline,
+    /// How its groups arrive.
+    pub(super) spacing: Spacing,
     newest_us: i64,
     queue_us: i64,
     /// Since then no group passed without a queue.
@@ -95,6 +100,7 @@ impl Delay {
             base: Least::new(BASE_WINDOW_US),
             standing: Least::new(STANDING_WINDOW_US),
             trend: Trendline::new(),
+            spacing: Spacing::default(),
             newest_us: 0,
             queue_us: 0,
             queued_since_us: None,
@@ -105,7 +111,7 @@ impl Delay {
 
     /// A packet arrived; in order of departure, others are left out. Returns whether the receiver's
     /// clock jumped: what was known before is forgotten.
-    pub(super) fn handle_packet(&mut self, sent_us: u64, arrival_us: i64) -> bool {
+    pub(super) fn handle_packet(&mut self, sent_us: u64, arrival_us: i64, bytes: u32) -> bool {
         let delay_us = arrival_us - i64::try_from(sent_us).unwrap_or(i64::MAX);
         let jumped = self.base.value().is_some_and(|base| (delay_us - base).abs() > CLOCK_JUMP_US);
         if jumped {
@@ -129,6 +135,7 @@ impl Delay {
             group.last_sent_us = group.last_sent_us.max(sent_us);
             group.last_arrival_us = group.last_arrival_us.max(arrival_us);
             group.least_us = group.least_us.min(delay_us);
+            group.bytes = group.bytes.saturating_add(bytes);
             return false;
         }
         let done = *group;
@@ -144,10 +151,12 @@ impl Delay {
         apart.is_some_and(|apart| apart <= BURST_US)
     }
 
-    /// The last packet of that burst arrived no sooner than those before it.
-    pub(super) fn extend_burst(&mut self, arrival_us: i64) {
+    /// More packets of that burst, of so many bytes, arrived: the last of them no sooner than those
+    /// before it.
+    pub(super) fn extend_burst(&mut self, arrival_us: i64, bytes: u32) {
         if let Some(group) = &mut self.group {
             group.last_arrival_us = group.last_arrival_us.max(arrival_us);
+            group.bytes = group.bytes.saturating_add(bytes);
         }
     }
 
@@ -211,6 +220,7 @@ impl Delay {
             first_arrival_us: arrival_us,
             last_arrival_us: arrival_us,
             least_us: delay_us,
+            bytes: 0,
         });
     }
 
@@ -225,6 +235,7 @@ impl Delay {
         self.queued_since_us = is_queued.then(|| self.queued_since_us.unwrap_or(at_us));
         self.queued_us = if is_queued { Some(at_us) } else { self.queued_us };
         self.trend.add(at_us, group.least_us);
+        self.spacing.add(group.bytes, group.last_arrival_us - group.first_arrival_us);
     }
 }
 
@@ -243,7 +254,7 @@ mod tests {
             let sent_us = n * 20_000;
             for packet in 0..packets {
                 let arrival_us = sent_us.cast_signed() + 30_000 + extra(n) + packet * 1_000;
-                delay.handle_packet(sent_us, arrival_us);
+                delay.handle_packet(sent_us, arrival_us, 1_000);
             }
         }
     }
@@ -286,7 +297,7 @@ mod tests {
     fn growth_is_overuse_and_what_was_overtaken_says_nothing() {
         let mut delay = Delay::new();
         run(&mut delay, 0..100, 2, |_| 0);
-        delay.handle_packet(100, 5_000_000);
+        delay.handle_packet(100, 5_000_000, 1_000);
         assert_eq!(delay.usage(), Usage::Normal);
         run(&mut delay, 100..130, 2, |n| (n.cast_signed() - 100) * 4_000);
         assert_eq!(delay.usage(), Usage::Over);

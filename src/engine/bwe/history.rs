@@ -5,12 +5,13 @@
 //! answered; a packet is told of at most twice, first lost and then received. Grows only while it
 //! would forget packets that can still be told of; then nothing is allocated.
 
+use super::Fate;
 use crate::engine::rtp::seq_diff;
 use crate::limits::{BWE_HISTORY_PACKETS_MAX, BWE_HISTORY_PACKETS_MIN, BWE_HISTORY_SPAN};
 
 /// What is known of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Fate {
+enum State {
     /// Nothing was sent under this number.
     #[default]
     Unsent,
@@ -26,7 +27,7 @@ struct Entry {
     bytes: u16,
     /// The probe it was part of; 0 = none.
     cluster: u8,
-    fate: Fate,
+    state: State,
 }
 
 /// A packet that the receiver told of.
@@ -85,10 +86,10 @@ impl SentHistory {
         let at_us = low_32(at_us);
         let place = usize::from(seq) & (self.entries.len() - 1);
         let Some(entry) = self.entries.get_mut(place) else { return };
-        if entry.fate == Fate::InFlight && age(at_us, entry.at_us) < SPAN_US {
-            return self.note_grown(seq, Entry { at_us, bytes, cluster, fate: Fate::InFlight });
+        if entry.state == State::InFlight && age(at_us, entry.at_us) < SPAN_US {
+            return self.note_grown(seq, Entry { at_us, bytes, cluster, state: State::InFlight });
         }
-        *entry = Entry { at_us, bytes, cluster, fate: Fate::InFlight };
+        *entry = Entry { at_us, bytes, cluster, state: State::InFlight };
     }
 
     /// What a status for number `seq` tells that was not known before.
@@ -102,14 +103,35 @@ impl SentHistory {
             bytes: u32::from(entry.bytes),
             cluster: entry.cluster,
         };
-        let (fate, told) = match (entry.fate, received) {
-            (Fate::InFlight, true) => (Fate::Received, Told::Received(packet)),
-            (Fate::InFlight, false) => (Fate::Lost, Told::Lost(packet)),
-            (Fate::Lost, true) => (Fate::Received, Told::Late(packet)),
+        let (state, told) = match (entry.state, received) {
+            (State::InFlight, true) => (State::Received, Told::Received(packet)),
+            (State::InFlight, false) => (State::Lost, Told::Lost(packet)),
+            (State::Lost, true) => (State::Received, Told::Late(packet)),
             _ => return None,
         };
-        entry.fate = fate;
+        entry.state = state;
         Some(told)
+    }
+
+    /// What became of the packets `first` to `last`, when something that left at `told_until_us` was
+    /// told of. What is too long ago to be remembered is not known to have arrived.
+    pub(super) fn fate(&self, first: u16, last: u16, told_until_us: u64) -> Fate {
+        let mut is_under_way = false;
+        for ahead in 0..=last.wrapping_sub(first) {
+            let seq = first.wrapping_add(ahead);
+            let behind = usize::try_from(seq_diff(self.newest, seq)).unwrap_or(usize::MAX);
+            let place = usize::from(seq) & (self.entries.len() - 1);
+            let entry = self.entries.get(place).filter(|_| behind < self.entries.len());
+            match entry.map(|entry| (entry.state, age(low_32(told_until_us), entry.at_us))) {
+                Some((State::Received | State::Unsent, _)) => {}
+                // Told of is what left later.
+                Some((State::InFlight, later_us)) if !(1..=SPAN_US).contains(&later_us) => {
+                    is_under_way = true;
+                }
+                _ => return Fate::Lost,
+            }
+        }
+        if is_under_way { Fate::UnderWay } else { Fate::Arrived }
     }
 
     /// Numbers were left out: nothing was sent under them.
@@ -121,7 +143,7 @@ impl SentHistory {
         for back in 1..=skipped {
             let place = usize::from(seq).wrapping_sub(back) & mask;
             if let Some(entry) = self.entries.get_mut(place) {
-                entry.fate = Fate::Unsent;
+                entry.state = State::Unsent;
             }
         }
     }
@@ -225,6 +247,28 @@ mod tests {
         let now = send(&mut history, 62_000u16.wrapping_add(4_000), 30_000, 0);
         assert_eq!(bytes(&history), 8 * BWE_HISTORY_PACKETS_MAX);
         assert!(history.tell(now, 62_000u16.wrapping_add(33_999), true).is_some());
+    }
+
+    #[test]
+    fn some_packets_are_there_when_all_are_and_lost_when_one_is_or_is_passed_over() {
+        let mut history = SentHistory::new(65_534);
+        for (at_us, seq) in [(1_000, 65_534), (1_000, 65_535), (2_000, 0), (3_000, 1)] {
+            history.note(at_us, seq, 1_200, 0);
+        }
+        let fate = |history: &SentHistory, told| history.fate(65_534, 0, told);
+        assert_eq!(fate(&history, 0), Fate::UnderWay);
+        for seq in [65_534, 65_535] {
+            let _ = history.tell(9_000, seq, true);
+            assert_eq!(fate(&history, 1_000), Fate::UnderWay, "{seq}");
+        }
+        assert_eq!(history.fate(65_534, 65_535, 1_000), Fate::Arrived);
+        // What left later is told of, this was not: its feedback is lost.
+        assert_eq!(fate(&history, 3_000), Fate::Lost);
+        let _ = history.tell(9_000, 0, false);
+        assert_eq!(fate(&history, 2_000), Fate::Lost);
+        let _ = history.tell(9_000, 0, true);
+        assert_eq!(fate(&history, 2_000), Fate::Arrived);
+        assert_eq!(history.fate(64_000, 0, 3_000), Fate::Lost, "long ago");
     }
 
     #[test]

@@ -11,7 +11,8 @@
 //!                  │ packets told of
 //!     ┌────────────┼───────────┬───────────┐
 //!   delay      throughput     loss       probe ──► poll_probe
-//!     └─ trend     │           │           │
+//!     ├─ trend     │           │           │
+//!     ├─ spacing ──┼───────────┼────────►  │
 //!            rate ◄┴───────────┴───────────┘ ──► estimate_bps
 //! ```
 //!
@@ -32,6 +33,7 @@ mod model;
 mod probe;
 mod rate;
 mod reported;
+mod spacing;
 mod tally;
 mod throughput;
 mod trend;
@@ -66,6 +68,17 @@ pub enum Basis {
     Loss,
     /// The receiver's own estimate, or its reports.
     Reported,
+}
+
+/// What became of some packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// Nothing is known to be lost, and not everything to be there.
+    UnderWay,
+    /// All of them arrived.
+    Arrived,
+    /// One is lost, or was passed over in what the receiver told.
+    Lost,
 }
 
 /// Packets that are sent together as a probe.
@@ -252,6 +265,12 @@ impl Estimator {
     pub fn told_until(&self) -> Option<Instant> {
         let us = self.answering()?.told_until_us;
         self.epoch.checked_add(Duration::from_micros(us))
+    }
+
+    /// What became of the packets numbered `first` to `last`, as far as their receiver has told.
+    #[must_use]
+    pub fn fate(&self, first: u16, last: u16) -> Fate {
+        self.answering().map_or(Fate::UnderWay, |model| model.fate(first, last))
     }
 
     /// bits/s that the path delivered when its queue was last too long, while that queue empties and

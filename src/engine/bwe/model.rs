@@ -11,7 +11,7 @@ use super::loss::{Loss, Rates, Verdict};
 use super::probe::{Probing, Wish};
 use super::rate::{Rate, Seen};
 use super::throughput::{Throughput, WINDOW_US};
-use super::{Probe, Usage};
+use super::{Fate, Probe, Usage};
 use crate::engine::rtcp::TransportCc;
 
 /// Time of one tick of the arrival clock, and ticks of one unit of the reference time.
@@ -209,6 +209,9 @@ impl Model {
         self.told_us = now_us;
         self.decide(now_us, bounds);
         self.handle_probe(now_us, bounds);
+        if self.delay.spacing.is_close(self.rate.bps(), self.probing.has_lied()) {
+            self.probing.handle_hint(now_us);
+        }
         self.plan(now_us, bounds);
     }
 
@@ -233,6 +236,10 @@ impl Model {
 
     pub(super) fn is_unsure(&self, now_us: u64) -> bool {
         !self.probing.has_looked() && (self.answered || now_us < self.silent_from_us)
+    }
+
+    pub(super) fn fate(&self, first: u16, last: u16) -> Fate {
+        self.history.fate(first, last, self.told_until_us)
     }
 
     pub(super) fn poll_probe(&mut self, now_us: u64) -> Option<Probe> {
@@ -342,6 +349,7 @@ impl Model {
         self.clamp(now_us, bounds);
         if fell {
             self.is_bounded = true;
+            self.delay.spacing.note_drop(self.rate.bps());
             self.probing.handle_drop(now_us, self.rate.bps() < 0.67 * before_bps);
         }
         self.watch_raise(now_us);
@@ -353,8 +361,12 @@ impl Model {
         if !raise.is_refuted && self.rate.bps() < PROOF_PART * raise.to_bps {
             raise.is_refuted = true;
             self.probing.handle_lie(now_us);
+            self.delay.spacing.note_found(self.rate.bps());
         }
         if now_us.saturating_sub(raise.at_us) > PROOF_US {
+            if !raise.is_refuted {
+                self.probing.handle_proof();
+            }
             self.raise = None;
         }
     }
@@ -405,9 +417,12 @@ impl Model {
             self.rate.set(now_us, outcome.bps);
             self.clamp(now_us, bounds);
             if !outcome.is_saturated {
+                self.delay.spacing.forget();
                 self.probing.go_on(now_us);
+                return;
             }
         }
+        self.delay.spacing.note_found(self.rate.bps());
     }
 
     /// Keeps within what was set and what is known of the path.

@@ -65,6 +65,11 @@ const LOST_MORE: f64 = 0.25;
 const INTERVAL_US: u64 = 2_500_000;
 const INTERVAL_MAX_US: u64 = 8_000_000;
 
+/// Where what arrives tells of another path one may follow another after this, and after twice as long
+/// each time until what such a one showed has held, or none has been told of for some time.
+const HINT_US: u64 = 1_000_000;
+const HINT_FORGOTTEN_US: u64 = 60_000_000;
+
 /// After a cluster that showed what was not there: the next waits this long, longer each time, and
 /// for some time one that showed more is followed by the next only when that has held for a moment.
 /// A link that was opened right after a lie is found out within this and three such moments.
@@ -139,6 +144,11 @@ pub(super) struct Probing {
     /// When to look again whether it may.
     retry_us: u64,
     interval_us: u64,
+    /// When the last one ended.
+    ended_us: Option<u64>,
+    /// When what arrived last told of another path, and what to wait the next time.
+    hinted_us: u64,
+    hint_wait_us: u64,
     /// How long the next cluster is sent.
     cluster_us: f64,
     /// When a cluster last showed what was not there, and how long to wait after the next time.
@@ -161,6 +171,9 @@ impl Probing {
             next_us: now_us,
             retry_us: now_us,
             interval_us: INTERVAL_US,
+            ended_us: None,
+            hinted_us: 0,
+            hint_wait_us: HINT_US,
             cluster_us: CLUSTER_US,
             lied_us: None,
             lie_wait_us: LIE_US,
@@ -245,6 +258,30 @@ impl Probing {
         if self.lied_us.is_none() {
             self.next_us = self.next_us.min(now_us + INTERVAL_US);
         }
+    }
+
+    /// A cluster has shown what was not there, not long ago: others use the path.
+    pub(super) fn has_lied(&self) -> bool {
+        self.lied_us.is_some()
+    }
+
+    /// What arrives tells of another path than the last cluster met: the next does not wait for long.
+    pub(super) fn handle_hint(&mut self, now_us: u64) {
+        let Some(ended_us) = self.ended_us.filter(|_| self.cluster.is_none()) else { return };
+        if now_us.saturating_sub(self.hinted_us) > HINT_FORGOTTEN_US {
+            self.hint_wait_us = HINT_US;
+        }
+        let at_us = now_us.max(ended_us + self.hint_wait_us);
+        if at_us < self.next_us {
+            self.next_us = at_us;
+            self.hinted_us = at_us;
+            self.hint_wait_us *= 2;
+        }
+    }
+
+    /// What a cluster showed has held.
+    pub(super) fn handle_proof(&mut self) {
+        self.hint_wait_us = HINT_US;
     }
 
     /// What the last cluster showed did not hold; nor would what the next shows, if that is on its way.
@@ -354,6 +391,7 @@ impl Probing {
     }
 
     fn pause(&mut self, now_us: u64) {
+        self.ended_us = Some(now_us);
         self.next_us = now_us + self.interval_us;
         self.interval_us = (self.interval_us * 3 / 2).min(INTERVAL_MAX_US);
         self.cluster_us = (self.cluster_us + CLUSTER_US_MORE).min(CLUSTER_US_MAX);
@@ -571,6 +609,42 @@ mod tests {
         probing.handle_lie(at_us);
         probing.handle_rise(at_us);
         assert_eq!(probing.next_us(), Some(at_us + LIE_US), "but not behind one that lied");
+    }
+
+    #[test]
+    fn hints_shorten_the_wait_ever_less_until_one_was_right() {
+        let mut probing = Probing::new(0);
+        let mut at_us = 0;
+        let vain = |probing: &mut Probing, at_us: u64| {
+            probing.plan(at_us, 50_000, &WISH);
+            send(probing, at_us, 280, 6e5);
+            assert!(probing.poll_outcome(at_us, 0.0).is_some(), "{at_us}");
+        };
+        probing.handle_hint(0);
+        assert_eq!(probing.next_us(), None, "nothing was probed yet");
+        for _ in 0..4 {
+            at_us += 10_000_000;
+            vain(&mut probing, at_us);
+        }
+        for wait_us in [HINT_US, 2 * HINT_US, 4 * HINT_US] {
+            probing.handle_hint(at_us + 100_000);
+            assert_eq!(probing.next_us(), Some(at_us + wait_us));
+            probing.handle_hint(at_us + 200_000);
+            assert_eq!(probing.next_us(), Some(at_us + wait_us), "one wait has one hint");
+            at_us += wait_us;
+            vain(&mut probing, at_us);
+        }
+        probing.handle_hint(at_us);
+        assert_eq!(probing.next_us(), Some(at_us + INTERVAL_MAX_US));
+        probing.handle_proof();
+        probing.handle_hint(at_us);
+        assert_eq!(probing.next_us(), Some(at_us + HINT_US));
+        at_us += HINT_US;
+        vain(&mut probing, at_us);
+        at_us += HINT_FORGOTTEN_US + 1;
+        vain(&mut probing, at_us);
+        probing.handle_hint(at_us);
+        assert_eq!(probing.next_us(), Some(at_us + HINT_US), "long ago");
     }
 
     #[test]

@@ -86,6 +86,7 @@ impl Throughput {
         let ahead = number - self.newest;
         if self.first_us.is_none() || ahead >= BUCKETS_SIGNED {
             *self = Self::new();
+            self.newest_us = at_us;
             self.first_us = Some(at_us);
             self.first_bytes = bytes;
             self.newest = number;
@@ -97,7 +98,7 @@ impl Throughput {
         } else if ahead <= -(BUCKETS_SIGNED) {
             return;
         }
-        self.newest_us = if ahead == 0 { self.newest_us.max(at_us) } else { at_us };
+        self.newest_us = self.newest_us.max(at_us);
         self.newest_place = u8::try_from(place(self.newest)).unwrap_or_default();
         self.put(number, |total, packets| {
             (total.saturating_add(bytes), packets.saturating_add(more))
@@ -213,6 +214,17 @@ mod tests {
         assert!((0.95e6..1.1e6).contains(&since), "{since}");
         assert_eq!(meter.bps_since(end - 90_000), None, "too short a time");
         assert_eq!(Throughput::new().bps_since(0), None);
+    }
+
+    #[test]
+    fn one_that_comes_late_counts_in_its_time_and_ends_nothing_sooner() {
+        let mut meter = Throughput::new();
+        steady(&mut meter, 0, 100, 10_000);
+        let before = meter.bps(200_000).unwrap();
+        meter.add(900_000, 1_000);
+        let after = meter.bps(200_000).unwrap();
+        assert!((1.0..1.06).contains(&(after / before)), "{before} {after}");
+        assert_eq!(meter.newest_us, 990_000);
     }
 
     #[test]

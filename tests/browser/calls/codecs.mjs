@@ -1,14 +1,14 @@
 // Two people see and hear each other, codec by codec, with the newest client library and the one of the replaced service.
 
 import assert from 'node:assert/strict';
-import { scenario } from '../harness/stage.mjs';
+import { timedScenario } from '../harness/stage.mjs';
 
 /** The registry has no 3.16.4, which the replaced service's pages name; 3.16.5 is the next one that satisfies them. */
 const LIBRARIES = { newest: 'mediasoup-client 3.24', '3.16': 'mediasoup-client 3.16' };
 
 for (const [library, title] of Object.entries(LIBRARIES)) {
   for (const codec of ['VP8', 'VP9', 'H264', 'AV1']) {
-    scenario(`${codec} and Opus play both ways between two peers with ${title}`, async (call) => {
+    timedScenario(`${codec} and Opus play both ways between two peers with ${title}`, async (call) => {
       const room = call.room();
       const alice = await call.peer('alice', { room, library });
       const bob = await call.peer('bob', { room, library });

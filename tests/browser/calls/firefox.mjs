@@ -1,11 +1,11 @@
 // Firefox with Chromium, and Firefox with Firefox. (Debian's Firefox has no H264 encoder; VP8 and Opus are common ground.)
 
-import { scenario } from '../harness/stage.mjs';
+import { timedScenario } from '../harness/stage.mjs';
 
 const PAIRS = [['firefox', 'chromium'], ['firefox', 'firefox']];
 
 for (const [one, other] of PAIRS) {
-  scenario(`VP8 and Opus play both ways between ${one} and ${other}`, async (call) => {
+  timedScenario(`VP8 and Opus play both ways between ${one} and ${other}`, async (call) => {
     const room = call.room();
     const alice = await call.peer('alice', { room, on: one });
     const bob = await call.peer('bob', { room, on: other });

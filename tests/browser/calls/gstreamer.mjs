@@ -1,12 +1,12 @@
 // WHIP and WHEP with GStreamer, against browsers: encoders, decoders, ICE, DTLS and SRTP that no browser has.
 
 import assert from 'node:assert/strict';
-import { scenario, until, watched } from '../harness/stage.mjs';
+import { scenario, timedScenario, until, watched } from '../harness/stage.mjs';
 
 const MOTION = { seconds: 3, picturesPerSecond: 5 };
 
 for (const codec of ['VP8', 'H264']) {
-  scenario(`GStreamer publishes ${codec} and Opus by WHIP, and mediasoup-client sees and hears it`, async (call) => {
+  timedScenario(`GStreamer publishes ${codec} and Opus by WHIP, and mediasoup-client sees and hears it`, async (call) => {
     const room = call.room();
     const gstreamer = await call.gstreamer('gstreamer', { room, publish: codec });
     const bob = await call.peer('bob', { room });

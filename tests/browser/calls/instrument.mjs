@@ -84,7 +84,7 @@ test('hostile datagrams are never a true copy of a sample', () => {
   }
 });
 
-test('a machine is overloaded when nothing of it is left, or this process is not let run', async () => {
+test('a machine is overloaded when nothing of it is left or is given to us, or this process is not let run', async () => {
   const load = new Load();
   const pause = () => new Promise((resolve) => setTimeout(resolve, 50));
   await pause();
@@ -93,8 +93,10 @@ test('a machine is overloaded when nothing of it is left, or this process is not
   await pause();
   const measured = load.read();
   assert.ok(measured.lagMs >= 290 && isOverloaded(measured), told(measured));
-  assert.ok(measured.idle >= 0 && measured.idle <= 1, told(measured));
-  assert.ok(isOverloaded({ idle: 0.1, lagMs: 5 }) && !isOverloaded({ idle: 0.5, lagMs: 50 }));
+  for (const share of [measured.idle, measured.kept]) assert.ok(share >= 0 && share <= 1, told(measured));
+  const rested = { idle: 0.5, kept: 0, lagMs: 50 };
+  assert.ok(!isOverloaded(rested));
+  for (const why of [{ idle: 0.1 }, { kept: 0.2 }, { lagMs: 300 }]) assert.ok(isOverloaded({ ...rested, ...why }), JSON.stringify(why));
 });
 
 /** A server that notes who sends, and answers with the same bytes. */

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { encodings, flowing } from '../harness/encodings.mjs';
-import { scenario, until } from '../harness/stage.mjs';
+import { timedScenario, until } from '../harness/stage.mjs';
 
 /** Chromium sends three sizes of a picture from 960x540 on, and fewer of smaller ones, whatever it is asked for. */
 const LAYERED = [
@@ -15,7 +15,7 @@ const LAYERED = [
 const LARGEST_MS = 30_000;
 
 for (const { title, ...picture } of LAYERED) {
-  scenario(`${title} is seen without a damaged picture`, async (call) => {
+  timedScenario(`${title} is seen without a damaged picture`, async (call) => {
     const room = call.room();
     const alice = await call.peer('alice', { room });
     await alice.publish({ fps: 15, ...picture });

@@ -1,7 +1,7 @@
 // How a call ends.
 
 import assert from 'node:assert/strict';
-import { scenario, until } from '../harness/stage.mjs';
+import { timedScenario, until } from '../harness/stage.mjs';
 
 const NAMES = ['alice', 'bob'];
 
@@ -13,7 +13,7 @@ async function callOf(call, room) {
   return { alice, bob };
 }
 
-scenario('who leaves is gone at once, the last one ends the room, and the names are free again', async (call) => {
+timedScenario('who leaves is gone at once, the last one ends the room, and the names are free again', async (call) => {
   const room = call.room();
   const { alice, bob } = await callOf(call, room);
   assert.equal((await bob.ask('producers')).length, 2, 'a picture and a sound of alice');
@@ -27,7 +27,7 @@ scenario('who leaves is gone at once, the last one ends the room, and the names 
   await Promise.all([again.alice.leave(), again.bob.leave()]);
 });
 
-scenario('a page that vanishes without a word can come back under its name', async (call) => {
+timedScenario('a page that vanishes without a word can come back under its name', async (call) => {
   const room = call.room();
   const { alice, bob } = await callOf(call, room);
   await alice.ask('hangUp');

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { hostile } from '../harness/proxy.mjs';
-import { pause, scenario, timedScenario, until, watched } from '../harness/stage.mjs';
+import { pause, timedScenario, until, watched } from '../harness/stage.mjs';
 
 /** Two peers who see each other, each over the path given. */
 async function call2(call, { alice: alicePath, bob: bobPath, ...picture }) {
@@ -16,7 +16,7 @@ async function call2(call, { alice: alicePath, bob: bobPath, ...picture }) {
   return { alice, bob };
 }
 
-scenario('a call works without UDP', async (call) => {
+timedScenario('a call works without UDP', async (call) => {
   const path = { tcpOnly: true };
   const { alice, bob } = await call2(call, { alice: path, bob: path });
   await Promise.all([alice.seesMotionOf(bob), bob.seesMotionOf(alice), alice.hears(bob), bob.hears(alice)]);
@@ -98,7 +98,7 @@ const SILENT_MOVES = 2;
  * Nothing but a connectivity check says whose a new address is, and Chromium checks a connected path every 2.5 s: that,
  * and not the server, bounds the gap. What is asserted is that the call outlives it.
  */
-scenario('a call outlives a NAT that changes a peer’s address without a word', async (call) => {
+timedScenario('a call outlives a NAT that changes a peer’s address without a word', async (call) => {
   const [one, other] = [await call.proxy(), await call.proxy()];
   const { alice, bob } = await call2(call, { alice: { udpPort: one.port }, bob: { udpPort: other.port } });
   await pause(1_000);

@@ -1,7 +1,7 @@
 // What the browser itself says of the call in `getStats`.
 
 import assert from 'node:assert/strict';
-import { median, pause, scenario, timedScenario, until } from '../harness/stage.mjs';
+import { median, pause, timedScenario, until } from '../harness/stage.mjs';
 
 const LIP_SYNC_MS = 80;
 
@@ -37,7 +37,7 @@ timedScenario('sound and picture stay within 80 ms of each other', async (call) 
   assert.ok(Math.abs(median(samples)) <= LIP_SYNC_MS, `sound is ${median(samples)} ms ahead of the picture`);
 });
 
-scenario('round-trip times are known to publishers and receivers', async (call) => {
+timedScenario('round-trip times are known to publishers and receivers', async (call) => {
   const { alice, bob } = await onTheAir(call);
   for (const id of [alice.video, alice.audio]) {
     const report = await until('the publisher hears how its stream arrives', 10_000, async () => {

@@ -1,11 +1,11 @@
 // WHIP and WHEP with a bare browser, against each other and against mediasoup-client.
 
 import assert from 'node:assert/strict';
-import { scenario, until } from '../harness/stage.mjs';
+import { scenario, timedScenario, until } from '../harness/stage.mjs';
 
 const MOTION = { seconds: 2, picturesPerSecond: 4 };
 
-scenario('a WHIP publisher is seen and heard through mediasoup-client, and the other way round by WHEP', async (call) => {
+timedScenario('a WHIP publisher is seen and heard through mediasoup-client, and the other way round by WHEP', async (call) => {
   const room = call.room();
   const alice = await call.bare('alice', { room });
   await alice.ask('publish', { source: alice.source });
@@ -18,7 +18,7 @@ scenario('a WHIP publisher is seen and heard through mediasoup-client, and the o
 });
 
 for (const codec of ['H264', 'VP9']) {
-  scenario(`a ${codec} camera of mediasoup-client plays by WHEP in the viewer's own numbers`, async (call) => {
+  timedScenario(`a ${codec} camera of mediasoup-client plays by WHEP in the viewer's own numbers`, async (call) => {
     const room = call.room();
     const bob = await call.peer('bob', { room });
     await bob.publishVideo({ codec });
@@ -28,7 +28,7 @@ for (const codec of ['H264', 'VP9']) {
   });
 }
 
-scenario('a WHIP simulcast is seen in its largest size without a damaged picture', async (call) => {
+timedScenario('a WHIP simulcast is seen in its largest size without a damaged picture', async (call) => {
   const room = call.room();
   const alice = await call.bare('alice', { room });
   await alice.ask('publish', { source: alice.source, simulcast: true, width: 960, height: 540, fps: 15 });
@@ -43,7 +43,7 @@ scenario('a WHIP simulcast is seen in its largest size without a damaged picture
 });
 
 for (const codec of ['VP9', 'AV1']) {
-  scenario(`of a single ${codec} stream by WHIP, whose three layers no SDP tells, each viewer has the layer it asks for`, async (call) => {
+  timedScenario(`of a single ${codec} stream by WHIP, whose three layers no SDP tells, each viewer has the layer it asks for`, async (call) => {
     const room = call.room();
     const alice = await call.bare('alice', { room });
     // Of smaller pictures Chromium sends fewer layers.
@@ -69,7 +69,7 @@ for (const codec of ['VP9', 'AV1']) {
   });
 }
 
-scenario('Firefox publishes and plays by WHIP and WHEP, and so does Chromium at the other end', async (call) => {
+timedScenario('Firefox publishes and plays by WHIP and WHEP, and so does Chromium at the other end', async (call) => {
   const room = call.room();
   const [alice, bob] = [await call.bare('alice', { room, on: 'firefox' }), await call.bare('bob', { room })];
   for (const peer of [alice, bob]) await peer.ask('publish', { source: peer.source });
@@ -82,7 +82,7 @@ scenario('Firefox publishes and plays by WHIP and WHEP, and so does Chromium at 
   assert.equal((await call.request('GET', `/media/room/${encodeURIComponent(room)}`)).status, 404, 'the room has ended');
 });
 
-scenario('PATCH restarts ICE of a publisher and of a viewer, and media goes on', async (call) => {
+timedScenario('PATCH restarts ICE of a publisher and of a viewer, and media goes on', async (call) => {
   const room = call.room();
   const alice = await call.bare('alice', { room });
   await alice.ask('publish', { source: alice.source });

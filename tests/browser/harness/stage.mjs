@@ -95,9 +95,9 @@ export function timedScenario(name, body, flags = []) {
   return performed(name, body, { goesOn: true, key: flags.join(' '), start, attempts: ATTEMPTS_MAX });
 }
 
-/** A scenario with a server in the environment of the service that it replaces. */
+/** A timed scenario with a server in the environment of the service that it replaces. */
 export function scenarioInPlace(name, body) {
-  return performed(name, body, { goesOn: true, key: 'in place', start: () => Server.startInPlace() });
+  return performed(name, body, { goesOn: true, key: 'in place', start: () => Server.startInPlace(), attempts: ATTEMPTS_MAX });
 }
 
 /** A scenario at whose end the server has ended. */

@@ -8,12 +8,13 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use ringcast::limits::BEHIND_CALLS_NICE;
 use seccompiler::{BpfProgram, apply_filter, compile_from_json};
 use serde_json::{Value, json};
 use yaml_rust2::{Yaml, YamlLoader};
 
 use super::call::Call;
-use super::servers::{PATIENCE, Process};
+use super::servers::{PATIENCE, Process, quiet_port};
 use super::stock::Net;
 
 fn root() -> &'static Path {
@@ -118,8 +119,9 @@ fn every_command_line_is_understood() {
 
 #[test]
 fn the_health_check_tells_a_server_that_is_well_from_one_that_is_gone() {
-    let mut process = Process::start(&["--shards=1"]);
-    let at = format!("--api-listen={}", process.api().0);
+    // When it is gone, nobody else is there.
+    let at = format!("--api-listen=127.0.0.1:{}", quiet_port());
+    let mut process = Process::start(&["--shards=1", &at]);
     let check = list_after("CMD");
     let check: Vec<&str> = check[1..].iter().map(String::as_str).chain([at.as_str()]).collect();
     process.line_with(&["API open"]);
@@ -331,6 +333,22 @@ fn rules(profile: &Value, action: &str) -> Vec<Value> {
     rules
 }
 
+/// The folder of that thread in `/proc`.
+fn thread_named(process: u32, name: &str) -> String {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let mut threads = threads.map(|thread| thread.unwrap().path().display().to_string());
+    let named =
+        |thread: &String| fs::read_to_string(format!("{thread}/comm")).unwrap().trim_end() == name;
+    threads.find(|thread| named(thread)).unwrap_or_else(|| panic!("no thread {name}"))
+}
+
+/// How much a process or thread gives way: the 19th field of proc(5)'s `stat`, the 17th behind the name.
+fn nice(folder: &str) -> i32 {
+    let stat = fs::read_to_string(format!("{folder}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split_whitespace().nth(16).unwrap().parse().unwrap()
+}
+
 #[test]
 fn under_the_seccomp_profile_the_server_serves_a_call_on_io_uring() {
     let profile: Value = serde_json::from_str(&text(".deploy/seccomp.json")).unwrap();
@@ -358,6 +376,9 @@ fn under_the_seccomp_profile_the_server_serves_a_call_on_io_uring() {
     assert!(process.line_with(&["media port open"]).contains("on_glommio=true"));
     let mut call = Call::full(process.api(), "sealed", 4, &[Net::Udp4, Net::Udp6]);
     call.all_media_arrives(20);
+    let readers = thread_named(process.id(), "readers");
+    let behind = nice(&format!("/proc/{}", process.id())) + BEHIND_CALLS_NICE;
+    assert_eq!(nice(&readers), behind.min(19), "readers of events come behind calls");
     process.terminate();
     process.line_with(&["a second time means at once"]);
     process.terminate();

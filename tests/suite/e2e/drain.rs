@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::call::Call;
 use super::secure::{Files, Issued};
-use super::servers::{PATIENCE, Process};
+use super::servers::{PATIENCE, Process, quiet_port};
 use super::stock::Net;
 use crate::outlets::receiver::{Receiver, SECRET};
 
@@ -158,11 +158,12 @@ fn said(args: &[&str]) -> (Option<i32>, String) {
 
 #[test]
 fn a_command_drains_shows_how_many_are_left_and_ends_with_the_last_of_them() {
-    let mut process = Process::start(&["--shards=1"]);
+    // When it is gone, nobody else is there.
+    let listen = format!("--api-listen=127.0.0.1:{}", quiet_port());
+    let mut process = Process::start(&["--shards=1", &listen]);
     let api = process.api();
     let mut call = Call::pair(api, "tea");
     call.all_media_arrives(5);
-    let listen = format!("--api-listen={}", api.0);
     let mut waiting = command(&["drain", &listen, "--deadline=3000"]).spawn().unwrap();
     let stdout = BufReader::new(waiting.stdout.take().unwrap());
     let (tell, lines) = channel();

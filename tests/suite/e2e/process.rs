@@ -11,7 +11,7 @@ use ringcast::limits::API_HEAD_TIMEOUT;
 use serde_json::json;
 
 use super::call::Call;
-use super::servers::{Hosted, PATIENCE, Process};
+use super::servers::{Hosted, PATIENCE, Process, quiet_port};
 use super::stock::Net;
 
 /// More than a busy machine needs; clients that would hold up the end are given up after it anyway.
@@ -19,7 +19,10 @@ const IN_TIME: Duration = API_HEAD_TIMEOUT.saturating_sub(Duration::from_secs(1)
 
 #[test]
 fn a_second_sigterm_in_a_call_ends_the_process_in_time_and_its_ports_are_free_at_once() {
-    let mut process = Process::start(&["--shards=2"]);
+    // Nobody else is given them meanwhile.
+    let listen = format!("--api-listen=127.0.0.1:{}", quiet_port());
+    let media_port = format!("--media-port={}", quiet_port());
+    let mut process = Process::start(&["--shards=2", &listen, &media_port]);
     let mut call = Call::full(process.api(), "last", 2, &[Net::Udp4]);
     call.all_media_arrives(5);
     let (api, media) = (process.api(), process.media_port());
@@ -30,8 +33,7 @@ fn a_second_sigterm_in_a_call_ends_the_process_in_time_and_its_ports_are_free_at
     assert_eq!(status.code(), Some(0), "{log:#?}");
     assert!(log.iter().any(|line| line.contains("stopping signal=\"SIGTERM\"")), "{log:#?}");
     assert!(!log.iter().any(|line| line.contains("ERROR")), "{log:#?}");
-    let listen = format!("--api-listen={}", api.0);
-    let mut heir = Process::start(&[&listen, &format!("--media-port={media}")]);
+    let mut heir = Process::start(&[&listen, &media_port]);
     assert_eq!((heir.api().0, heir.media_port()), (api.0, media));
     Call::pair(api, "first").all_media_arrives(5);
 }
@@ -135,6 +137,22 @@ fn a_log_that_cannot_be_written_harms_no_call_and_no_end() {
     process.lose_log_reader(|| assert_eq!(room("told"), 201));
     assert_eq!(room("untold"), 201);
     Call::pair(api, "unseen").all_media_arrives(5);
+    process.interrupt();
+    let (_, status) = process.ended(IN_TIME);
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn a_log_that_nobody_reads_on_stops_no_call_and_no_end() {
+    let mut process = Process::start(&["--log=debug"]);
+    let api = process.api();
+    let room = |name: &str| api.post("/media/room", &json!({ "roomId": name })).status;
+    process.leave_log_unread(|| assert_eq!(room("read"), 201));
+    // More lines than a pipe holds, which are 64 KiB.
+    for number in 0..1500 {
+        assert_eq!(room(&number.to_string()), 201);
+    }
+    Call::pair(api, "unread").all_media_arrives(5);
     process.interrupt();
     let (_, status) = process.ended(IN_TIME);
     assert_eq!(status.code(), Some(0));

@@ -1,7 +1,7 @@
 //! In place of the service that is replaced: its environment file as it is and nothing else, and the
 //! way that its pages take through the seven routes.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::process::Command;
 
@@ -12,23 +12,12 @@ use super::call::Call;
 use super::http::Api;
 use super::media::Kind;
 use super::secure::exchange;
-use super::servers::{PATIENCE, Process, clock};
+use super::servers::{PATIENCE, Process, clock, quiet_port};
 use super::stock::Net;
 
 /// That file; tests change its ports, which others may have, and whether Kafka is asked.
 const FILE: &str = include_str!("../../data/replaced-service.env");
 const PASSWORD: &str = "open-barley-field";
-
-/// A port of UDP and TCP alike, which nobody else has until it is let go.
-fn held_port() -> (u16, (TcpListener, UdpSocket)) {
-    loop {
-        let tcp = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        if let Ok(udp) = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)) {
-            return (port, (tcp, udp));
-        }
-    }
-}
 
 /// A port at which nobody answers for as long as its socket is kept: it is bound and does not listen.
 fn nobodys_port() -> (u16, OwnedFd) {
@@ -63,14 +52,14 @@ struct InPlace {
 
 impl InPlace {
     fn start(kafka: &str) -> Self {
-        // Between its ports being let go and the server's having them somebody may be faster: once.
+        // Somebody else may look for such ports in the same moment: once.
         let started = Self::try_start(kafka).or_else(|_| Self::try_start(kafka));
         started.unwrap_or_else(|log| panic!("{log:#?}"))
     }
 
     /// The server, or the log of one whose ports were taken.
     fn try_start(kafka: &str) -> Result<Self, Vec<String>> {
-        let ((port, api_held), (media, media_held)) = (held_port(), held_port());
+        let (port, media) = (quiet_port(), quiet_port());
         let (broker, nobody) = nobodys_port();
         let variables = environment(&[
             ("FILES_SERVICE_APP_PORT", port.to_string()),
@@ -79,7 +68,6 @@ impl InPlace {
             ("KAFKA_IS_CONNECT", kafka.to_owned()),
         ]);
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringcast"));
-        drop((api_held, media_held));
         let mut process = Process::spawn(command.env_clear().envs(variables));
         if process.find_line(&["API open", &format!(":{port}")]).is_err() {
             let (log, _) = process.ended(PATIENCE);

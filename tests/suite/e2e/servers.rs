@@ -1,14 +1,17 @@
 //! Servers: inside this process, or the built binary with its log.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ringcast::config::Config;
 use ringcast::server::{Server, ServerError};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::oneshot;
 
 use super::http::Api;
@@ -19,6 +22,26 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 #[expect(clippy::disallowed_methods, reason = "end-to-end tests live in real time")]
 pub(crate) fn clock() -> Instant {
     Instant::now()
+}
+
+/// A port of UDP and TCP that nobody has and that the kernel gives to nobody who asks for any: it
+/// stays free until it is used, and when whoever had it is gone.
+pub(crate) fn quiet_port() -> u16 {
+    /// Above what the server and others take by default.
+    const LOWEST: u32 = 11_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let given_to_any = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let above: u32 = given_to_any.split_whitespace().next().unwrap().parse().unwrap();
+    let count = above.saturating_sub(LOWEST).max(1_000);
+    loop {
+        // Other runs of the tests begin elsewhere.
+        let next = GIVEN.fetch_add(1, Ordering::Relaxed) + std::process::id() % 1_000 * 16;
+        let port = u16::try_from(LOWEST + next % count).unwrap();
+        let at = (Ipv4Addr::UNSPECIFIED, port);
+        if TcpListener::bind(at).is_ok() && UdpSocket::bind(at).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Loopback of both families, any ports.
@@ -92,7 +115,9 @@ fn serve(
 pub(crate) struct Process {
     child: Child,
     lines: Receiver<String>,
-    reader: Option<JoinHandle<()>>,
+    reader: Option<JoinHandle<BufReader<ChildStderr>>>,
+    /// The log, when it is not read any more.
+    unread: Option<BufReader<ChildStderr>>,
     seen: Vec<String>,
 }
 
@@ -116,13 +141,15 @@ impl Process {
         let stderr = child.stderr.take().unwrap();
         let (tell, lines) = channel();
         let reader = std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let mut log = BufReader::new(stderr);
+            for line in log.by_ref().lines().map_while(Result::ok) {
                 if tell.send(line).is_err() {
-                    return;
+                    break;
                 }
             }
+            log
         });
-        Self { child, lines, reader: Some(reader), seen: Vec::new() }
+        Self { child, lines, reader: Some(reader), unread: None, seen: Vec::new() }
     }
 
     /// The API's address, as the log tells it.
@@ -169,9 +196,15 @@ impl Process {
 
     /// Leaves its log without a reader once `provoke` has made it write a line.
     pub(crate) fn lose_log_reader(&mut self, provoke: impl FnOnce()) {
+        self.leave_log_unread(provoke);
+        self.unread = None;
+    }
+
+    /// Leaves its log open and unread once `provoke` has made it write a line.
+    pub(crate) fn leave_log_unread(&mut self, provoke: impl FnOnce()) {
         drop(std::mem::replace(&mut self.lines, channel().1));
         provoke();
-        self.reader.take().unwrap().join().unwrap();
+        self.unread = Some(self.reader.take().unwrap().join().unwrap());
     }
 
     /// Ends without calls, drains with them.
@@ -207,6 +240,11 @@ impl Process {
                 Err(RecvTimeoutError::Timeout) => panic!("still running: {:#?}", self.seen),
             }
         }
+        let left = deadline.saturating_duration_since(clock());
+        let process = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty()).unwrap();
+        let mut ends = [PollFd::new(&process, PollFlags::IN)];
+        let ended = poll(&mut ends, Some(&left.try_into().unwrap())).unwrap();
+        assert_eq!(ended, 1, "still running, its log left alone: {:#?}", self.seen);
         let status = self.child.wait().unwrap();
         (std::mem::take(&mut self.seen), status)
     }

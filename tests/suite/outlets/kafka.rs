@@ -170,6 +170,27 @@ fn what_a_topic_refuses_for_good_is_counted_and_holds_up_nothing() {
 }
 
 #[test]
+fn what_goes_to_a_topic_that_is_not_there_yet_is_told_when_it_is() {
+    let cluster = Cluster::start();
+    let mut calls = Calls::start(Some(&cluster.config()), None, None);
+    let mut reader = cluster.reader();
+    let missing = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    cluster.mock.topic_error(CHAT, missing).unwrap();
+    calls.calls("early", 3);
+    let counts = calls.counts();
+    reader.until("the other topic's events, and a second try", |reader| {
+        reader.rooms.len() >= 3 * CALL && OutletCounts::of(&counts.retries) > 0
+    });
+    assert_eq!(reader.chat.len(), 0);
+    cluster.mock.topic_error(CHAT, RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
+    calls.calls("late", 2);
+    reader.until_different(calls.total());
+    assert_told(&calls, &reader);
+    assert_settled(&calls, &mut reader);
+    calls.stop();
+}
+
+#[test]
 fn what_an_outage_leaves_is_told_after_a_restart_in_order() {
     let cluster = Cluster::start();
     let folder = Folder::new("kafka-restart");

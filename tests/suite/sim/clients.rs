@@ -83,6 +83,13 @@ impl Seat {
         }
     }
 
+    pub(crate) fn viewer_mut(&mut self) -> &mut Viewer {
+        match &mut self.party {
+            Party::Viewer(viewer) => viewer,
+            Party::Stock(_) | Party::Raw(_) => panic!("not a viewer"),
+        }
+    }
+
     pub(crate) fn handle_datagram(&mut self, now: Instant, bytes: &[u8]) {
         match &mut self.party {
             Party::Stock(client) => client.handle_datagram(now, bytes),

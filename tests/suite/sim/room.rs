@@ -22,7 +22,7 @@ use ringcast::ortc::types::RtpCapabilities;
 use ringcast::ortc::uri;
 use uuid::Uuid;
 
-use super::adaptive::viewer::{Answer, Viewer};
+use super::adaptive::viewer::{Habits, Viewer};
 use super::clients::{Party, Seat, codec_of_mime};
 use super::media::{Codec, Source, SourceSetup};
 use super::network::{Link, Network};
@@ -281,13 +281,13 @@ impl Room {
     }
 
     /// The same with a browser's habits of receiving.
-    pub(crate) fn viewer(&mut self, answer: Answer) -> Peer {
+    pub(crate) fn viewer(&mut self, habits: Habits) -> Peer {
         let extensions = &self.capabilities.header_extensions;
         let number = extensions.iter().find(|extension| extension.uri == uri::TRANSPORT_CC);
         let number_id = number.expect("the room numbers packets").preferred_id;
         let now = self.now;
         self.sit_keyed(SrtpProfile::AeadAes128Gcm, |client| {
-            Party::Viewer(Box::new(Viewer::new(now, client, number_id, answer)))
+            Party::Viewer(Box::new(Viewer::new(now, client, number_id, habits)))
         })
     }
 

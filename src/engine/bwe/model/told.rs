@@ -75,7 +75,7 @@ impl Model {
     }
 
     fn handle_received(&mut self, packet: SentPacket, arrival_us: i64) {
-        if self.delay.handle_packet(packet.at_us, arrival_us) {
+        if self.delay.handle_packet(packet.at_us, arrival_us, packet.bytes) {
             self.received = Throughput::new();
         }
         self.received.add(arrival_us, packet.bytes);
@@ -94,7 +94,7 @@ impl Model {
 
     pub(super) fn handle_followers(&mut self, followers: Option<Followers>) {
         let Some(all) = followers.filter(|followers| followers.packets > 0) else { return };
-        self.delay.extend_burst(all.arrival_us);
+        self.delay.extend_burst(all.arrival_us, all.bytes);
         self.received.add_all(all.arrival_us, all.bytes, all.packets);
         self.sent.add_all(signed(all.at_us), all.bytes, all.packets);
         self.loss.handle_followers(all.at_us, all.bytes, u32::from(all.packets));

@@ -36,6 +36,8 @@ pub(crate) struct Incoming {
     sender: Option<(u32, Instant)>,
     /// Packets found missing, whether they came later or not.
     pub(crate) gaps: u64,
+    /// Something is missing that is not asked for: it needs a key frame.
+    pub(crate) is_broken: bool,
     /// When the last wish for a key frame left.
     pub(crate) wished: Option<Instant>,
     /// When each datagram came, and its bytes.
@@ -53,6 +55,7 @@ impl Incoming {
             reported: (0, 0),
             sender: None,
             gaps: 0,
+            is_broken: false,
             wished: None,
             heard: Vec::new(),
         }

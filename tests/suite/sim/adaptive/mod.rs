@@ -16,6 +16,7 @@ mod screen;
 pub(crate) mod viewer;
 
 mod links;
+mod lost_keys;
 mod pacing;
 mod proofs;
 mod sharing;

@@ -11,7 +11,7 @@ use super::plan::{PLAIN, Plan, Show};
 use super::scene::Scene;
 
 /// A key frame of the lower one has three packets, each larger than any other picture.
-const SMALL: Show = Show {
+pub(super) const SMALL: Show = Show {
     name: "vp8 2xT1",
     mode: None,
     encodings: &[
@@ -27,8 +27,8 @@ const SINGLE: Show = Show {
     encodings: &[Encoding { bps: &[600_000], fps: 30, temporal: 1, format: Format::Vp8 }],
 };
 
-const LARGE: usize = 700;
-const KBPS: u64 = 180;
+pub(super) const LARGE: usize = 700;
+pub(super) const KBPS: u64 = 180;
 
 /// A receiver who has settled on the lower picture, behind a link that a key frame fills for 130 ms.
 fn settled(seed: u64) -> Scene {
@@ -44,13 +44,13 @@ fn passed(scene: &Scene, from: Instant) -> Vec<(Instant, Duration, usize)> {
     link.passed.iter().copied().filter(|(at, ..)| *at >= from).collect()
 }
 
-fn large(scene: &Scene, from: Instant) -> Vec<Instant> {
+pub(super) fn large(scene: &Scene, from: Instant) -> Vec<Instant> {
     let passed = passed(scene, from).into_iter();
     passed.filter(|(.., bytes)| *bytes >= LARGE).map(|(at, ..)| at).collect()
 }
 
 /// The camera makes a key frame; it is played until its first packet has left, and no more.
-fn begin_key_frame(scene: &mut Scene) -> Instant {
+pub(super) fn begin_key_frame(scene: &mut Scene) -> Instant {
     let from = scene.room.now;
     let camera = scene.feeds[0].clone();
     scene.room.source_mut(&camera, 0).wants_key = true;

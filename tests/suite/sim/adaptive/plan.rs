@@ -137,6 +137,8 @@ pub(crate) struct Plan {
     pub(crate) answer: Answer,
     /// Viewers understand RTX.
     pub(crate) rtx: bool,
+    /// They ask for what is missing; else they want a key frame for each gap, at once and once.
+    pub(crate) nack: bool,
     pub(crate) secs: u64,
     pub(crate) seeds: &'static [u64],
 }
@@ -157,6 +159,7 @@ pub(crate) const PLAIN: Plan = Plan {
     feedback_loss: 0.0,
     answer: Answer::TransportCc,
     rtx: true,
+    nack: true,
     secs: 40,
     seeds: &[1],
 };

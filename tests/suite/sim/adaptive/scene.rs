@@ -16,7 +16,7 @@ use super::super::room::{Camera, Feed, Peer, Room, View, ms, secs, without_feedb
 use super::encoder::Encoder;
 use super::incoming::Incoming;
 use super::plan::{Buffer, Plan, Show};
-use super::viewer::{Answer, Viewer};
+use super::viewer::{Answer, Habits, Viewer};
 
 /// A browser's pacer sends at 2.5 times its rate.
 const PUBLISHER_BPS: u64 = 6_000_000;
@@ -65,7 +65,8 @@ impl Scene {
         let (mut watched, mut viewers) = (Vec::new(), Vec::new());
         for _ in 0..plan.viewers {
             room.link = up.clone();
-            let peer = room.viewer(plan.answer);
+            let habits = Habits { answer: plan.answer, nack: plan.nack };
+            let peer = room.viewer(habits);
             room.seat(peer).down = down.clone();
             viewers.push(peer);
         }
@@ -122,6 +123,10 @@ fn capabilities(room: &Room, plan: &Plan) -> RtpCapabilities {
         Answer::Remb(_) => without_feedback(&room.capabilities),
     };
     understood.codecs.retain(|codec| plan.rtx || !codec.codec().is_rtx());
+    for codec in &mut understood.codecs {
+        let is_request = |kind: &str, parameter: &str| kind == "nack" && parameter.is_empty();
+        codec.rtcp_feedback.retain(|it| plan.nack || !is_request(&it.kind, &it.parameter));
+    }
     understood
 }
 

@@ -32,11 +32,19 @@ pub(crate) enum Answer {
     Remb(u64),
 }
 
+/// What it sends of what it receives.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Habits {
+    pub(crate) answer: Answer,
+    /// It asks for what is missing; else it wants a key frame for each gap, at once and once.
+    pub(crate) nack: bool,
+}
+
 pub(crate) struct Viewer {
     pub(crate) client: RawClient,
     /// Extension id of transport-wide numbers.
     number_id: u8,
-    answer: Answer,
+    habits: Habits,
     twcc: TwccReceiver,
     feedback_count: u8,
     pub(crate) streams: BTreeMap<u32, Incoming>,
@@ -49,11 +57,11 @@ pub(crate) struct Viewer {
 }
 
 impl Viewer {
-    pub(crate) fn new(now: Instant, client: RawClient, number_id: u8, answer: Answer) -> Self {
+    pub(crate) fn new(now: Instant, client: RawClient, number_id: u8, habits: Habits) -> Self {
         Self {
             client,
             number_id,
-            answer,
+            habits,
             twcc: TwccReceiver::new(now),
             feedback_count: 0,
             streams: BTreeMap::new(),
@@ -123,20 +131,23 @@ impl Viewer {
             (Some(_), _) => (None, payload),
         };
         let Some(number) = number else { return };
+        let gaps = stream.gaps;
         let is_new = stream.arrive(now, number, original.is_some());
+        stream.is_broken |= stream.is_video && stream.gaps > gaps && !self.habits.nack;
         if stream.is_video && is_new && !payload.is_empty() {
             let mark = Mark::read(payload).expect("a payload as it was sent");
             let whole = stream.whole_below();
             stream.screen.handle_packet(now, (number, view.timestamp, view.marker), mark, whole);
         }
-        if stream.is_anything_missing() && self.next_request.is_none() {
+        let asks = self.habits.nack && stream.is_anything_missing();
+        if (asks || stream.is_broken) && self.next_request.is_none() {
             self.next_request = Some(now);
         }
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.client.handle_timeout(now);
-        if self.answer == Answer::TransportCc {
+        if self.habits.answer == Answer::TransportCc {
             self.write_feedback(now);
         }
         if self.next_request.is_some_and(|at| at <= now) {
@@ -180,6 +191,15 @@ impl Viewer {
     }
 
     fn write_requests(&mut self, now: Instant) {
+        if !self.habits.nack {
+            self.next_request = None;
+            let is_broken = |stream: &mut Incoming| std::mem::take(&mut stream.is_broken);
+            let streams = self.streams.iter_mut();
+            let broken: Vec<_> =
+                streams.filter_map(|(at, it)| is_broken(it).then_some(*at)).collect();
+            broken.into_iter().for_each(|ssrc| self.wish_key_frame(now, ssrc));
+            return;
+        }
         let mut space = [0; 1200];
         let mut writer = RtcpWriter::new(&mut space);
         for (ssrc, stream) in self.streams.iter_mut().filter(|(_, stream)| stream.is_video) {
@@ -200,7 +220,7 @@ impl Viewer {
         let mut space = [0; 1200];
         let mut writer = RtcpWriter::new(&mut space);
         assert!(writer.receiver_report(OWN_SSRC, &blocks));
-        if let Answer::Remb(bps) = self.answer {
+        if let Answer::Remb(bps) = self.habits.answer {
             let ssrcs: Vec<_> = self.streams.keys().copied().collect();
             assert!(writer.remb(OWN_SSRC, bps, &ssrcs));
         }
@@ -224,13 +244,19 @@ impl Viewer {
                 wishes.extend(since.map(|_| *ssrc));
             }
         }
-        for ssrc in wishes {
-            let mut space = [0; 32];
-            let mut writer = RtcpWriter::new(&mut space);
-            assert!(writer.pli(OWN_SSRC, ssrc));
-            let packet = writer.as_bytes().to_vec();
-            self.send(&packet);
+        wishes.into_iter().for_each(|ssrc| self.wish_key_frame(now, ssrc));
+    }
+
+    /// A PLI.
+    pub(crate) fn wish_key_frame(&mut self, now: Instant, ssrc: u32) {
+        if let Some(stream) = self.streams.get_mut(&ssrc) {
+            stream.wished = Some(now);
         }
+        let mut space = [0; 32];
+        let mut writer = RtcpWriter::new(&mut space);
+        assert!(writer.pli(OWN_SSRC, ssrc));
+        let packet = writer.as_bytes().to_vec();
+        self.send(&packet);
     }
 
     fn send(&mut self, packet: &[u8]) {

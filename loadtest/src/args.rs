@@ -145,7 +145,8 @@ pub(crate) struct Args {
     /// What the run must keep, such as `loss<=0.1%,p99<=5ms,rss<=200MiB,delivered>=49000pps`.
     ///
     /// Figures: loss; p50, p90, p99, p99.9, max (latency); cpu, user, system (per packet); cores,
-    /// rss, switches (server); delivered, bits; reordered, duplicates, silent (streams); and the
+    /// rss, switches (server); delivered, bits; reordered, duplicates; silent, stopped (streams);
+    /// frozen (% of the time), frames (/s and video stream); joins_failed (%), joins (/s); and the
     /// 99th percentiles of jitter and of joining: transport, connect, produce, consume, ice, dtls,
     /// first_packet, join.
     #[arg(long)]

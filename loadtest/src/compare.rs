@@ -15,8 +15,11 @@ use serde_json::Value;
 use crate::outcome::SCHEMA;
 use crate::rank::{EXACT_MAX, Shift, median, paired, unpaired};
 
-/// Percentage points of loss that are always tolerated.
+/// Percentage points of loss, and of time without a new frame, that are always tolerated.
 const LOSS_TOLERANCE: f64 = 0.05;
+
+/// Percentage points of failed joins that are always tolerated: joins are fewer than packets.
+const JOINS_TOLERANCE: f64 = 0.5;
 
 /// Arguments that may differ: they name a place or a sample, not a load.
 const MAY_DIFFER: [&str; 4] = ["url", "server_pid", "seed", "slo"];
@@ -86,8 +89,9 @@ struct Metric {
     /// What the table divides by.
     unit: f64,
     better: Better,
-    /// Compared as difference, in its own unit.
-    absolute: bool,
+    /// Compared as difference, in its own unit, of which so much is always tolerated; none for what
+    /// is compared as ratio.
+    absolute: Option<f64>,
 }
 
 const fn ratio(
@@ -96,15 +100,21 @@ const fn ratio(
     in_series: &'static str,
     unit: f64,
 ) -> Metric {
-    Metric { name, pointer, in_series, unit, better: Better::Lower, absolute: false }
+    Metric { name, pointer, in_series, unit, better: Better::Lower, absolute: None }
 }
 
-const METRICS: [Metric; 16] = [
+/// Percentage points: of these the lower are the better, and zero is usual.
+const fn points(name: &'static str, pointer: &'static str, tolerated: f64) -> Metric {
+    Metric { absolute: Some(tolerated), ..ratio(name, pointer, "", 1.0) }
+}
+
+const METRICS: [Metric; 18] = [
     ratio("server ns/packet", "/server/cpu_ns_per_packet", "server_ns_per_packet", 1.0),
     ratio("latency p50 ms", "/latency_us/p50", "p50_us", 1e3),
     ratio("latency p99 ms", "/latency_us/p99", "p99_us", 1e3),
     ratio("latency p99.9 ms", "/latency_us/p99.9", "", 1e3),
-    Metric { absolute: true, ..ratio("loss %", "/loss_percent", "", 1.0) },
+    points("loss %", "/loss_percent", LOSS_TOLERANCE),
+    points("frozen %", "/picture/frozen_percent", LOSS_TOLERANCE),
     Metric {
         better: Better::Higher,
         ..ratio("delivered pps", "/delivered_pps", "delivered_pps", 1.0)
@@ -114,6 +124,7 @@ const METRICS: [Metric; 16] = [
     ratio("first packet p99 ms", "first_packet/p99", "", 1e3),
     ratio("join p50 ms", "join/p50", "", 1e3),
     ratio("join p99 ms", "join/p99", "", 1e3),
+    points("joins failed %", "/joins/failed_percent", JOINS_TOLERANCE),
     Metric { better: Better::Higher, ..ratio("joins per CPU second", "/joins/per_cpu_s", "", 1.0) },
     ratio("jitter p99 ms", "/jitter_us/p99", "", 1e3),
     ratio("idle CPU %", "/idle/server_cpu_percent", "", 1.0),
@@ -129,6 +140,10 @@ enum Verdict {
     NoDifference,
     Better,
     TooFew,
+    /// All base results have it, and a new one has not: as bad as it can be.
+    Gone,
+    /// Zero on a side, where lower is better: there is no ratio.
+    Zero,
 }
 
 impl Verdict {
@@ -139,6 +154,8 @@ impl Verdict {
             Self::NoDifference => "no difference seen",
             Self::Better => "better",
             Self::TooFew => "too few to say",
+            Self::Gone => "REGRESSION: was measured, is not",
+            Self::Zero => "zero has no ratio",
         }
     }
 
@@ -151,7 +168,7 @@ impl Verdict {
             Better::Higher => (-high, -low),
         };
         // A tolerance of 5 % is a factor of 1.05 up, or of 1/1.05 down.
-        let tolerated = if metric.absolute { LOSS_TOLERANCE } else { tolerance.ln_1p() };
+        let tolerated = metric.absolute.unwrap_or_else(|| tolerance.ln_1p());
         match (low, high) {
             (low, _) if low > tolerated => Self::Regression,
             (low, _) if low > 0.0 => Self::WithinTolerance,
@@ -166,8 +183,10 @@ impl Verdict {
 struct Row {
     metric: &'static Metric,
     base: f64,
-    new: f64,
-    shift: Shift,
+    /// None when a result lacks it.
+    new: Option<f64>,
+    /// None when it cannot be said.
+    shift: Option<Shift>,
     /// From seconds instead of runs.
     weaker: bool,
     verdict: Verdict,
@@ -196,7 +215,8 @@ pub(crate) fn run(args: &Args) -> Result<(String, u8), Refusal> {
     }
     let rows = rows(&base, &new, args);
     let text = table(&rows, (base.len(), new.len()), args, &differ);
-    let regressed = rows.iter().any(|row| row.verdict == Verdict::Regression);
+    let regressed =
+        rows.iter().any(|row| matches!(row.verdict, Verdict::Regression | Verdict::Gone));
     Ok((text, u8::from(regressed)))
 }
 
@@ -279,32 +299,44 @@ fn rows(base: &[Value], new: &[Value], args: &Args) -> Vec<Row> {
     METRICS.iter().filter_map(|metric| row(metric, base, new, args)).collect()
 }
 
-/// A line about a metric; none when a result has not got it.
+/// A line about a metric; none when a base result has not got it.
 fn row(metric: &'static Metric, base: &[Value], new: &[Value], args: &Args) -> Option<Row> {
     let of = |results: &[Value]| -> Option<Vec<f64>> {
         results.iter().map(|result| figure(result, metric)).collect()
     };
-    let (of_base, of_new) = (of(base)?, of(new)?);
-    let (median_base, median_new) = (median(&of_base), median(&of_new));
+    let of_base = of(base)?;
+    let of_new = of(new);
+    let told = |verdict| {
+        let (base, new) = (median(&of_base), of_new.as_deref().map(median));
+        Some(Row { metric, base, new, shift: None, weaker: false, verdict })
+    };
+    let scaled_base = scaled(&of_base, metric);
+    let Some(of_new) = &of_new else { return told(Verdict::Gone) };
+    let Some((scaled_base, scaled_new)) = scaled_base.clone().zip(scaled(of_new, metric)) else {
+        // What was zero before cannot have got lost.
+        let gone = scaled_base.is_some() && metric.better == Better::Higher;
+        return told(if gone { Verdict::Gone } else { Verdict::Zero });
+    };
     let compare = if args.paired { paired } else { unpaired };
-    let mut shift = compare(&scaled(&of_base, metric)?, &scaled(&of_new, metric)?)?;
+    let mut shift = compare(&scaled_base, &scaled_new)?;
     let mut weaker = false;
     if shift.interval.is_none() && !metric.in_series.is_empty() {
-        let (of_base, of_new) = (blocks(base, metric), blocks(new, metric));
-        if let Some(by_seconds) = scaled(&of_base, metric)
-            .zip(scaled(&of_new, metric))
+        let (base, new) = (blocks(base, metric), blocks(new, metric));
+        if let Some(by_seconds) = scaled(&base, metric)
+            .zip(scaled(&new, metric))
             .and_then(|(base, new)| unpaired(&base, &new))
         {
             (shift, weaker) = (by_seconds, true);
         }
     }
     let verdict = Verdict::of(&shift, metric, args.tolerance);
-    Some(Row { metric, base: median_base, new: median_new, shift, weaker, verdict })
+    let (base, new) = (median(&of_base), Some(median(of_new)));
+    Some(Row { metric, base, new, shift: Some(shift), weaker, verdict })
 }
 
 /// Values as they are compared; none where a ratio cannot be.
 fn scaled(values: &[f64], metric: &Metric) -> Option<Vec<f64>> {
-    if metric.absolute {
+    if metric.absolute.is_some() {
         return Some(values.to_vec());
     }
     values.iter().map(|value| (*value > 0.0).then(|| value.ln())).collect()
@@ -336,10 +368,10 @@ fn write_table(
         "", "base", "new", "change", "95 % interval",
     )?;
     for row in rows {
-        let (unit, absolute) = (row.metric.unit, row.metric.absolute);
+        let (unit, absolute) = (row.metric.unit, row.metric.absolute.is_some());
         let shown =
             |by: f64| if absolute { format!("{by:+.3}") } else { format!("{:.3}", by.exp()) };
-        let interval = row.shift.interval;
+        let interval = row.shift.as_ref().and_then(|shift| shift.interval);
         let interval = interval.map_or_else(
             || "–".to_owned(),
             |(low, high)| format!("{} … {}", shown(low), shown(high)),
@@ -347,11 +379,11 @@ fn write_table(
         let mark = if row.weaker { " *" } else { "" };
         writeln!(
             text,
-            "{:<20}{:>12.3}{:>12.3}{:>9}  {interval:<18} {}{mark}",
+            "{:<20}{:>12.3}{:>12}{:>9}  {interval:<18} {}{mark}",
             row.metric.name,
             row.base / unit,
-            row.new / unit,
-            shown(row.shift.by),
+            row.new.map_or_else(|| "–".to_owned(), |new| format!("{:.3}", new / unit)),
+            row.shift.as_ref().map_or_else(|| "–".to_owned(), |shift| shown(shift.by)),
             row.verdict.words(),
         )?;
     }
@@ -420,6 +452,58 @@ mod tests {
         assert_eq!(unpaired, (Verdict::NoDifference, false));
         assert_eq!(verdict("loss %", &base[..1], &base[..1], line), (Verdict::TooFew, false));
         assert_eq!(verdict("loss %", &base, &base, line), (Verdict::NoDifference, false));
+    }
+
+    #[test]
+    fn a_total_outage_is_a_regression_and_not_left_out() {
+        let good = result(2_500.0, 900.0);
+        let mut dead = good.clone();
+        dead["server"]["cpu_ns_per_packet"] = Value::Null;
+        dead["delivered_pps"] = json!(0.0);
+        dead["loss_percent"] = json!(100.0);
+        for name in ["p50", "p90", "p99", "p99.9", "max"] {
+            dead["latency_us"][name] = Value::Null;
+        }
+        let line = args("compare a b");
+        let rows = rows(std::slice::from_ref(&good), std::slice::from_ref(&dead), &line);
+        for name in ["server ns/packet", "latency p50 ms", "latency p99.9 ms", "delivered pps"] {
+            let row = rows.iter().find(|row| row.metric.name == name).unwrap();
+            assert_eq!(row.verdict, Verdict::Gone, "{name}");
+        }
+        let text = table(&rows, (1, 1), &line, &[]);
+        assert!(text.contains("REGRESSION: was measured, is not"), "{text}");
+        let back = super::rows(&[dead], &[good], &line);
+        assert!(back.iter().all(|row| row.verdict != Verdict::Gone));
+    }
+
+    #[test]
+    fn joins_that_fail_are_compared_by_their_share() {
+        let with = |failed: f64| {
+            let mut value = result(2_500.0, 900.0);
+            value["joins"] = json!({ "failed_percent": failed });
+            value
+        };
+        let side = |shares: [f64; 4]| shares.map(with);
+        let verdict = |base: [f64; 4], new: [f64; 4]| {
+            let rows = rows(&side(base), &side(new), &args("compare a b"));
+            rows.iter().find(|row| row.metric.name == "joins failed %").unwrap().verdict
+        };
+        let none = [0.0; 4];
+        assert_eq!(verdict(none, [50.0, 49.0, 51.0, 50.0]), Verdict::Regression);
+        assert_eq!(verdict(none, [0.3, 0.2, 0.3, 0.4]), Verdict::WithinTolerance);
+        assert_eq!(verdict(none, none), Verdict::NoDifference);
+    }
+
+    #[test]
+    fn a_cost_that_is_zero_is_shown_and_is_no_regression() {
+        let with = |percent: f64| {
+            let mut value = result(2_500.0, 900.0);
+            value["idle"] = json!({ "server_cpu_percent": percent });
+            value
+        };
+        let rows = rows(&[with(1.0)], &[with(0.0)], &args("compare a b"));
+        let row = rows.iter().find(|row| row.metric.name == "idle CPU %").unwrap();
+        assert_eq!((row.verdict, row.new), (Verdict::Zero, Some(0.0)));
     }
 
     #[test]

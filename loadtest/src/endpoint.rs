@@ -111,9 +111,6 @@ impl Endpoint {
         around.tally.gro_refused |= options.gro && !socket.has_gro();
         let local = socket.local_address().map_err(|error| error.to_string())?;
         let agent = Agent::start(identity, around.clock.instant(now), local, &remote)?;
-        if join_due.is_some_and(|due| around.window.contains(&due)) {
-            around.tally.counts.joins_begun += 1;
-        }
         let times = join_due.is_some() || !around.conduct.churns;
         Ok(Self {
             socket,
@@ -169,8 +166,9 @@ impl Endpoint {
     }
 
     /// Closes the books of the window.
-    pub(crate) fn finish(&mut self, tally: &mut Tally) {
-        self.media.finish(tally);
+    pub(crate) fn finish(&mut self, around: &mut Surroundings) {
+        let Surroundings { tally, window, .. } = around;
+        self.media.finish(window, tally);
         tally.counts.receive_drops += u64::from(self.socket.new_drops());
         if let State::Connected(srtp) = &self.state {
             tally.profiles.push(srtp.profile().name());
@@ -188,7 +186,7 @@ impl Endpoint {
         if around.window.contains(&around.clock.now()) {
             around.tally.counts.leaves += 1;
         }
-        self.finish(&mut around.tally);
+        self.finish(around);
         self.state = State::Over;
     }
 

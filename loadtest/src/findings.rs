@@ -24,8 +24,12 @@ pub(crate) struct Joins {
     pub(crate) begun: u64,
     /// That received a packet.
     pub(crate) done: u64,
-    /// That were refused or left without a packet.
+    /// That were refused, or left or were given up without a packet.
     pub(crate) failed: u64,
+    /// These, percent of those due; none when none was.
+    pub(crate) failed_percent: Option<f64>,
+    /// That no thread of ours was free to begin in time.
+    pub(crate) unstarted: u64,
     /// Transports that left within the window.
     pub(crate) left: u64,
     /// Done, per second.
@@ -55,7 +59,7 @@ pub(crate) struct Repair {
 pub(crate) struct Picture {
     /// Frames per second and stream.
     pub(crate) frames_per_s: f64,
-    /// Freezes that ended in the window.
+    /// Freezes in the window, also those that it ended.
     pub(crate) freezes: u64,
     /// Share of the time that streams stood still, percent.
     pub(crate) frozen_percent: f64,
@@ -113,8 +117,6 @@ pub(crate) struct Findings {
 pub(crate) struct Seen {
     /// Nanoseconds measured.
     pub(crate) window: u64,
-    /// Streams in the plan.
-    pub(crate) subscriptions: usize,
     /// Transports in the plan.
     pub(crate) transports: usize,
     /// What the server used in the window.
@@ -145,8 +147,8 @@ impl Findings {
                 repair_us: (&tally.repair).into(),
             }
         });
-        let picture = (counts.frames > 0).then(|| {
-            let streams = float(u64::try_from(seen.subscriptions.max(1)).unwrap_or(1));
+        let picture = (counts.frames > 0 || counts.freezes > 0).then(|| {
+            let streams = float(counts.video_streams.max(1));
             let layers = [counts.layer_0, counts.layer_1, counts.layer_2];
             let all: u64 = layers.iter().sum();
             let layered = all > 0;
@@ -199,11 +201,11 @@ impl Findings {
             all.push((
                 "repair",
                 format!(
-                    "{:>12.4} % lost before, {:.4} % after; in {:.1} ms p50, {:.1} ms p99",
+                    "{:>12.4} % lost before, {:.4} % after; in {} ms p50, {} ms p99",
                     repair.loss_before_percent,
                     repair.loss_after_percent,
-                    repair.repair_us.p50 / 1e3,
-                    repair.repair_us.p99 / 1e3,
+                    number(repair.repair_us.p50.map(|us| us / 1e3)),
+                    number(repair.repair_us.p99.map(|us| us / 1e3)),
                 ),
             ));
         }
@@ -211,9 +213,6 @@ impl Findings {
             picture.tell(&mut all);
         }
         if let Some(idle) = &self.idle {
-            let number = |value: Option<f64>| {
-                value.map_or_else(|| "?".into(), |value| format!("{value:.1}"))
-            };
             let (cpu, kib) = (
                 number(idle.server_cpu_percent),
                 number(idle.bytes_per_transport.map(|bytes| bytes / 1024.0)),
@@ -284,6 +283,9 @@ fn joins(scenario: Scenario, tally: &Tally, seen: &Seen) -> Option<Joins> {
         begun: counts.joins_begun,
         done: counts.joins_done,
         failed: counts.joins_failed,
+        failed_percent: (counts.joins_begun > 0)
+            .then(|| 100.0 * float(counts.joins_failed) / float(counts.joins_begun)),
+        unstarted: counts.joins_unstarted,
         left: counts.leaves,
         per_s: done / seconds,
         per_cpu_s: used.filter(|used| *used > 0.0).map(|used| done / used),
@@ -310,6 +312,11 @@ fn idle(seen: &Seen) -> Idle {
             .map(|usage| 100.0 * float(usage.cpu_ns()) / float(seen.window.max(1))),
         bytes_per_transport: grown,
     }
+}
+
+/// To one digit; `?` when it is not known.
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "?".into(), |value| format!("{value:.1}"))
 }
 
 /// Numbers here are far below 2^53.
@@ -354,6 +361,23 @@ mod tests {
         assert!((joins.per_s - 100.0).abs() < 1e-9);
         assert!((joins.per_cpu_s.unwrap() - 500.0).abs() < 1e-9);
         assert!((joins.per_cpu_s_above_base.unwrap() - 1_000.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_picture_that_is_frozen_from_end_to_end_is_told() {
+        let counts = Counts {
+            expected: 1_000,
+            video_streams: 2,
+            freezes: 2,
+            frozen_ns: 2 * SECOND,
+            ..Counts::default()
+        };
+        let tally = Tally { counts, ..Tally::default() };
+        let seen = Seen { window: SECOND, ..Seen::default() };
+        let findings = Findings::new(Scenario::Livestream, false, &tally, &seen);
+        let picture = findings.picture.unwrap();
+        assert_eq!((picture.freezes, picture.frames_per_s), (2, 0.0));
+        assert!((picture.frozen_percent - 100.0).abs() < 1e-9);
     }
 
     #[test]

@@ -143,8 +143,8 @@ fn ran_out(outcome: &Outcome) -> Vec<RanOut> {
     if generator.cores >= BUSY * float(u64::try_from(threads).unwrap_or(1)) {
         all.push(RanOut::GeneratorCpu { cores: generator.cores });
     }
-    if generator.lateness_us.p99 > LATENESS_P99_US_MAX {
-        all.push(RanOut::GeneratorLate { p99_us: generator.lateness_us.p99 });
+    if let Some(p99_us) = generator.lateness_us.p99.filter(|p99| *p99 > LATENESS_P99_US_MAX) {
+        all.push(RanOut::GeneratorLate { p99_us });
     }
     let unsent = counts.offered.saturating_sub(counts.sent);
     if unsent > 0 {
@@ -198,7 +198,7 @@ pub(crate) struct Step {
     /// Generator CPU, cores.
     pub(crate) generator_cores: f64,
     /// How late bursts were handed to the kernel at the 99th percentile, µs.
-    pub(crate) lateness_p99_us: f64,
+    pub(crate) lateness_p99_us: Option<f64>,
     /// Whether all objectives were kept.
     pub(crate) holds: bool,
     /// The objectives.
@@ -211,7 +211,6 @@ impl Step {
     fn new(phase: Phase, multiple: f64, outcome: &Outcome) -> Self {
         let judged = outcome.judged(&outcome.head.arguments.limit);
         let holds = judged.iter().all(|judged| judged.kept);
-        let latency = |value: f64| (outcome.latency_us.count > 0).then_some(value);
         Self {
             phase,
             multiple,
@@ -219,8 +218,8 @@ impl Step {
             delivered_pps: outcome.delivered_pps,
             delivered_bps: outcome.delivered_bps,
             loss_percent: outcome.loss_percent,
-            p50_us: latency(outcome.latency_us.p50),
-            p99_us: latency(outcome.latency_us.p99),
+            p50_us: outcome.latency_us.p50,
+            p99_us: outcome.latency_us.p99,
             server_cores: outcome.server.as_ref().map(|server| server.cores),
             server_ns_per_packet: outcome.server.as_ref().and_then(|s| s.cpu_ns_per_packet),
             generator_cores: outcome.generator.cores,

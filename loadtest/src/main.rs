@@ -24,7 +24,9 @@
 //!   divided by the packets delivered from that window. It includes everything the server does.
 //! * **Joins** per second of server CPU: `loadtest churn --subscribers 0 --pps 50 --burst 1 --size 200
 //!   --joins-per-s 100 --stay 1 --server-pid PID` keeps the server busy with joins and little else; a
-//!   join is one receiving transport from its due time to its first packet.
+//!   join is one receiving transport from its due time to its first packet. All that are due in the
+//!   window by their schedule count. Those without a packet two seconds after it have failed; those
+//!   that none of `--joiners` was free to begin make the run INVALID.
 //! * **Idle** transports: `loadtest idle --transports 10000 --server-pid PID`, against a server that
 //!   was just started, since memory once used may not be given back.
 //! * A run is **INVALID** when the generator fell short: p99 lateness over 2 ms, a packet not sent, a

@@ -5,7 +5,13 @@
 //! writes each end before it sends the first packet beyond it; whoever holds such a packet therefore
 //! finds the end written. Two words, no lock.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::clock::SECOND;
+
+/// How long packets of a window may still arrive after it, ns.
+pub(crate) const GRACE: u64 = SECOND / 2;
 
 /// Not written yet.
 const OPEN: u64 = u64::MAX;
@@ -51,12 +57,17 @@ impl Marks {
             && counter < self.after.load(Ordering::Acquire)
     }
 
+    /// From the first counter to the one after the last; none before both are known.
+    pub(crate) fn range(&self) -> Option<Range<u64>> {
+        match (self.first.load(Ordering::Acquire), self.after.load(Ordering::Acquire)) {
+            (OPEN, _) | (_, OPEN) => None,
+            (first, after) => Some(first..after),
+        }
+    }
+
     /// Packets of the window; zero until it has ended.
     pub(crate) fn count(&self) -> u64 {
-        match (self.first.load(Ordering::Acquire), self.after.load(Ordering::Acquire)) {
-            (OPEN, _) | (_, OPEN) => 0,
-            (first, after) => after - first,
-        }
+        self.range().map_or(0, |range| range.end - range.start)
     }
 }
 

@@ -5,6 +5,7 @@
 //! when asked; with repair also requests for lost packets, and answers to the server's. Where the
 //! run asks for it, a [`Shim`] stands in each direction and makes the network bad.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::clock::{MILLISECOND, SECOND};
@@ -148,10 +149,10 @@ impl Media {
         self.outgoing.iter().for_each(Outgoing::close_window);
     }
 
-    /// Closes the books of the window.
-    pub(crate) fn finish(&mut self, tally: &mut Tally) {
+    /// Closes the books of a window, ns of the run.
+    pub(crate) fn finish(&mut self, window: &Range<u64>, tally: &mut Tally) {
         self.outgoing.iter_mut().for_each(|stream| stream.finish(tally));
-        self.incoming.iter_mut().for_each(|stream| stream.finish(tally));
+        self.incoming.iter_mut().for_each(|stream| stream.finish(window, tally));
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::args::Args;
+use crate::args::{Args, Scenario};
 use crate::clock::SECOND;
 use crate::findings::Findings;
 use crate::host::Host;
@@ -17,7 +17,7 @@ use crate::slo::{Figure, Slo};
 use crate::tally::{Counts, Stage, Times};
 
 /// The form of the JSON; raised with every change that a reader could stumble over.
-pub(crate) const SCHEMA: &str = "ringcast-loadtest/2";
+pub(crate) const SCHEMA: &str = "ringcast-loadtest/3";
 
 /// Bursts may be late by this at the 99th percentile, µs; more, and the load was not the one asked
 /// for.
@@ -26,33 +26,34 @@ pub(crate) const LATENESS_P99_US_MAX: f64 = 2_000.0;
 /// Share of its CPUs beyond which the generator is what is measured.
 const GENERATOR_BUSY_MAX: f64 = 0.95;
 
-/// Percentiles of durations, µs.
+/// Percentiles of durations, µs; none when there was no duration.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Percentiles {
     /// How many durations.
     pub(crate) count: u64,
     /// Median.
-    pub p50: f64,
+    pub p50: Option<f64>,
     /// 90th percentile.
-    pub p90: f64,
+    pub p90: Option<f64>,
     /// 99th percentile.
-    pub p99: f64,
+    pub p99: Option<f64>,
     /// 99.9th percentile.
     #[serde(rename = "p99.9")]
-    pub p999: f64,
+    pub p999: Option<f64>,
     /// The longest.
-    pub(crate) max: f64,
+    pub(crate) max: Option<f64>,
 }
 
 impl From<&Times> for Percentiles {
     fn from(times: &Times) -> Self {
+        let known = |us: f64| (times.count() > 0).then_some(us);
         Self {
             count: times.count(),
-            p50: times.quantile_us(0.5),
-            p90: times.quantile_us(0.9),
-            p99: times.quantile_us(0.99),
-            p999: times.quantile_us(0.999),
-            max: times.max_us(),
+            p50: known(times.quantile_us(0.5)),
+            p90: known(times.quantile_us(0.9)),
+            p99: known(times.quantile_us(0.99)),
+            p999: known(times.quantile_us(0.999)),
+            max: known(times.max_us()),
         }
     }
 }
@@ -322,9 +323,11 @@ impl Outcome {
         let cpus =
             float(u64::try_from(self.head.host.usable_cpus.min(generator.threads)).unwrap_or(1));
         let reasons = [
-            (generator.lateness_us.p99 > LATENESS_P99_US_MAX).then(|| {
-                format!("the generator was late: p99 {:.0} µs", generator.lateness_us.p99)
-            }),
+            generator
+                .lateness_us
+                .p99
+                .filter(|p99| *p99 > LATENESS_P99_US_MAX)
+                .map(|p99| format!("the generator was late: p99 {p99:.0} µs")),
             (counts.send_failures > 0)
                 .then(|| format!("{} datagrams were not sent", counts.send_failures)),
             (counts.sent != counts.offered)
@@ -334,6 +337,13 @@ impl Outcome {
             }),
             (generator.cores > GENERATOR_BUSY_MAX * cpus)
                 .then(|| format!("the generator used {:.2} of {cpus} cores", generator.cores)),
+            (counts.joins_unstarted > 0).then(|| {
+                let (unstarted, due) = (counts.joins_unstarted, counts.joins_begun);
+                format!(
+                    "{unstarted} of {due} joins were not begun in time, all threads were waiting \
+                     for answers: more --joiners"
+                )
+            }),
             (counts.expected == 0 && counts.joins_begun == 0 && self.findings.idle.is_none())
                 .then(|| "nothing was expected".to_owned()),
             gro_refused.then(|| "the kernel refused UDP_GRO (see --no-gro)".to_owned()),
@@ -354,18 +364,26 @@ impl Outcome {
         judged.collect()
     }
 
+    /// False where streams are counted by their gaps and one of them fell silent: nobody knows what
+    /// it would have brought.
+    fn loss_is_known(&self) -> bool {
+        let by_gaps = self.head.arguments.scenario == Scenario::Simulcast;
+        let counts = &self.counts;
+        counts.expected > 0 && !(by_gaps && counts.silent_streams + counts.stopped_streams > 0)
+    }
+
     /// A figure by name; `None` when it was not measured.
     fn figure(&self, figure: Figure) -> Option<f64> {
-        let latency = |value: f64| (self.latency_us.count > 0).then_some(value);
+        let latency = &self.latency_us;
         let server = self.server.as_ref();
         let counts = &self.counts;
         match figure {
-            Figure::Loss => (counts.expected > 0).then_some(self.loss_percent),
-            Figure::P50 => latency(self.latency_us.p50),
-            Figure::P90 => latency(self.latency_us.p90),
-            Figure::P99 => latency(self.latency_us.p99),
-            Figure::P999 => latency(self.latency_us.p999),
-            Figure::Max => latency(self.latency_us.max),
+            Figure::Loss => self.loss_is_known().then_some(self.loss_percent),
+            Figure::P50 => latency.p50,
+            Figure::P90 => latency.p90,
+            Figure::P99 => latency.p99,
+            Figure::P999 => latency.p999,
+            Figure::Max => latency.max,
             Figure::Cpu => server.and_then(|server| server.cpu_ns_per_packet),
             Figure::User => server.and_then(|server| server.user_ns_per_packet),
             Figure::System => server.and_then(|server| server.system_ns_per_packet),
@@ -379,14 +397,16 @@ impl Outcome {
             Figure::Bits => Some(self.delivered_bps / 1e6),
             Figure::Reordered => Some(float(counts.reordered)),
             Figure::Duplicates => Some(float(counts.duplicates)),
-            Figure::Jitter => {
-                let jitter = &self.findings.jitter_us;
-                (jitter.count > 0).then_some(jitter.p99)
-            }
+            Figure::Jitter => self.findings.jitter_us.p99,
             Figure::Silent => Some(float(counts.silent_streams)),
+            Figure::Stopped => Some(float(counts.stopped_streams)),
+            Figure::Frozen => self.findings.picture.map(|picture| picture.frozen_percent),
+            Figure::Frames => self.findings.picture.map(|picture| picture.frames_per_s),
+            Figure::JoinsFailed => self.findings.joins.and_then(|joins| joins.failed_percent),
+            Figure::Joins => self.findings.joins.map(|joins| joins.per_s),
             Figure::Stage(stage) => {
                 let mut stages = self.join.iter();
-                stages.find(|times| times.stage == stage.name()).map(|times| times.us.p99)
+                stages.find(|times| times.stage == stage.name())?.us.p99
             }
         }
     }
@@ -480,12 +500,13 @@ pub(crate) mod tests {
 
     #[test]
     fn a_generator_that_fell_short_makes_the_run_invalid_whatever_the_figures() {
-        let faults: [fn(&mut Observed); 7] = [
+        let faults: [fn(&mut Observed); 8] = [
             |o| (0..5).for_each(|_| o.tally.lateness.record(3_000_000)),
             |o| o.tally.counts.send_failures = 1,
             |o| o.tally.counts.sent -= 1,
             |o| o.tally.counts.receive_drops = 1,
             |o| o.tally.cpu = o.window,
+            |o| o.tally.counts.joins_unstarted = 1,
             |o| o.tally.gro_refused = true,
             |o| o.failures.push("ICE disconnected".into()),
         ];
@@ -497,8 +518,60 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_server_that_stops_forwarding_breaks_what_speaks_of_it() {
+        let slo = "loss<=0.1%,stopped<=0,frozen<=1%,frames>=20/s";
+        let mut observed = measured();
+        let counts = &mut observed.tally.counts;
+        counts.expected = counts.delivered;
+        (counts.frames, counts.video_streams) = (2_400, 10);
+        observed.seen.window = observed.window;
+        let args = || Args::parse_from(["loadtest", "simulcast", "--slo", slo]);
+        let judge = |observed: &Observed| {
+            let outcome = Outcome::new(Head::new("run", args(), Host::look(None), 0), observed);
+            (outcome.status(), outcome.slo.iter().map(|one| one.kept).collect::<Vec<_>>())
+        };
+        assert_eq!(judge(&observed), (0, vec![true; 4]));
+        let counts = &mut observed.tally.counts;
+        (counts.stopped_streams, counts.frames) = (10, 1_200);
+        (counts.freezes, counts.frozen_ns) = (10, 50 * SECOND);
+        assert_eq!(judge(&observed), (1, vec![false; 4]));
+    }
+
+    #[test]
     fn an_objective_that_was_not_measured_is_broken() {
         assert_eq!(outcome("cpu<=9us", |o| o.server = None).status(), 1);
+    }
+
+    #[test]
+    fn joins_that_fail_break_their_objective() {
+        let words = ["loadtest", "churn", "--slo", "joins_failed<=1%,joins>=10/s"];
+        let judge = |done: u64, failed: u64| {
+            let mut observed = measured();
+            let counts = &mut observed.tally.counts;
+            (counts.joins_done, counts.joins_failed) = (done, failed);
+            counts.joins_begun = done + failed;
+            observed.seen.window = observed.window;
+            let args = Args::parse_from(words);
+            let outcome = Outcome::new(Head::new("run", args, Host::look(None), 0), &observed);
+            (outcome.status(), outcome.slo.iter().map(|one| one.kept).collect::<Vec<_>>())
+        };
+        assert_eq!(judge(100, 1), (0, vec![true, true]));
+        assert_eq!(judge(100, 100), (1, vec![false, true]));
+        assert_eq!(judge(90, 0), (1, vec![true, false]));
+        assert_eq!(judge(0, 0), (1, vec![false, false]), "none was due");
+    }
+
+    #[test]
+    fn what_was_not_measured_is_null_in_the_json() {
+        let outcome = outcome("loss<=1%", |o| o.tally = Tally::default());
+        let json = serde_json::to_value(&outcome).unwrap();
+        for pointer in ["/latency_us", "/jitter_us", "/generator/lateness_us"] {
+            let times = json.pointer(pointer).unwrap();
+            assert_eq!(times["count"], 0);
+            for name in ["p50", "p90", "p99", "p99.9", "max"] {
+                assert!(times[name].is_null(), "{pointer}/{name}");
+            }
+        }
     }
 
     #[test]

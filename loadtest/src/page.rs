@@ -96,10 +96,8 @@ fn tiles(all: &[(String, String)]) -> String {
 
 fn run_tiles(outcome: &Outcome) -> Vec<(String, String)> {
     let tile = |number: String, name: &str| (number, name.to_owned());
-    let latency = |us: f64| match outcome.latency_us.count {
-        0 => "–".to_owned(),
-        _ => format!("{:.2} ms", us / 1e3),
-    };
+    let latency =
+        |us: Option<f64>| us.map_or_else(|| "–".to_owned(), |us| format!("{:.2} ms", us / 1e3));
     let findings = &outcome.findings;
     if let Some(idle) = &findings.idle {
         let known = |value: Option<f64>, unit: &str| {
@@ -219,7 +217,7 @@ fn pairs(plots: &[(&str, Plot)]) -> String {
 fn tables(outcome: &Outcome) -> String {
     let row = |name: &str, times: &Percentiles| {
         let cells: String = [times.p50, times.p90, times.p99, times.p999, times.max]
-            .map(|us| format!("<td>{}</td>", grouped(us)))
+            .map(|us| format!("<td>{}</td>", us.map_or_else(|| "–".into(), grouped)))
             .concat();
         let count = grouped(crate::series::float(times.count));
         format!("<tr><td>{}</td>{cells}<td>{count}</td></tr>", escaped(name))
@@ -313,12 +311,13 @@ fn costs(outcome: &Outcome) -> String {
     all.push((
         "packets",
         format!(
-            "{} expected, {} delivered, {} reordered, {} duplicates; {} streams silent",
+            "{} expected, {} delivered, {} reordered, {} duplicates; {} streams silent, {} stopped",
             counts.expected,
             counts.delivered,
             counts.reordered,
             counts.duplicates,
             counts.silent_streams,
+            counts.stopped_streams,
         ),
     ));
     if outcome.stolen_percent >= 0.1 {

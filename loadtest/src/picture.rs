@@ -3,6 +3,7 @@
 //! Pure; fed by a received stream with what its readable headers say. Times are ns of the run.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::clock::{MILLISECOND, SECOND};
 
@@ -63,7 +64,7 @@ pub(crate) struct FrameClock {
 pub(crate) struct Shown {
     /// Frames completed.
     pub(crate) frames: u64,
-    /// Freezes that ended.
+    /// Freezes.
     pub(crate) freezes: u64,
     /// Their time, ns.
     pub(crate) frozen: u64,
@@ -92,8 +93,7 @@ impl FrameClock {
             let Some(interval) = interval else { continue };
             self.complete += 1;
             // The first intervals say what is usual.
-            let usual = self.mean.saturating_mul(3).max(self.mean + 150 * MILLISECOND);
-            if self.complete > 5 && interval >= usual {
+            if self.complete > 5 && interval >= self.freezes_from() {
                 shown.freezes += 1;
                 shown.frozen += interval;
             }
@@ -101,6 +101,32 @@ impl FrameClock {
                 / self.complete.min(30);
         }
         shown
+    }
+
+    /// The stillness that no frame has ended by the end of a window, as far as it lies within: what
+    /// a picture shows whose stream has stopped.
+    pub(crate) fn still(&self, window: &Range<u64>) -> Shown {
+        let last = self.last.unwrap_or(window.start);
+        let usual = match self.complete {
+            // Nobody knows what is usual; a window without any frame is not.
+            0 if self.last.is_some_and(|last| last >= window.start) => return Shown::default(),
+            0..=5 => self.freezes_from().max(SECOND),
+            _ => self.freezes_from(),
+        };
+        if window.end.saturating_sub(last) < usual {
+            return Shown::default();
+        }
+        Shown { freezes: 1, frozen: window.end - last.max(window.start), ..Shown::default() }
+    }
+
+    /// The average interval between frames, ns; zero when none is known.
+    pub(crate) fn mean(&self) -> u64 {
+        self.mean
+    }
+
+    /// How long an interval is that counts as a freeze.
+    fn freezes_from(&self) -> u64 {
+        self.mean.saturating_mul(3).max(self.mean + 150 * MILLISECOND)
     }
 
     /// True when a frame waits for a packet.
@@ -145,6 +171,23 @@ mod tests {
             all.frozen += shown.frozen;
         }
         assert_eq!(all, Shown { frames: 100, freezes: 1, frozen: 400 * MILLISECOND });
+    }
+
+    #[test]
+    fn a_picture_that_stays_still_is_frozen_until_the_end_of_the_window() {
+        let mut frames = FrameClock::default();
+        let window = SECOND..5 * SECOND;
+        let whole = Shown { freezes: 1, frozen: 4 * SECOND, ..Shown::default() };
+        assert_eq!(frames.still(&window), whole, "no frame at all");
+        for frame in 0..60 {
+            frames.note_last(frame);
+            frames.complete(None, u64::try_from(frame).unwrap() * 33 * MILLISECOND);
+        }
+        let last = 59 * 33 * MILLISECOND;
+        let rest = Shown { freezes: 1, frozen: 5 * SECOND - last, ..Shown::default() };
+        assert_eq!(frames.still(&window), rest);
+        assert_eq!(frames.still(&(5 * SECOND..9 * SECOND)), whole, "since before the window");
+        assert_eq!(frames.still(&(0..last + 170 * MILLISECOND)), Shown::default(), "as usual");
     }
 
     #[test]

@@ -134,6 +134,10 @@ fn write(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
         "loss        {:>12.4} %   duplicates {}   reordered {}   silent streams {}",
         outcome.loss_percent, counts.duplicates, counts.reordered, counts.silent_streams,
     )?;
+    if counts.stopped_streams > 0 {
+        let stopped = counts.stopped_streams;
+        writeln!(text, "            {stopped:>12} streams STOPPED before the end of the window")?;
+    }
     for (name, count) in [
         ("undecryptable", counts.undecryptable),
         ("without stamp", counts.unstamped),
@@ -252,6 +256,8 @@ fn write_verdict(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
 }
 
 fn row(text: &mut String, name: &str, times: &Percentiles) -> std::fmt::Result {
-    let Percentiles { count, p50, p90, p99, p999, max } = times;
-    writeln!(text, "{name:<12}{p50:>8.0} {p90:>9.0} {p99:>9.0} {p999:>9.0} {max:>9.0} {count:>9}")
+    let [p50, p90, p99, p999, max] = [times.p50, times.p90, times.p99, times.p999, times.max]
+        .map(|us| us.map_or_else(|| "–".to_owned(), |us| format!("{us:.0}")));
+    let count = times.count;
+    writeln!(text, "{name:<12}{p50:>8} {p90:>9} {p99:>9} {p999:>9} {max:>9} {count:>9}")
 }

@@ -46,6 +46,16 @@ pub(crate) enum Figure {
     Duplicates,
     /// Streams of which nothing arrived.
     Silent,
+    /// Streams of which nothing arrived any more at the end.
+    Stopped,
+    /// Time that video stood still, percent.
+    Frozen,
+    /// Frames per second and stream.
+    Frames,
+    /// Joins during the run that failed, percent of those that were due.
+    JoinsFailed,
+    /// Joins during the run that were done, per second.
+    Joins,
     /// 99th percentile over the streams of their interarrival jitter, µs.
     Jitter,
     /// 99th percentile of a join stage, µs.
@@ -56,7 +66,7 @@ pub(crate) enum Figure {
 type Units = &'static [(&'static str, f64)];
 
 /// All figures with their names and units; a unit's factor leads to the figure's own.
-const FIGURES: [(&str, Figure, Units); 26] = [
+const FIGURES: [(&str, Figure, Units); 31] = [
     ("loss", Figure::Loss, PERCENT),
     ("p50", Figure::P50, TIME),
     ("p90", Figure::P90, TIME),
@@ -74,6 +84,11 @@ const FIGURES: [(&str, Figure, Units); 26] = [
     ("reordered", Figure::Reordered, NUMBER),
     ("duplicates", Figure::Duplicates, NUMBER),
     ("silent", Figure::Silent, NUMBER),
+    ("stopped", Figure::Stopped, NUMBER),
+    ("frozen", Figure::Frozen, PERCENT),
+    ("frames", Figure::Frames, &[("/s", 1.0)]),
+    ("joins_failed", Figure::JoinsFailed, PERCENT),
+    ("joins", Figure::Joins, &[("/s", 1.0)]),
     ("jitter", Figure::Jitter, TIME),
     ("transport", Figure::Stage(Stage::Transport), TIME),
     ("connect", Figure::Stage(Stage::Connect), TIME),

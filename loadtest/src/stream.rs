@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::clock::SECOND;
-use crate::marks::Marks;
+use crate::marks::{GRACE, Marks};
 use crate::parameters::Received;
 use crate::payload::{self, Kind};
 use crate::picture::{FrameClock, Jitter};
@@ -91,6 +91,10 @@ pub(crate) struct Incoming {
     measured: bool,
     in_window: u64,
     span: Option<(u64, u64)>,
+    /// When the last packet of the window arrived.
+    last_arrival: u64,
+    /// The stillness at the end of the window is still to be counted.
+    watched: bool,
     seen: Box<Seen>,
     jitter: Jitter,
     frames: FrameClock,
@@ -115,6 +119,8 @@ impl Incoming {
             measured: false,
             in_window: 0,
             span: None,
+            last_arrival: 0,
+            watched: false,
             seen: Box::default(),
             jitter: Jitter::default(),
             frames: FrameClock::default(),
@@ -165,13 +171,15 @@ impl Incoming {
     /// Begins to measure a window.
     pub(crate) fn measure(&mut self) {
         (self.measured, self.in_window, self.span) = (true, 0, None);
+        self.watched = self.subscription.kind == Kind::Video && !self.subscription.transient;
     }
 
-    /// Closes the books of the window.
-    pub(crate) fn finish(&mut self, tally: &mut Tally) {
+    /// Closes the books of a window, ns of the run.
+    pub(crate) fn finish(&mut self, window: &Range<u64>, tally: &mut Tally) {
         if !std::mem::take(&mut self.measured) {
             return;
         }
+        tally.counts.video_streams += u64::from(self.watched_all(window, tally));
         let expected = match &self.subscription.marks {
             Some(marks) => marks.count(),
             None => self.span.map_or(0, |(first, last)| last - first + 1),
@@ -182,9 +190,29 @@ impl Incoming {
         if self.in_window == 0 && due {
             tally.counts.silent_streams += 1;
         }
+        tally.counts.stopped_streams += u64::from(self.has_stopped(window));
         if self.packets > 1 {
             tally.jitter.record(self.jitter.nanoseconds(self.subscription.kind.clock_rate()));
         }
+    }
+
+    /// True when packets came in the window, but none at its end: none for a second, nor for three
+    /// times what lies between two frames.
+    fn has_stopped(&self, window: &Range<u64>) -> bool {
+        let quiet = window.end.saturating_sub(self.last_arrival);
+        let usual = self.frames.mean().saturating_mul(3).max(SECOND);
+        self.in_window > 0 && !self.subscription.transient && quiet > usual
+    }
+
+    /// Counts the stillness at the end of the window, once; true for a picture that was to be seen
+    /// all the time.
+    fn watched_all(&mut self, window: &Range<u64>, tally: &mut Tally) -> bool {
+        if std::mem::take(&mut self.watched) {
+            let still = self.frames.still(window);
+            tally.counts.freezes += still.freezes;
+            tally.counts.frozen_ns += still.frozen;
+        }
+        self.subscription.kind == Kind::Video && !self.subscription.transient
     }
 
     /// Notes a packet, and opens it when it belongs to the sample.
@@ -251,7 +279,7 @@ impl Incoming {
             Some(marks) => self
                 .offset
                 .and_then(|offset| u64::try_from(index + offset).ok())
-                .filter(|counter| marks.contains(*counter)),
+                .filter(|counter| marks.contains(*counter) && arrival < context.window.end + GRACE),
             None => u64::try_from(index).ok().filter(|_| context.window.contains(&arrival)),
         };
         let Some(number) = number.filter(|_| self.measured) else { return false };
@@ -271,6 +299,7 @@ impl Incoming {
         let (first, last) = self.span.unwrap_or((number, number));
         self.span = Some((first.min(number), last.max(number)));
         self.in_window += 1;
+        self.last_arrival = arrival;
         counts.delivered += 1;
         counts.delivered_bytes += u64::try_from(bytes).unwrap_or(0);
         true
@@ -377,12 +406,17 @@ impl Incoming {
             return;
         }
         let oldest = self.missing.as_ref().and_then(Missing::oldest);
+        let window = &context.window;
+        if now >= window.end {
+            // What a frame ends only now has lasted until the end.
+            self.watched_all(window, context.tally);
+        }
         let shown = self.frames.complete(oldest, now);
-        if context.window.contains(&now) && !self.subscription.transient {
+        if window.contains(&now) && !self.subscription.transient {
             let counts = &mut context.tally.counts;
             counts.frames += shown.frames;
             counts.freezes += shown.freezes;
-            counts.frozen_ns += shown.frozen;
+            counts.frozen_ns += shown.frozen.min(now - window.start);
         }
     }
 
@@ -520,7 +554,7 @@ mod tests {
 
         fn finish(mut self) -> Tally {
             self.outgoing.finish(&mut self.tally);
-            self.incoming.finish(&mut self.tally);
+            self.incoming.finish(&(0..self.now), &mut self.tally);
             self.tally
         }
     }
@@ -676,6 +710,46 @@ mod tests {
         assert_eq!((tally.counts.delivered, tally.counts.sampled), (55, 5));
         assert_eq!(tally.latency.count(), 5);
         assert!((tally.latency.max_us() - 1_000.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn a_stream_that_stops_is_said_to_have_stopped_and_its_picture_to_be_frozen() {
+        for by_gaps in [false, true] {
+            let mut path = Path::new("loadtest simulcast --size 300", 4, by_gaps);
+            path.incoming.subscription.transient = false;
+            path.incoming.measure();
+            let mut burst = 0;
+            while path.now < 2 * SECOND {
+                path.burst(burst).into_iter().for_each(|packet| path.arrive(packet));
+                burst += 1;
+            }
+            let last = path.now;
+            path.incoming.finish(&(0..5 * SECOND), &mut path.tally);
+            let counts = std::mem::take(&mut path.tally.counts);
+            assert_eq!((counts.stopped_streams, counts.silent_streams), (1, 0));
+            assert_eq!((counts.freezes, counts.frozen_ns), (1, 5 * SECOND - last));
+            assert_eq!(counts.video_streams, 1);
+            // The first frame after the window does not undo it, nor is it counted twice.
+            path.incoming.measure();
+            path.now = 11 * SECOND;
+            path.outgoing.request_key_frame();
+            let mut late = path.burst(burst);
+            path.now = 11 * SECOND;
+            path.arrive(late.pop().unwrap());
+            path.incoming.finish(&(5 * SECOND..10 * SECOND), &mut path.tally);
+            let counts = path.tally.counts;
+            assert_eq!((counts.stopped_streams, counts.frames), (0, 0));
+            assert_eq!(counts.freezes, 1);
+            if by_gaps {
+                assert_eq!(counts.silent_streams, 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_that_goes_on_to_the_end_has_not_stopped() {
+        let counts = play((4, true), |_, packet| vec![packet]).counts;
+        assert_eq!((counts.stopped_streams, counts.freezes, counts.frozen_ns), (0, 0, 0));
     }
 
     #[test]

@@ -195,6 +195,10 @@ counts! {
     sampled,
     /// Streams of which nothing arrived in the window.
     silent_streams,
+    /// Streams of which something arrived in the window, but nothing in its last second.
+    stopped_streams,
+    /// Received streams of video that were there for the whole window.
+    video_streams,
     /// Whole run: packets that did not open with the keys of their transport.
     undecryptable,
     /// Whole run: opened packets without our stamp.
@@ -227,7 +231,7 @@ counts! {
     given_up,
     /// Frames of video whose last packet arrived, and all before it with `--repair`.
     frames,
-    /// Times that a picture stood still, and for how long, ns.
+    /// Times that a picture stood still, to the end of the window too, and for how long, ns.
     freezes,
     /// See `freezes`.
     frozen_ns,
@@ -243,8 +247,10 @@ counts! {
     joins_begun,
     /// Of these, those that received a packet.
     joins_done,
-    /// Of these, those that the API refused or that left without a packet.
+    /// Of these, those that the API refused, or that left or were given up without a packet.
     joins_failed,
+    /// Of these, those that no thread of the generator was free to begin in time.
+    joins_unstarted,
     /// Transports that left within the window.
     leaves,
 }

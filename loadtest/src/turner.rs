@@ -416,7 +416,7 @@ impl Turner {
     fn close_books(&mut self) {
         for place in &mut self.places {
             if let Some(endpoint) = &mut place.endpoint {
-                endpoint.finish(&mut self.around.tally);
+                endpoint.finish(&mut self.around);
             }
         }
     }

@@ -112,7 +112,9 @@ mod scenarios {
         let [begun, done, failed] =
             ["joins_begun", "joins_done", "joins_failed"].map(|name| count(&outcome, name));
         assert!(begun.abs_diff(20) <= 1, "{begun}");
-        assert!(done > 0 && done + failed <= begun, "{done} + {failed} of {begun}");
+        let unstarted = count(&outcome, "joins_unstarted");
+        assert!(done > 0, "{failed} of {begun} failed");
+        assert_eq!(done + failed + unstarted, begun, "{done} {failed} {unstarted}");
         assert!(count(&outcome, "leaves") > 0);
         let stages: Vec<_> = outcome["join"]
             .as_array()
@@ -122,6 +124,18 @@ mod scenarios {
             .collect();
         let all = ["transport", "connect", "consume", "ice", "dtls", "first_packet", "join"];
         assert_eq!(stages, all);
+    }
+
+    #[test]
+    fn joins_that_come_faster_than_they_can_be_begun_are_all_due_and_make_the_run_invalid() {
+        let line = "churn --subscribers 1 --joins-per-s 5000 --joiners 1 --stay 1";
+        let outcome = play("backlog", line);
+        let begun = count(&outcome, "joins_begun");
+        assert!(begun.abs_diff(5_000) <= 1, "{begun}");
+        assert!(count(&outcome, "joins_unstarted") > 0);
+        let reasons = outcome["invalid_because"].as_array().unwrap();
+        let told = |reason: &Value| reason.as_str().unwrap().contains("more --joiners");
+        assert!(reasons.iter().any(told), "{reasons:?}");
     }
 
     #[test]

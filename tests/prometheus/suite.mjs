@@ -146,9 +146,10 @@ test('every alert has data, and none is raised but of the node that is cut off',
     const compared = query.replaceAll(/ (?:[<>]=?|[!=]=) [0-9.]+/g, '');
     assert.notEqual(compared, query, `${name} compares with something`);
     assert.equal((await prometheus.query(compared)).length > 0, name !== OF_TLS, `${name} has data: ${compared}`);
-    const raised = (await prometheus.query(query)).map((series) => series.labels.instance);
-    const expected = name === 'RingcastKafkaAway' ? [instance(cutOff)] : [];
-    if (!OF_SPEED.includes(name)) assert.deepEqual(raised, expected, `${name}: ${query}`);
+    const expected = name === 'RingcastKafkaAway' ? instance(cutOff) : '';
+    const raised = async () => String((await prometheus.query(query)).map((series) => series.labels.instance));
+    // One scrape that a busy machine does not finish in its second is none of what these wait for.
+    if (!OF_SPEED.includes(name)) await until(`${name} of ${expected || 'nobody'}: ${query}`, async () => await raised() === expected);
   }
   const firing = await prometheus.query('ALERTS{alertstate="firing"}');
   assert.deepEqual(firing, []);

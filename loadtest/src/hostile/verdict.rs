@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::caller::Calls;
 use super::kernel::KernelDrops;
 use super::strangers::{Crowd, Treatment};
-use crate::outcome::{Head, Outcome};
+use crate::outcome::{Head, Outcome, Percentiles};
 use crate::rank::median;
 
 /// Percentage points of loss that strangers may add.
@@ -53,13 +53,16 @@ impl Half {
         strangers: Option<Treatment>,
     ) -> Self {
         let (latency, says) = (&outcome.latency_us, outcome.server_says.as_ref());
+        // What was not measured is null in JSON, and no ratio of it is within any tolerance.
+        let known = |us: Option<f64>| us.unwrap_or(f64::NAN);
+        let call = Percentiles::from(&calls.times);
         Self {
-            latency_p50_us: latency.p50,
-            latency_p99_us: latency.p99,
+            latency_p50_us: known(latency.p50),
+            latency_p99_us: known(latency.p99),
             loss_percent: outcome.loss_percent,
-            call_p50_us: calls.times.quantile_us(0.5),
-            call_p99_us: calls.times.quantile_us(0.99),
-            calls: calls.times.count(),
+            call_p50_us: known(call.p50),
+            call_p99_us: known(call.p99),
+            calls: call.count,
             calls_failed: calls.failed,
             server_ns_per_packet: outcome.server.as_ref().and_then(|s| s.cpu_ns_per_packet),
             shed: says.map(|says| says.shed),

@@ -4,23 +4,22 @@
 //! process. Threads of their own play joins during the run ([`Churner`]) and listen to the server
 //! ([`Listening`]); they end with the window.
 
+use std::sync::atomic::AtomicU64;
+
 use super::{NOTICE, Session, nanoseconds, show};
-use crate::churn::{Churner, Churning};
+use crate::churn::{Churner, Churning, JOIN_GRACE};
 use crate::clock::SECOND;
 use crate::display::{DRAW_EVERY, Display, Live};
 use crate::findings::Seen;
 use crate::growth::{Growth, Size};
 use crate::join::wait_until;
 use crate::listen::Listening;
-use crate::marks::Marks;
+use crate::marks::{GRACE, Marks};
 use crate::probe::{Busiest, HostTicks, ThreadTime, Usage, busiest, cpu_of, threads_of};
 use crate::scrape::{Reading, ServerSays};
 use crate::series::{Moment, Surrounding, float};
 use crate::tally::{Counts, Tally};
 use crate::worker::Order;
-
-/// How long packets of a window may still arrive after it.
-const GRACE: u64 = SECOND / 2;
 
 /// Joins during the run go on for this long at most before the window.
 const CHURN_LEAD_MAX: u64 = 10 * SECOND;
@@ -96,7 +95,10 @@ impl Session {
             let shows = display.as_ref().is_some_and(Display::shows);
             let listening =
                 said.clone().filter(|_| shows).map(|said| Listening::start(scope, &self.api, said));
-            let watched = self.watch(window, &marks, (said, listening), display)?;
+            let mut watched = self.watch(window, &marks, (said, listening), display)?;
+            if let (Some(churner), Some(window)) = (&churner, marks.range()) {
+                self.await_joins(churner, window.end + JOIN_GRACE, &mut watched.whole)?;
+            }
             let joins = churning.map(Churning::end).transpose()?;
             Ok::<_, String>((watched, joins.unwrap_or_default()))
         })?;
@@ -115,17 +117,7 @@ impl Session {
         }
         let (subscriptions, transports) = (self.plan.subscriptions(), self.plan.transports());
         let (empty, ramp, base_cores) = (self.empty, self.ramp, self.base_cores);
-        let seen = Seen {
-            window,
-            subscriptions,
-            transports,
-            server,
-            empty,
-            ramp,
-            base_cores,
-            growth,
-            own_growth,
-        };
+        let seen = Seen { window, transports, server, empty, ramp, base_cores, growth, own_growth };
         Ok(Observed {
             window,
             subscriptions,
@@ -157,7 +149,29 @@ impl Session {
             stay: nanoseconds(churn.stay),
             threads: self.args.behaviour.joiners.into(),
             seed: self.args.seed,
+            begun: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
         })
+    }
+
+    /// Waits for the first packets of joins that were due in the window; those without one by
+    /// `until` have failed.
+    fn await_joins(
+        &self,
+        churner: &Churner<'_>,
+        until: u64,
+        whole: &mut Tally,
+    ) -> Result<(), String> {
+        loop {
+            whole.counts.add(&self.brief()?.counts);
+            let now = self.clock.now();
+            if now >= until
+                || churner.is_settled(whole.counts.joins_done + whole.counts.joins_failed)
+            {
+                return Ok(());
+            }
+            wait_until(&self.clock, (now + DRAW_EVERY).min(until));
+        }
     }
 
     /// Watches a window from just before it until its last packets are given up.

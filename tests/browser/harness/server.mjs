@@ -115,8 +115,7 @@ export class Server {
 
   static async #run({ apiPort, mediaPort, flags, variables }) {
     if (!existsSync(BINARY)) throw new Error(`no server at ${BINARY}: build it, or set RINGCAST_BIN`);
-    const env = { ...cleanEnvironment(), ...variables };
-    const server = new Server(spawn(BINARY, flags, { stdio: ['ignore', 'pipe', 'pipe'], env }));
+    const server = new Server({ flags, variables });
     server.mediaPort = mediaPort;
     server.api = `http://127.0.0.1:${apiPort}`;
     try {
@@ -128,9 +127,16 @@ export class Server {
     return server;
   }
 
-  constructor(child) {
-    this.child = child;
+  constructor(how) {
+    this.how = how;
     this.log = [];
+    this.#spawn();
+  }
+
+  #spawn() {
+    const env = { ...cleanEnvironment(), ...this.how.variables };
+    const child = spawn(BINARY, this.how.flags, { stdio: ['ignore', 'pipe', 'pipe'], env });
+    this.child = child;
     this.ended = new Promise((resolve) => child.once('exit', (code, signal) => resolve({ code, signal })));
     child.once('error', (error) => this.log.push(String(error)));
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => this.#note(chunk));
@@ -154,6 +160,13 @@ export class Server {
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     throw new Error(`/readyz was not ok within ${READY_MS} ms:\n${this.log.join('\n')}`);
+  }
+
+  /** Kills it, and starts it as it was, on the same ports. */
+  async again() {
+    await this.stop('SIGKILL');
+    this.#spawn();
+    await this.#ready();
   }
 
   /** Ends calls too; gives the exit code, or the signal that was needed when that took too long. */

@@ -298,7 +298,7 @@ async fn an_address_that_asks_without_end_is_slowed_down_and_no_other() {
     assert_eq!(ask("192.0.2.2", "/media/rooms").await.status, 200);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn strangers_cannot_use_up_what_a_key_at_their_address_may_ask() {
     let node = guarded("address-requests=1");
     let from = ConnectInfo(SocketAddr::new("192.0.2.1".parse().unwrap(), 5000));

@@ -12,6 +12,7 @@ use ringcast::config::Config;
 use ringcast::server::{Server, ServerError};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::thread::disable_transparent_huge_pages;
 use tokio::sync::oneshot;
 
 use super::http::Api;
@@ -132,6 +133,9 @@ impl Process {
         for name in ["RINGCAST_CONFIG", "RINGCAST_LOG", "RINGCAST_LOG_FORMAT"] {
             command.env_remove(name);
         }
+        // Inherited: where the kernel gives huge pages to all, memory would grow by 2 MiB for a byte. A
+        // kernel without them refuses.
+        let _ = disable_transparent_huge_pages(true);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -37,14 +37,27 @@ function bindUdp(port) {
   });
 }
 
-/** A port of UDP and TCP alike (the media port is both), which nobody else has until it is let go. */
+/** Above what the server and others take by default. */
+const LOWEST_PORT = 11_000;
+
+/**
+ * One that the kernel gives to nobody who asks for any, nor to connections that begin here: it stays free while a server
+ * that had it is away, also where pages try to reach it there.
+ */
+function quietPort() {
+  const range = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8');
+  const count = Math.max(1_000, Number(range.trim().split(/\s+/)[0]) - LOWEST_PORT);
+  return LOWEST_PORT + Math.floor(Math.random() * count);
+}
+
+/** A quiet port of UDP and TCP alike (the media port is both), which nobody else has until it is let go. */
 async function holdPort() {
   for (;;) {
-    const tcp = await listenTcp(0);
-    const { port } = tcp.address();
-    const udp = await bindUdp(port).catch(() => undefined);
+    const port = quietPort();
+    const tcp = await listenTcp(port).catch(() => undefined);
+    const udp = tcp && await bindUdp(port).catch(() => undefined);
     const letGo = async () => {
-      await new Promise((resolve) => tcp.close(resolve));
+      if (tcp) await new Promise((resolve) => tcp.close(resolve));
       if (udp) await new Promise((resolve) => udp.close(resolve));
     };
     if (udp) return { port, letGo };

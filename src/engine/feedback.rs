@@ -144,7 +144,8 @@ impl Engine {
         let route = transport.incoming.entry(ssrc).and_then(|incoming| incoming.route);
         let Some(route) = route.filter(|route| route.role == Role::Media) else { return };
         transport.clock.handle_sender_report(now, local, ntp.bits());
-        if let Some(stream) = self.streams.get_mut(route.stream) {
+        // The peer's clock is one; the timestamps of an SSRC that was left are another's.
+        if let Some(stream) = self.streams.get_mut(route.stream).filter(|s| s.ssrc == Some(ssrc)) {
             stream.clock.handle_sender_report(ClockPoint { ntp: ntp.bits(), rtp: rtp_timestamp });
             stream.reception.handle_sender_report(now, ntp.bits());
         }
@@ -212,6 +213,10 @@ impl Engine {
                 self.write_reports(now, key);
                 self.tally_transport(now, key);
             }
+        } else if transport.reports.next_deadline().is_some_and(|due| due <= now) {
+            transport.reports.resume();
+            let mut space = [0; COMPOUND_BYTES_MAX];
+            self.write_sender_reports(now, key, RtcpWriter::new(&mut space));
         }
         if self.transports.get(key).is_some_and(|transport| !transport.rtcp.is_empty()) {
             self.mark_due(key);
@@ -265,18 +270,32 @@ impl Engine {
             }
         }
         self.write_extras(now, key, &mut writer);
-        let consumers = match self.transports.get(key) {
-            Some(transport) => transport.consumers.len(),
-            None => return,
-        };
-        for index in 0..consumers {
-            let consumer = self.transports.get(key).and_then(|t| t.consumers.get(index).copied());
-            let Some(consumer) = consumer else { break };
-            if !self.write_sender_report(now, consumer, &mut writer) {
-                self.queue_rtcp(key, writer.as_bytes());
-                writer = RtcpWriter::new(&mut space);
-                let _ = self.write_sender_report(now, consumer, &mut writer);
+        if let Some(transport) = self.transports.get_mut(key) {
+            transport.reports.begin(transport.consumers.len());
+        }
+        self.write_sender_reports(now, key, writer);
+    }
+
+    /// Sender reports of the consumers whose turn it is, behind what the writer holds already, for
+    /// as long as the queue has room for them; the others' turn comes a moment later.
+    fn write_sender_reports(&mut self, now: Instant, key: TransportKey, first: RtcpWriter<'_>) {
+        let mut space = [0; COMPOUND_BYTES_MAX];
+        let mut writer = first;
+        while let Some(transport) = self.transports.get_mut(key)
+            && let Some(consumer) = transport.reports.front(&transport.consumers)
+        {
+            if writer.is_empty() && !transport.rtcp.has_room_for_reports() {
+                transport.reports.wait(now);
+                break;
             }
+            if self.write_sender_report(now, consumer, &mut writer) || writer.is_empty() {
+                if let Some(transport) = self.transports.get_mut(key) {
+                    transport.reports.pop();
+                }
+                continue;
+            }
+            self.queue_rtcp(key, writer.as_bytes());
+            writer = RtcpWriter::new(&mut space);
         }
         self.queue_rtcp(key, writer.as_bytes());
     }

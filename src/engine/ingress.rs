@@ -18,11 +18,12 @@ use crate::engine::packet::PacketMeta;
 use crate::engine::report::{Counters, Discard};
 use crate::engine::ring::{PacketIndex, SLOT_BYTES};
 use crate::engine::rtp::{Extensions, RtpView, Token, unpadded_payload};
-use crate::engine::srtp::OpenError;
+use crate::engine::srtp::{OpenError, Opened};
 use crate::engine::stream::Stream;
 use crate::engine::tally::RTP_HEADER_BYTES;
 use crate::engine::transport::{Incoming, Transport};
 use crate::engine::{Engine, StreamKey, TimerKey, TransportKey};
+use crate::limits::STRAGGLERS_MAX;
 use crate::ortc::codec::Codec;
 
 impl From<OpenError> for Discard {
@@ -250,10 +251,10 @@ fn accept_other(
     scratch: &mut [u8; SLOT_BYTES],
     packet: &Packet<'_>,
 ) -> Result<Arrived, Discard> {
-    let len = open_aside(transport, scratch, packet)?;
+    let opened = open_aside(transport, scratch, packet)?;
     counters.packets_in += 1;
     counters.bytes_in += packet.bytes.len() as u64;
-    let plain = scratch.get(..len).ok_or(Discard::TooLarge)?;
+    let plain = scratch.get(..opened.len).ok_or(Discard::TooLarge)?;
     let payload = unpadded_payload(plain, packet.view.has_padding).ok_or(Discard::RtpMalformed)?;
     let incoming = transport.incoming.entry(packet.view.ssrc).ok_or(Discard::TooManyStreams)?;
     note_hints(incoming, &packet.extensions);
@@ -270,12 +271,25 @@ fn accept_other(
         return Err(Discard::UnknownStream);
     }
     match route.role {
-        Role::Media => accept_first(transport, route, stream, packet, payload),
+        Role::Media => accept_first(transport, route, stream, packet, (opened.index, payload)),
         Role::Rtx => {
-            stream.tally.rtx.add(packet.view.header_len() + len);
+            stream.tally.rtx.add(packet.view.header_len() + opened.len);
+            if is_straggler(transport, packet) {
+                return Err(Discard::UnknownStream);
+            }
             accept_repair(route, stream, packet, payload)
         }
     }
+}
+
+/// True for repairs that were under way when the sender took another SSRC: the numbers in them are
+/// the old one's. Those that still come after [`STRAGGLERS_MAX`] are the new one's.
+fn is_straggler(transport: &mut Transport, packet: &Packet<'_>) -> bool {
+    let Some(incoming) = transport.incoming.entry(packet.view.ssrc) else { return false };
+    let Some(at) = incoming.left else { return false };
+    let late = packet.now.saturating_duration_since(at) < STRAGGLERS_MAX;
+    incoming.left = Some(at).filter(|_| late);
+    late
 }
 
 /// Opens a packet into scratch space; an SSRC that is authentic is remembered from then on.
@@ -283,20 +297,20 @@ fn open_aside(
     transport: &mut Transport,
     scratch: &mut [u8; SLOT_BYTES],
     packet: &Packet<'_>,
-) -> Result<usize, Discard> {
+) -> Result<Opened, Discard> {
     let srtp = transport.srtp.as_ref().ok_or(Discard::NoKeys)?;
     let header_len = packet.view.header_len();
     let ssrc = packet.view.ssrc;
     if let Some(incoming) = transport.incoming.entry(ssrc) {
         incoming.heard = packet.now;
         let context = &mut incoming.context;
-        return Ok(srtp.opener.open_rtp(context, packet.bytes, header_len, scratch)?.len);
+        return Ok(srtp.opener.open_rtp(context, packet.bytes, header_len, scratch)?);
     }
     let mut incoming = Incoming::new(packet.now);
     let context = &mut incoming.context;
     let opened = srtp.opener.open_rtp(context, packet.bytes, header_len, scratch)?;
     if transport.incoming.insert(ssrc, incoming) {
-        Ok(opened.len)
+        Ok(opened)
     } else {
         Err(Discard::TooManyStreams)
     }
@@ -330,12 +344,13 @@ fn accept_first(
     route: Route,
     stream: &mut Stream,
     packet: &Packet<'_>,
-    payload: &[u8],
+    (index, payload): (u64, &[u8]),
 ) -> Result<Arrived, Discard> {
     let codec = media_codec(stream, packet.view.payload_type)?;
-    let incoming = transport.incoming.entry(packet.view.ssrc).ok_or(Discard::UnknownStream)?;
-    let index = incoming.context.highest().ok_or(Discard::UnknownStream)?;
     let restarted = stream.adopt(packet.view.ssrc);
+    if restarted {
+        transport.incoming.leave_others(packet.now, route.stream, packet.view.ssrc);
+    }
     let seq = stream.seq_base + index;
     stream.reception.handle_packet(packet.arrival, index, packet.view.timestamp);
     stream.highest = stream.highest.max(Some(seq));

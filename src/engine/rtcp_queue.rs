@@ -2,9 +2,12 @@
 //!
 //! Owned by a transport. One buffer, kept for its capacity; sealed packet by packet when the shard
 //! lends a batch, so the SRTCP index is taken in the order of sending. Bounded: what does not fit
-//! is not sent, and the next report says it anew.
+//! is not sent, and the next report says it anew. Sender reports wait instead, in [`ReportTurns`].
 
-use crate::limits::RTCP_QUEUE_BYTES_MAX;
+use std::time::Instant;
+
+use crate::engine::ConsumerKey;
+use crate::limits::{REPORT_PAUSE, RTCP_QUEUE_BYTES_MAX};
 
 /// Bytes of one compound packet before SRTCP: below every path's MTU with all overheads.
 pub const COMPOUND_BYTES_MAX: usize = 1_140;
@@ -26,6 +29,12 @@ impl RtcpQueue {
         self.bytes.extend_from_slice(&len.to_be_bytes());
         self.bytes.extend_from_slice(packet);
         true
+    }
+
+    /// True as long as reports leave half of the room to what cannot wait for their next turn.
+    #[must_use]
+    pub fn has_room_for_reports(&self) -> bool {
+        self.bytes.len() + COMPOUND_BYTES_MAX + 2 <= RTCP_QUEUE_BYTES_MAX / 2
     }
 
     /// The packet that has waited longest.
@@ -52,6 +61,57 @@ impl RtcpQueue {
     }
 }
 
+/// Whose sender report is next. A transport may have more consumers than the queue takes reports of
+/// at once: each round goes on where the last one stopped, so that none waits longer than the others.
+#[derive(Debug, Default)]
+pub struct ReportTurns {
+    /// Its place among the consumers.
+    next: usize,
+    /// How many are still to be written in this round.
+    left: usize,
+    /// When the round goes on.
+    due: Option<Instant>,
+}
+
+impl ReportTurns {
+    /// A new second: each of so many consumers has one turn.
+    pub fn begin(&mut self, consumers: usize) {
+        self.left = consumers;
+        self.due = None;
+    }
+
+    /// The round goes on.
+    pub fn resume(&mut self) {
+        self.due = None;
+    }
+
+    /// Whose turn it is.
+    #[must_use]
+    pub fn front(&mut self, consumers: &[ConsumerKey]) -> Option<ConsumerKey> {
+        if self.next >= consumers.len() {
+            self.next = 0;
+        }
+        consumers.get(self.next).copied().filter(|_| self.left > 0)
+    }
+
+    /// It had its turn.
+    pub fn pop(&mut self) {
+        self.next += 1;
+        self.left = self.left.saturating_sub(1);
+    }
+
+    /// There is no room for it now.
+    pub fn wait(&mut self, now: Instant) {
+        self.due = Some(now + REPORT_PAUSE);
+    }
+
+    /// When there may be room again for those that wait.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.due
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,7 +128,9 @@ mod tests {
         assert_eq!(queue.front(), Some(&[3; 4][..]));
         queue.pop();
         assert!(queue.is_empty() && queue.front().is_none());
+        assert!(queue.has_room_for_reports());
         let fitting = (0..).take_while(|_| queue.push(&[0; 1_000])).count();
         assert_eq!(fitting, RTCP_QUEUE_BYTES_MAX / 1_002);
+        assert!(!queue.has_room_for_reports());
     }
 }

@@ -48,7 +48,8 @@ pub struct Stream {
     pub clock_rate: u32,
     /// What it brought.
     pub ring: PacketRing<PacketMeta>,
-    /// Added to sequence numbers, so that they never fall when the sender takes another SSRC.
+    /// Added to sequence numbers, so that they never fall when the sender takes another SSRC; a
+    /// multiple of 2^16.
     pub seq_base: u64,
     /// The highest extended sequence number, base included.
     pub highest: Option<u64>,
@@ -163,7 +164,9 @@ impl Stream {
     pub fn adopt(&mut self, ssrc: u32) -> bool {
         let begins_anew = self.ssrc.is_some_and(|old| old != ssrc);
         if begins_anew {
-            self.seq_base = self.highest.map_or(0, |highest| highest + STREAM_RESTART_GAP);
+            // The lowest 16 bits stay those of the wire: repairs and reports are found by them.
+            self.seq_base =
+                self.highest.map_or(0, |highest| (highest + STREAM_RESTART_GAP) & !0xffff);
             self.nack = self.nack.as_ref().map(|_| NackGenerator::new());
             self.reception = Reception::new(self.clock_rate);
             self.clock = StreamClock::new(self.clock_rate);

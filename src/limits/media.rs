@@ -121,11 +121,21 @@ pub const KEY_FRAME_LOOKBACK: u64 = 256;
 /// one burst, so it must be short.
 pub const KEY_FRAME_AGE_MAX: Duration = Duration::from_millis(300);
 
-/// Bytes of RTCP waiting for one transport's turn: reports of a transport with 100 consumers.
+/// Bytes of RTCP waiting for one transport's turn: sender reports of 100 consumers in one half, what
+/// cannot wait for a later turn in the other.
 pub const RTCP_QUEUE_BYTES_MAX: usize = 16 * 1024;
 
-/// What sequence numbers jump when a sender takes another SSRC: beyond every window behind them.
+/// What sequence numbers jump, less what rounds it to a multiple of 2^16, when a sender takes another
+/// SSRC: beyond every window behind them.
 pub const STREAM_RESTART_GAP: u64 = 1 << 20;
+
+/// Repairs of an SSRC that its sender has left arrive for no longer than this: several of the
+/// longest round trips for which lost packets are asked again.
+pub const STRAGGLERS_MAX: Duration = Duration::from_secs(2);
+
+/// Sender reports that find no room wait for this long: a tenth of the time in which all should have
+/// left, and as soon as the queue has been emptied in any but an overloaded turn.
+pub const REPORT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Time between two reports of a transport (RFC 3550's minimum of 5 s is for multicast; browsers
 /// and mediasoup report every second).

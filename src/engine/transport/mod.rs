@@ -18,14 +18,14 @@ use crate::engine::incoming_limit::IncomingLimit;
 use crate::engine::listener::{Listener, Route};
 use crate::engine::outgoing::Outgoing;
 use crate::engine::report::Gauges;
-use crate::engine::rtcp_queue::RtcpQueue;
+use crate::engine::rtcp_queue::{ReportTurns, RtcpQueue};
 use crate::engine::rtp::{ExtensionIds, Token};
 use crate::engine::source_clock::SenderClock;
 use crate::engine::srtp::{OpenContext, SrtpKeys, SrtpOpener, SrtpSealer};
 use crate::engine::tally::TransportTally;
 use crate::engine::transport::connection::Connection;
 use crate::engine::twcc::TwccReceiver;
-use crate::engine::{ConsumerKey, ProducerKey};
+use crate::engine::{ConsumerKey, ProducerKey, StreamKey};
 use crate::id::TransportId;
 use crate::limits::{ADDRESS_NEWS_INTERVAL, SRTP_CONTEXTS_PER_TRANSPORT_MAX};
 
@@ -41,12 +41,15 @@ pub struct Srtp {
 /// An incoming SSRC that was authenticated.
 #[derive(Debug)]
 pub struct Incoming {
-    /// When it was last heard, as long as its packets go nowhere; else when its route was found.
+    /// When it was last heard, as long as its packets go nowhere; else when its route was found, or
+    /// when it was left.
     pub heard: Instant,
     /// Its rollover counter and replay window.
     pub context: OpenContext,
     /// Where its packets go; `None` while no producer claims it.
     pub route: Option<Route>,
+    /// When its stream's sender took another SSRC; `None` while that has not happened.
+    pub left: Option<Instant>,
     /// The MID it showed (senders stop showing it once their packets are acknowledged).
     pub mid: Option<Token>,
     /// The RID it showed.
@@ -63,6 +66,7 @@ impl Incoming {
             heard: now,
             context: OpenContext::default(),
             route: None,
+            left: None,
             mid: None,
             rid: None,
             repaired_rid: None,
@@ -71,8 +75,8 @@ impl Incoming {
 }
 
 /// The SSRCs that a transport receives, bounded. When there is no room, the one that has gone
-/// nowhere for longest makes it: a client that starts and stops its camera for days takes new
-/// numbers each time, and must not go unheard.
+/// nowhere for longest makes it, or was left for another: a client that starts and stops its camera
+/// for days takes new numbers each time, and must not go unheard.
 #[derive(Debug, Default)]
 pub struct IncomingTable(HashMap<u32, Incoming>);
 
@@ -83,7 +87,7 @@ impl IncomingTable {
     }
 
     /// Where the packets of an SSRC go, as far as is known.
-    pub(in crate::engine) fn stream_of(&self, ssrc: u32) -> Option<crate::engine::StreamKey> {
+    pub(in crate::engine) fn stream_of(&self, ssrc: u32) -> Option<StreamKey> {
         Some(self.0.get(&ssrc)?.route?.stream)
     }
 
@@ -92,16 +96,31 @@ impl IncomingTable {
         self.0.get_mut(&ssrc)
     }
 
-    /// Remembers an authenticated SSRC; false when all there is room for have somewhere to go.
+    /// Remembers an authenticated SSRC; false when all there is room for are in use.
     pub fn insert(&mut self, ssrc: u32, incoming: Incoming) -> bool {
         if self.0.len() >= SRTP_CONTEXTS_PER_TRANSPORT_MAX {
-            let unrouted = self.0.iter().filter(|(_, other)| other.route.is_none());
-            let oldest = unrouted.min_by_key(|(_, other)| other.heard).map(|(ssrc, _)| *ssrc);
+            let unused = |other: &Incoming| other.route.is_none() || other.left.is_some();
+            let unused = self.0.iter().filter(|(_, other)| unused(other));
+            let oldest = unused.min_by_key(|(_, other)| other.heard).map(|(ssrc, _)| *ssrc);
             let Some(oldest) = oldest else { return false };
             self.0.remove(&oldest);
         }
         self.0.insert(ssrc, incoming);
         true
+    }
+
+    /// The sender of `stream` sends it as `ssrc` from now on: the SSRCs with which it did so before,
+    /// and those of their repairs, may make room. Their routes stay, to know their stragglers by.
+    pub(in crate::engine) fn leave_others(&mut self, now: Instant, stream: StreamKey, ssrc: u32) {
+        for (other, incoming) in &mut self.0 {
+            if *other == ssrc {
+                incoming.left = None;
+            } else if incoming.left.is_none() && incoming.route.is_some_and(|r| r.stream == stream)
+            {
+                incoming.left = Some(now);
+                incoming.heard = now;
+            }
+        }
     }
 
     /// Forgets the routes that `gone` says lead nowhere any more; their contexts stay, because the
@@ -110,6 +129,7 @@ impl IncomingTable {
         for incoming in self.0.values_mut() {
             if incoming.route.as_ref().is_some_and(&gone) {
                 incoming.route = None;
+                incoming.left = None;
                 incoming.heard = now;
             }
         }
@@ -185,6 +205,8 @@ pub struct Transport {
     pub due: bool,
     /// RTCP that waits to be sealed.
     pub rtcp: RtcpQueue,
+    /// Whose sender report is next.
+    pub reports: ReportTurns,
     /// Arrival times for transport-wide feedback; `None` until a producer negotiates it.
     pub feedback: Option<TwccReceiver>,
     /// Counts the feedback packets told.
@@ -239,6 +261,7 @@ impl Transport {
             served: 0,
             due: false,
             rtcp: RtcpQueue::default(),
+            reports: ReportTurns::default(),
             feedback: None,
             feedback_count: 0,
             wants_remb: false,
@@ -289,8 +312,10 @@ impl Transport {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let feedback = self.feedback.as_ref().and_then(TwccReceiver::next_deadline);
-        [self.connection.poll_timeout(), self.next_report, feedback, self.ice_news.untold]
+        let reports = [self.next_report, self.reports.next_deadline()];
+        [self.connection.poll_timeout(), feedback, self.ice_news.untold]
             .into_iter()
+            .chain(reports)
             .flatten()
             .min()
     }
@@ -301,7 +326,6 @@ mod tests {
     use slotmap::SlotMap;
 
     use super::*;
-    use crate::engine::StreamKey;
     use crate::engine::listener::Role;
 
     #[test]

@@ -1,6 +1,8 @@
 //! What senders do that no textbook call does.
 
 use ringcast::control::command::Command;
+use ringcast::engine::report::Discard;
+use ringcast::engine::rtcp::{RtcpItem, parse};
 use ringcast::engine::srtp::SrtpProfile;
 use ringcast::id::ProducerId;
 use uuid::Uuid;
@@ -204,4 +206,170 @@ fn transport_wide_numbers_rise_by_one_over_all_that_a_receiver_gets() {
     let lost = numbers.windows(2).map(|pair| u64::from(pair[1] - pair[0]) - 1).sum::<u64>();
     assert!(numbers.windows(2).all(|pair| pair[1] > pair[0]), "a number twice");
     assert!(lost <= room.counters().nacks_received, "{lost} numbers were never sent");
+}
+
+/// Steps of a call that [`frame`] wrote into what was heard.
+fn steps_heard(room: &Room, view: &View) -> Vec<u64> {
+    let heard = numbers(room, view);
+    heard.iter().map(|(.., p)| u64::from_be_bytes(p[5..13].try_into().unwrap())).collect()
+}
+
+/// A publisher of raw packets, and who looks at them.
+fn raw_call(seed: u64) -> (Room, Peer, View) {
+    let mut room = Room::new(seed);
+    let alice = room.raw_peer(SrtpProfile::AeadAes128Gcm);
+    let bob = room.raw_peer(SrtpProfile::AeadAes128Gcm);
+    let camera = room.prepare(alice, &Camera { by_mid: true, ..Camera::new(Codec::Vp8) });
+    room.announce(&camera);
+    let picture = room.consume(bob, &camera);
+    (room, alice, picture)
+}
+
+/// The media packet of a step, one frame each.
+fn media(ssrc: u32, index: u64, step: u64, payload: &[u8]) -> RawPacket<'_> {
+    RawPacket {
+        ssrc,
+        payload_type: 96,
+        marker: true,
+        index,
+        timestamp: u32::try_from(step * 3000).unwrap(),
+        mid: Some(b'0'),
+        transport_seq: None,
+        payload,
+        padding: 0,
+    }
+}
+
+/// The same again over RTX: packet `number` of `ssrc`.
+fn repair(room: &mut Room, peer: Peer, (ssrc, number): (u32, u64), (index, step): (u64, u64)) {
+    let mut payload = u16::try_from(index).unwrap().to_be_bytes().to_vec();
+    payload.extend(frame(false, step));
+    let packet = RawPacket { payload_type: 97, ..media(ssrc, number, step, &payload) };
+    send(room, peer, &packet);
+}
+
+#[test]
+fn lost_packets_are_repaired_whatever_numbers_the_ssrc_before_had() {
+    // The old one's numbers in the upper half, in the lower, and among those of the new one.
+    for (old, new) in [(40_000, 300), (20_000, 300), (100, 280)] {
+        let (mut room, alice, picture) = raw_call(106);
+        for step in 1..=400_u64 {
+            let (ssrc, index) =
+                if step > 200 { (2222, step - 200 + new) } else { (1111, old + step) };
+            let payload = frame(step == 1 || step == 201, step);
+            let lost = [100, 195, 215, 300].contains(&step);
+            if !lost {
+                send(&mut room, alice, &media(ssrc, index, step, &payload));
+            }
+            match step {
+                103 => repair(&mut room, alice, (3333, 1), (old + 100, 100)),
+                // Too late: where the numbers are alike it would be taken for 215.
+                217 => repair(&mut room, alice, (3333, 2), (old + 195, 195)),
+                218 => repair(&mut room, alice, (4444, 1), (new + 15, 215)),
+                303 => repair(&mut room, alice, (4444, 2), (new + 100, 300)),
+                _ => {}
+            }
+            room.run_for(ms(33));
+        }
+        room.run_for(secs(1));
+        let mut steps = steps_heard(&room, &picture);
+        steps.sort_unstable();
+        let expected: Vec<u64> = (1..=400).filter(|step| *step != 195).collect();
+        assert_eq!(steps, expected, "numbers from {old}, then from {new}");
+    }
+}
+
+#[test]
+fn an_rtx_stream_that_stays_when_the_media_takes_another_ssrc_goes_on_repairing() {
+    let (mut room, alice, picture) = raw_call(107);
+    for step in 1..=400_u64 {
+        let ssrc = if step > 200 { 2222 } else { 1111 };
+        let payload = frame(step == 1 || step == 201, step);
+        if step != 100 && step != 300 {
+            send(&mut room, alice, &media(ssrc, 500 + step, step, &payload));
+        }
+        if step == 103 || step == 303 {
+            repair(&mut room, alice, (3333, step), (500 + step - 3, step - 3));
+        }
+        room.run_for(ms(33));
+    }
+    room.run_for(secs(1));
+    let mut steps = steps_heard(&room, &picture);
+    steps.sort_unstable();
+    assert_eq!(steps, (1..=400).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_sender_that_takes_a_new_ssrc_hundreds_of_times_is_still_heard() {
+    let (mut room, alice, picture) = raw_call(108);
+    let mut step = 0;
+    for change in 0..300_u32 {
+        for index in 1..=3 {
+            step += 1;
+            let payload = frame(index == 1, step);
+            send(&mut room, alice, &media(10_000 + change, index, step, &payload));
+            if index == 3 {
+                repair(&mut room, alice, (20_000 + change, 1), (2, step - 1));
+            }
+            room.run_for(ms(33));
+        }
+    }
+    room.run_for(secs(1));
+    assert_eq!(steps_heard(&room, &picture), (1..=step).collect::<Vec<_>>());
+    assert_eq!(room.discarded(Discard::TooManyStreams), 0);
+}
+
+#[test]
+fn the_first_packet_that_a_producer_takes_keeps_its_own_number() {
+    let mut room = Room::new(109);
+    let alice = room.raw_peer(SrtpProfile::AeadAes128Gcm);
+    let bob = room.raw_peer(SrtpProfile::AeadAes128Gcm);
+    let camera = room.prepare(alice, &Camera { by_mid: true, ..Camera::new(Codec::Vp8) });
+    let say = |room: &mut Room, step: u64| {
+        let payload = frame(step == 3, step);
+        send(room, alice, &media(1111, step, step, &payload));
+        room.run_for(ms(33));
+    };
+    // Nobody wants these yet; 3 took longer.
+    [1, 2, 4].into_iter().for_each(|step| say(&mut room, step));
+    room.announce(&camera);
+    let picture = room.consume(bob, &camera);
+    [3, 5, 6].into_iter().for_each(|step| say(&mut room, step));
+    room.run_for(secs(1));
+    assert_eq!(steps_heard(&room, &picture), [3, 5, 6]);
+    let heard = numbers(&room, &picture);
+    assert_eq!(heard[1].0.wrapping_sub(heard[0].0), 2, "there is one between them");
+}
+
+#[test]
+fn a_late_report_of_the_ssrc_that_was_left_does_not_move_the_picture_in_time() {
+    let (mut room, alice, picture) = raw_call(110);
+    for step in 1..=400_u64 {
+        let (ssrc, base) = if step > 200 { (2222, 9_000_000) } else { (1111, 0) };
+        let payload = frame(step == 1 || step == 201, step);
+        let packet = media(ssrc, step, step, &payload);
+        let packet = RawPacket { timestamp: packet.timestamp + base, ..packet };
+        send(&mut room, alice, &packet);
+        let now = room.now;
+        if step % 30 == 0 {
+            room.seat(alice).raw_mut().send_report(now, ssrc, packet.timestamp);
+        } else if step > 200 && step % 30 == 1 {
+            room.seat(alice).raw_mut().send_report(now, 1111, packet.timestamp - base);
+        }
+        room.run_for(ms(33));
+    }
+    let (mut told, mut seen) = (0, 0);
+    let heard = room.heard(&picture);
+    for (at, compound) in &room.seats[picture.peer.0].raw().rtcp {
+        for item in parse(compound) {
+            let RtcpItem::SenderReport(report) = item else { continue };
+            seen += 1;
+            // A second after the change, with the first report of the new one.
+            let newest = heard.iter().rev().find(|packet| packet.at <= *at).unwrap();
+            let apart = report.info.rtp_timestamp.wrapping_sub(newest.timestamp).cast_signed();
+            assert!(apart.abs() < 90_000 / 4, "{apart} ticks between report and picture");
+            told += u64::from(report.info.ssrc == picture.ssrc);
+        }
+    }
+    assert!(told >= 10 && told == seen, "{told} of {seen}");
 }

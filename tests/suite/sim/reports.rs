@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use ringcast::engine::report::Discard;
 use str0m::rtp::rtcp::{Rtcp, SenderInfo};
 
 use super::media::{Codec, Packet, picture_of};
@@ -226,4 +227,26 @@ fn a_publisher_without_transport_wide_numbers_is_told_an_estimate_by_remb() {
     let rate_bps = 75.0 * 600.0 * 8.0;
     assert!(estimates.last().unwrap() > &rate_bps, "room to grow: {estimates:?}");
     assert!(estimates.windows(2).all(|pair| pair[1] >= pair[0] * 0.99), "{estimates:?}");
+}
+
+#[test]
+fn every_consumer_of_a_large_call_gets_sender_reports() {
+    let mut room = Room::new(71);
+    let alice = room.publisher();
+    let microphone = room.produce(alice, &Camera::new(Codec::Opus));
+    let bob = room.subscriber();
+    let views: Vec<View> = (0..400).map(|_| room.consume(bob, &microphone)).collect();
+    room.start(&microphone);
+    room.run_for(secs(14));
+    let mut least = usize::MAX;
+    for view in &views {
+        let told = sender_reports(&room, view);
+        least = least.min(told.len());
+        for pair in told.windows(2) {
+            let apart = pair[1].ntp_time.duration_since(pair[0].ntp_time).unwrap();
+            assert!((ms(500)..ms(1_600)).contains(&apart), "{apart:?} between two reports");
+        }
+    }
+    assert!(least >= 9, "one of {} had {least} in 14 s", views.len());
+    assert_eq!(room.discarded(Discard::OutputFull), 0);
 }

@@ -1,14 +1,19 @@
 //! The seven routes of the REST contract, as a browser's application calls them.
 //!
 //! Used by the joining thread only; blocking, with kept-alive connections. It reads no more of an
-//! answer than clients need, so that any server with these routes will do.
+//! answer than clients need, so that any server with these routes will do. Over https it trusts what
+//! the web trusts, or `--ca` alone, or with `--insecure` anybody.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::agent::Remote;
+use crate::args::Args;
 use crate::parameters::{self, Received};
 use crate::plan::Publication;
 
@@ -39,27 +44,29 @@ pub(crate) struct Listed {
 }
 
 impl Api {
-    /// The API at a base URL such as `http://127.0.0.1:6040`.
-    pub(crate) fn new(base: &str, token: Option<&str>) -> Self {
-        Self::of(base, token, KEPT_ALIVE)
+    /// The API that the command line names; refused with the flag that is wrong.
+    pub(crate) fn new(args: &Args) -> Result<Self, String> {
+        Self::of(args, KEPT_ALIVE)
     }
 
     /// The same, with a new connection for each call.
-    pub(crate) fn without_connections(base: &str, token: Option<&str>) -> Self {
-        Self::of(base, token, 0)
+    pub(crate) fn without_connections(args: &Args) -> Result<Self, String> {
+        Self::of(args, 0)
     }
 
-    fn of(base: &str, token: Option<&str>, kept_alive: usize) -> Self {
+    fn of(args: &Args, kept_alive: usize) -> Result<Self, String> {
+        let base = args.url.trim_end_matches('/');
+        if !base.starts_with("http://") && !base.starts_with("https://") {
+            return Err(format!("--url: {base:?} begins with neither http:// nor https://"));
+        }
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(CALL_TIMEOUT))
             .http_status_as_error(false)
             .max_idle_connections(kept_alive)
+            .tls_config(tls(args)?)
             .build();
-        Self {
-            agent: config.into(),
-            base: base.trim_end_matches('/').to_owned(),
-            authorization: token.map(|token| format!("Bearer {token}")),
-        }
+        let authorization = args.token.as_deref().map(|token| format!("Bearer {token}"));
+        Ok(Self { agent: config.into(), base: base.to_owned(), authorization })
     }
 
     fn post(&self, path: &str, body: &Value) -> Result<Value, String> {
@@ -189,6 +196,33 @@ impl Api {
     }
 }
 
+/// Whom to trust over https.
+fn tls(args: &Args) -> Result<TlsConfig, String> {
+    let crypto = rustls::crypto::aws_lc_rs::default_provider();
+    let config = TlsConfig::builder()
+        .unversioned_rustls_crypto_provider(Arc::new(crypto))
+        .disable_verification(args.insecure);
+    let roots = match &args.ca {
+        Some(path) => {
+            authorities(path).map_err(|error| format!("--ca {}: {error}", path.display()))?
+        }
+        None => RootCerts::WebPki,
+    };
+    Ok(config.root_certs(roots).build())
+}
+
+/// The certificates of a PEM file.
+fn authorities(path: &Path) -> Result<RootCerts, String> {
+    let pem = std::fs::read(path).map_err(|error| error.to_string())?;
+    let items = parse_pem(&pem).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
+    let certificate = |item| match item {
+        PemItem::Certificate(certificate) => Some(certificate),
+        _ => None,
+    };
+    let all: Vec<Certificate<'static>> = items.into_iter().filter_map(certificate).collect();
+    if all.is_empty() { Err("no certificate in it".into()) } else { Ok(all.into()) }
+}
+
 /// The `data` of an answer's envelope, or why there is none.
 fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, String> {
     let mut answer = answer.map_err(|error| error.to_string())?;
@@ -218,7 +252,25 @@ fn candidate_address(candidate: &Value) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[test]
+    fn whom_to_call_and_whom_to_trust_are_refused_naming_the_flag() {
+        let words = |flag: &str| Args::parse_from(["loadtest", "audio", flag]);
+        assert!(Api::new(&words("--url=https://127.0.0.1:1")).is_ok());
+        assert!(Api::new(&words("--insecure")).is_ok());
+        let source = concat!("--ca=", file!()).replace("loadtest/", "");
+        for (flag, reason) in [
+            ("--url=127.0.0.1:6040", "--url"),
+            ("--ca=/nowhere/ca.pem", "--ca /nowhere/ca.pem"),
+            (&source, "no certificate in it"),
+        ] {
+            let refused = Api::new(&words(flag)).unwrap_err();
+            assert!(refused.contains(reason), "{flag}: {refused}");
+        }
+    }
 
     #[test]
     fn candidates_of_new_and_old_servers_are_read() {

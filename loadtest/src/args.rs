@@ -51,8 +51,8 @@ impl Scenario {
 
 /// Black-box load test for a WebRTC SFU with the seven routes of the call service.
 ///
-/// Exit status: 0 the run is valid and keeps its --slo; 1 it breaks it, or no rate keeps the --limit,
-/// or compare found a regression; 2 the command line is wrong; 3 it could not be run; 4 it is INVALID
+/// Exit status: 0 the run is valid and keeps its --slo; 1 it breaks it, the server ended or lost
+/// transports, no rate keeps the --limit, or compare found a regression; 2 the command line is wrong; 3 it could not be run; 4 it is INVALID
 /// because the generator, not the server, fell short.
 ///
 /// `loadtest compare --help` tells how results are compared, `loadtest hostile --help` how a scenario is
@@ -63,13 +63,19 @@ pub(crate) struct Args {
     /// What to play.
     #[arg(value_enum)]
     pub(crate) scenario: Scenario,
-    /// The server's API.
+    /// The server's API, http or https.
     #[arg(long, default_value = "http://127.0.0.1:6040")]
     pub(crate) url: String,
     /// `Authorization: Bearer` of every request.
     #[arg(long, env = "LOADTEST_TOKEN", hide_env_values = true)]
     #[serde(skip)]
     pub(crate) token: Option<String>,
+    /// PEM file with the certificates to trust behind an https --url, instead of those of the web.
+    #[arg(long, conflicts_with = "insecure")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Take any certificate behind an https --url.
+    #[arg(long)]
+    pub(crate) insecure: bool,
     /// Rooms [default: 1; rooms: 25; idle: one per 100 transports].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rooms: Option<u32>,
@@ -93,8 +99,8 @@ pub(crate) struct Args {
     /// Bytes of an audio RTP packet, without SRTP's tag; one every 20 ms.
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(80..=1_400))]
     pub(crate) audio_size: u64,
-    /// Time that is measured: seconds, or with unit as in 90s, 15m, 1h.
-    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    /// Time that is measured, a second at least: seconds, or with unit as in 90s, 15m, 1h.
+    #[arg(long, default_value_t = 10.0, value_parser = window)]
     pub(crate) duration: f64,
     /// Seconds over which the transports join.
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
@@ -164,6 +170,26 @@ pub(crate) struct Args {
 impl Args {
     /// Why these arguments cannot go together, where the parser does not see it.
     pub(crate) fn conflict(&self) -> Option<String> {
+        self.rare_frames().or_else(|| self.unpaced())
+    }
+
+    /// Frames so far apart that a window may not see one, or that streams would not begin in time.
+    fn rare_frames(&self) -> Option<String> {
+        let video =
+            !matches!(self.scenario, Scenario::Audio | Scenario::Simulcast | Scenario::Idle);
+        let pps = crate::plan::video_pps(self);
+        let apart = f64::from(u32::try_from(self.burst).ok()?) / crate::series::float(pps);
+        (video && apart > self.duration.min(FRAMES_APART_MAX)).then(|| {
+            format!(
+                "--burst {} at {pps} packets per second (--pps, --bitrate) is a frame every \
+                 {apart:.1} s: more than --duration, or than {FRAMES_APART_MAX} s",
+                self.burst
+            )
+        })
+    }
+
+    /// A search of a rate where there is more than a rate.
+    fn unpaced(&self) -> Option<String> {
         let unpaced = match self.scenario {
             Scenario::Churn | Scenario::Soak => "transports that join and leave",
             Scenario::Simulcast => "receivers that change between encodings",
@@ -181,6 +207,17 @@ impl Args {
             )
         })
     }
+}
+
+/// Frames may be apart by so much, s: all streams must begin within twice that.
+const FRAMES_APART_MAX: f64 = 10.0;
+
+/// Seconds to measure: one at least, since results are told by the second.
+fn window(text: &str) -> Result<f64, String> {
+    seconds(text)
+        .ok()
+        .filter(|seconds| *seconds >= 1.0)
+        .ok_or_else(|| "between 1 and 86400 seconds".into())
 }
 
 /// Seconds, also written with `s`, `m` or `h`.
@@ -212,6 +249,30 @@ mod tests {
             assert_eq!(conflict.is_some(), refused, "{conflict:?}");
             assert!(conflict.is_none_or(|reason| reason.contains("--find-limit")));
             assert_eq!(Args::parse_from(&line[..2]).conflict(), None);
+        }
+    }
+
+    #[test]
+    fn a_window_is_a_second_at_least_and_sees_frames() {
+        for short in ["0", "0.3", "-1", "x"] {
+            let flag = format!("--duration={short}");
+            let error = Args::try_parse_from(["loadtest", "audio", &flag]).unwrap_err();
+            assert!(error.to_string().contains("--duration"), "{error}");
+        }
+        for (line, refused) in [
+            ("livestream --pps 1 --burst 256", true),
+            ("livestream --pps 1 --burst 9 --duration 5", true),
+            ("livestream --pps 1 --burst 20 --duration 60", true),
+            ("livestream --pps 1 --burst 9", false),
+            ("livestream --pps 5 --burst 5 --duration 1", false),
+            ("churn --bitrate 1k --burst 200", true),
+            ("simulcast --pps 1 --burst 256", false),
+            ("audio --pps 1 --burst 256", false),
+        ] {
+            let words = ["loadtest"].into_iter().chain(line.split(' '));
+            let conflict = Args::parse_from(words).conflict();
+            assert_eq!(conflict.is_some(), refused, "{line}: {conflict:?}");
+            assert!(conflict.is_none_or(|reason| reason.contains("--burst")));
         }
     }
 

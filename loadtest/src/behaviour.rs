@@ -149,6 +149,7 @@ mod tests {
             ("--rooms", "0"),
             ("--publishers", "0"),
             ("--duration", "5 parsecs"),
+            ("--duration", "0.3"),
             ("--pps", "0"),
             ("--burst", "0"),
         ];

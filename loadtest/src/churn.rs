@@ -247,7 +247,10 @@ impl<'scope> Churning<'scope> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::args::Args;
     use crate::clock::MILLISECOND;
 
     /// A room that nobody serves, and what joins it needs.
@@ -261,8 +264,9 @@ mod tests {
 
     impl Scene {
         fn new(window: Range<u64>) -> Self {
+            let args = Args::parse_from(["loadtest", "churn", "--url=http://127.0.0.1:1"]);
             let scene = Self {
-                api: Api::new("http://127.0.0.1:1", None),
+                api: Api::new(&args).unwrap(),
                 window: Marks::default(),
                 homes: Homes::new(&[]),
                 rooms: [Joined {

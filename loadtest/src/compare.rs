@@ -22,7 +22,7 @@ const LOSS_TOLERANCE: f64 = 0.05;
 const JOINS_TOLERANCE: f64 = 0.5;
 
 /// Arguments that may differ: they name a place or a sample, not a load.
-const MAY_DIFFER: [&str; 4] = ["url", "server_pid", "seed", "slo"];
+const MAY_DIFFER: [&str; 6] = ["url", "ca", "insecure", "server_pid", "seed", "slo"];
 
 /// Where results must agree to be comparable, besides the arguments.
 const MUST_AGREE: [&str; 10] = [

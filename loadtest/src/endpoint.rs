@@ -170,6 +170,10 @@ impl Endpoint {
         let Surroundings { tally, window, .. } = around;
         self.media.finish(window, tally);
         tally.counts.receive_drops += u64::from(self.socket.new_drops());
+        if !matches!(self.state, State::Over) {
+            // Who has left may find that the server closed a port for it.
+            tally.counts.refused += self.socket.new_refusals();
+        }
         if let State::Connected(srtp) = &self.state {
             tally.profiles.push(srtp.profile().name());
         }

@@ -22,6 +22,16 @@ const BUSY: f64 = 0.95;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "what")]
 pub(crate) enum RanOut {
+    /// The server itself: it ended.
+    ServerEnded {
+        /// How that is known.
+        reason: String,
+    },
+    /// The server's patience, or ours: transports were lost.
+    TransportsLost {
+        /// How many and why.
+        reason: String,
+    },
     /// A thread of the server ran, or waited for its core, all the time.
     ServerThread {
         /// Its name.
@@ -89,6 +99,8 @@ impl RanOut {
     pub(crate) fn words(&self) -> String {
         let percent = |share: f64| 100.0 * share;
         match self {
+            Self::ServerEnded { reason } => format!("the SERVER ENDED: {reason}"),
+            Self::TransportsLost { reason } => reason.clone(),
             Self::ServerThread { name, cores, waited } => format!(
                 "server CPU: thread {name} ran {:.0} % of the time and waited {:.0} % for its core",
                 percent(*cores),
@@ -124,6 +136,9 @@ fn ran_out(outcome: &Outcome) -> Vec<RanOut> {
     let (counts, generator) = (&outcome.counts, &outcome.generator);
     let host = &outcome.head.host;
     let mut all = Vec::new();
+    all.extend(outcome.server_ended.clone().map(|reason| RanOut::ServerEnded { reason }));
+    let lost = outcome.transports_lost.iter().cloned();
+    all.extend(lost.map(|reason| RanOut::TransportsLost { reason }));
     if let Some(server) = &outcome.server {
         if let Some(thread) = &server.busiest_thread
             && thread.cores + thread.waited >= BUSY
@@ -139,8 +154,7 @@ fn ran_out(outcome: &Outcome) -> Vec<RanOut> {
     if let Some(says) = outcome.server_says.as_ref().filter(|says| says.kernel_dropped > 0) {
         all.push(RanOut::ServerSocket { datagrams: says.kernel_dropped });
     }
-    let threads = host.usable_cpus.min(generator.threads);
-    if generator.cores >= BUSY * float(u64::try_from(threads).unwrap_or(1)) {
+    if outcome.generator_is_busy() {
         all.push(RanOut::GeneratorCpu { cores: generator.cores });
     }
     if let Some(p99_us) = generator.lateness_us.p99.filter(|p99| *p99 > LATENESS_P99_US_MAX) {
@@ -210,7 +224,7 @@ pub(crate) struct Step {
 impl Step {
     fn new(phase: Phase, multiple: f64, outcome: &Outcome) -> Self {
         let judged = outcome.judged(&outcome.head.arguments.limit);
-        let holds = judged.iter().all(|judged| judged.kept);
+        let holds = judged.iter().all(|judged| judged.kept) && outcome.lost().count() == 0;
         Self {
             phase,
             multiple,
@@ -267,13 +281,31 @@ pub(crate) struct Limit {
 }
 
 impl Limit {
-    /// The exit status: 0 a rate holds, 1 none does, 4 the generator was the limit all along.
+    /// The exit status: 0 a rate holds, 1 none does or the server ended, 4 the generator was the
+    /// limit all along.
     pub(crate) fn status(&self) -> u8 {
+        let ended = |what: &RanOut| matches!(what, RanOut::ServerEnded { .. });
+        if self.steps.iter().any(|step| step.ran_out.iter().any(ended)) {
+            return 1;
+        }
         match (self.limit_pps.is_some(), self.lower_bound) {
             (true, _) => 0,
             (false, false) => 1,
             (false, true) => 4,
         }
+    }
+
+    /// The lowest rate above the best that broke: by the last window at each rate, since an earlier
+    /// one was taken back when it was repeated.
+    fn lowest_broken(&self, best: Option<f64>) -> Option<&Step> {
+        let is_last = |place: usize, step: &Step| {
+            let later = self.steps.iter().skip(place + 1);
+            later.into_iter().all(|other| other.multiple.total_cmp(&step.multiple).is_ne())
+        };
+        let broken = self.steps.iter().enumerate().filter(|(place, step)| {
+            !step.holds && best.is_none_or(|best| step.multiple > best) && is_last(*place, step)
+        });
+        broken.map(|(_, step)| step).min_by(|a, b| a.multiple.total_cmp(&b.multiple))
     }
 
     fn conclude(&mut self, search: &Search) {
@@ -286,11 +318,13 @@ impl Limit {
         self.limit_bps = best.map(|step| step.delivered_bps);
         self.limit_multiple = best.map(|step| step.multiple);
         self.confirmed = search.is_confirmed();
-        let above = self.steps.iter().filter(|step| !step.holds);
-        let lowest = above.min_by(|a, b| a.multiple.total_cmp(&b.multiple));
-        self.ran_out = lowest.map(|step| step.ran_out.clone()).unwrap_or_default();
-        let ours = self.ran_out.iter().any(RanOut::is_ours);
-        self.lower_bound = ours || (lowest.is_none() && best.is_some());
+        let has_best = best.is_some();
+        let lowest = self.lowest_broken(search.best()).map(|step| step.ran_out.clone());
+        let all_held = lowest.is_none() && has_best;
+        self.ran_out = lowest.unwrap_or_default();
+        let ended = matches!(self.ran_out.first(), Some(RanOut::ServerEnded { .. }));
+        let ours = !ended && self.ran_out.iter().any(RanOut::is_ours);
+        self.lower_bound = ours || all_held;
     }
 }
 
@@ -339,8 +373,9 @@ pub(crate) fn search(
         limit.subscriptions = outcome.subscriptions;
         limit.protection.clone_from(&outcome.protection);
         limit.steps.push(step);
-        if !observed.failures.is_empty() {
-            let reasons = observed.failures.join("; ");
+        let reasons: Vec<_> = observed.failures.iter().chain(outcome.lost()).cloned().collect();
+        if !reasons.is_empty() {
+            let reasons = reasons.join("; ");
             limit.ended_because = Some(format!("at {name}: {reasons}"));
             break;
         }
@@ -390,6 +425,50 @@ pub(crate) mod tests {
         assert_eq!(none, [RanOut::Nothing { server_seen: true }]);
         let unseen = names(|o| o.server = None);
         assert_eq!(unseen, [RanOut::Nothing { server_seen: false }]);
+    }
+
+    #[test]
+    fn a_server_that_ended_comes_first_and_is_not_our_fault() {
+        let change = |o: &mut crate::session::Observed| {
+            o.tally.counts.refused = 9;
+            o.tally.counts.sent -= 3;
+        };
+        let ended = names(change);
+        assert!(matches!(ended[0], RanOut::ServerEnded { .. }) && !ended[0].is_ours());
+        let step = Step::new(Phase::Ramp, 1.5, &outcome_of(measured(), change));
+        assert!(!step.holds && !step.is_our_fault());
+        let mut limit = concluded(&[(1.0, true, false)]);
+        limit.steps.push(step);
+        let mut search = Search::from(1.0);
+        [true, false].into_iter().for_each(|holds| search.note(holds));
+        limit.conclude(&search);
+        assert_eq!((limit.status(), limit.lower_bound), (1, false));
+        assert!(matches!(limit.ran_out[0], RanOut::ServerEnded { .. }));
+        let lost = names(|o| o.lost.push("ICE disconnected".into()));
+        assert!(matches!(&lost[..], [RanOut::TransportsLost { .. }]));
+    }
+
+    #[test]
+    fn a_window_that_was_repeated_no_longer_says_what_ran_out() {
+        let server = vec![RanOut::ServerCpus { cores: 2.0 }];
+        let late = vec![RanOut::GeneratorLate { p99_us: 9_000.0 }];
+        // The first is taken back, and so not told to the search.
+        let mut limit = concluded(&[(1.0, true, false), (1.5, true, false), (2.25, false, false)]);
+        let outcome = outcome_of(measured(), |_| {});
+        let mut hiccup = Step::new(Phase::Ramp, 1.0, &outcome);
+        (hiccup.holds, hiccup.ran_out) = (false, late.clone());
+        limit.steps.insert(0, hiccup);
+        limit.steps[3].ran_out.clone_from(&server);
+        let mut search = Search::from(1.0);
+        [true, true, false].into_iter().for_each(|holds| search.note(holds));
+        limit.conclude(&search);
+        assert_eq!((&limit.ran_out, limit.lower_bound), (&server, false));
+        // The same above the best: the later window at that rate counts.
+        let mut again = limit.steps[3].clone();
+        again.ran_out.clone_from(&late);
+        limit.steps.insert(3, again);
+        limit.conclude(&search);
+        assert_eq!((&limit.ran_out, limit.lower_bound), (&server, false));
     }
 
     #[test]

@@ -30,7 +30,8 @@
 //! * **Idle** transports: `loadtest idle --transports 10000 --server-pid PID`, against a server that
 //!   was just started, since memory once used may not be given back.
 //! * A run is **INVALID** when the generator fell short: p99 lateness over 2 ms, a packet not sent, a
-//!   datagram dropped in its own sockets, its CPU used up, a transport lost.
+//!   datagram dropped in its own sockets, its CPU used up. That the server ended, or transports were
+//!   lost, is no fault of the generator: the run is valid, and its exit status is 1.
 //!
 //! # Traps
 //!
@@ -58,8 +59,8 @@
 //! `loadtest hostile` ([`mod@hostile`]) plays a scenario by turns without and with strangers before the
 //! server, who never read, never finish and never pause.
 //!
-//! Exit status: 0 fine; 1 an objective is broken, no rate holds, or there is a regression; 2 the
-//! command line is wrong; 3 it could not be run or read; 4 INVALID: the generator fell short.
+//! Exit status: 0 fine; 1 an objective is broken, no rate holds, the server ended or lost transports,
+//! or there is a regression; 2 the command line is wrong; 3 it could not be run or read; 4 INVALID: the generator fell short.
 
 mod agent;
 mod api;
@@ -86,6 +87,7 @@ mod marks;
 mod media;
 mod outcome;
 mod outgoing;
+mod output;
 mod page;
 mod parameters;
 mod payload;
@@ -120,6 +122,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::args::Args;
+use crate::output::Output;
 
 #[expect(clippy::print_stdout, reason = "the results are what this program is for")]
 fn main() -> ExitCode {
@@ -142,28 +145,39 @@ fn main() -> ExitCode {
         eprintln!("loadtest: {reason}");
         return ExitCode::from(2);
     }
-    let (json, html) = (args.json.clone(), args.html.clone());
-    let results = match run::run(args) {
-        Ok(results) => results,
+    let opened = Output::open("--json", args.json.as_deref())
+        .and_then(|json| Ok((json, Output::open("--html", args.html.as_deref())?)));
+    let (json, html) = match opened {
+        Ok(opened) => opened,
         Err(reason) => {
             eprintln!("loadtest: {reason}");
             return ExitCode::from(3);
         }
     };
-    print!("{}", report::table(&results));
-    let as_json = || serde_json::to_string_pretty(&results).map(|text| text + "\n");
-    let written = [
-        ("--json", json, as_json().map_err(std::io::Error::from)),
-        ("--html", html, Ok(page::page(&results))),
-    ];
-    for (flag, path, text) in written {
-        let Some(path) = path else { continue };
-        if let Err(error) = text.and_then(|text| std::fs::write(&path, text)) {
-            eprintln!("loadtest: {flag} {}: {error}", path.display());
+    let results = match run::run(args) {
+        Ok(results) => results,
+        Err(reason) => {
+            [json, html].into_iter().flatten().for_each(Output::discard);
+            eprintln!("loadtest: {reason}");
             return ExitCode::from(3);
         }
+    };
+    print!("{}", report::table(&results));
+    // One that fails must not cost the other.
+    let json = json.map(|file| as_json(&results).and_then(|text| file.write(&text)));
+    let html = html.map(|file| file.write(&page::page(&results)));
+    let mut status = results.status();
+    for reason in [json, html].into_iter().flatten().filter_map(Result::err) {
+        eprintln!("loadtest: {reason}");
+        status = 3;
     }
-    ExitCode::from(results.status())
+    ExitCode::from(status)
+}
+
+/// Results as `--json` has them.
+fn as_json(results: &impl serde::Serialize) -> Result<String, String> {
+    let text = serde_json::to_string_pretty(results);
+    text.map(|text| text + "\n").map_err(|error| format!("--json: {error}"))
 }
 
 /// The command line from the first word on.
@@ -173,11 +187,18 @@ fn words() -> impl Iterator<Item = String> {
 
 /// Compares with and without strangers; the table and the exit status.
 fn with_strangers() -> Result<(String, u8), (u8, String)> {
-    let compared = hostile::run(&hostile::Args::parse_from(words()))?;
-    if let Some(path) = compared.json() {
-        let text = serde_json::to_string_pretty(&compared).map_err(std::io::Error::from);
-        let written = text.and_then(|text| std::fs::write(path, text + "\n"));
-        written.map_err(|error| (3, format!("--json {}: {error}", path.display())))?;
+    let args = hostile::Args::parse_from(words());
+    let file = Output::open("--json", args.json()).map_err(|reason| (3, reason))?;
+    let compared = match hostile::run(&args) {
+        Ok(compared) => compared,
+        Err(refused) => {
+            file.into_iter().for_each(Output::discard);
+            return Err(refused);
+        }
+    };
+    if let Some(file) = file {
+        let written = as_json(&compared).and_then(|text| file.write(&text));
+        written.map_err(|reason| (3, reason))?;
     }
     Ok((compared.table(), compared.status()))
 }

@@ -176,9 +176,11 @@ pub(crate) struct Server {
 pub(crate) struct Generator {
     /// Threads.
     pub(crate) threads: usize,
-    /// Share of one core.
+    /// Share of one core of the whole process: sending, receiving, the API's calls, and looking.
     pub(crate) cores: f64,
-    /// CPU per delivered packet, publishers included, ns; none when none was.
+    /// Of it, what the threads that send and receive used.
+    pub(crate) worker_cores: f64,
+    /// CPU of the whole process per delivered packet, ns; none when none was.
     pub(crate) cpu_ns_per_packet: Option<f64>,
     /// How late bursts were handed to the kernel, µs.
     pub(crate) lateness_us: Percentiles,
@@ -220,6 +222,10 @@ pub(crate) struct Outcome {
     pub(crate) valid: bool,
     /// Why it is not valid.
     pub(crate) invalid_because: Vec<String>,
+    /// How it is known that the server ended in the window; none when it did not.
+    pub(crate) server_ended: Option<String>,
+    /// Transports that were lost in it, by reasons.
+    pub(crate) transports_lost: Vec<String>,
     /// Objectives, when there are any.
     pub(crate) slo: Vec<Judged>,
     /// Streams that were to be delivered.
@@ -280,8 +286,9 @@ impl Outcome {
         });
         let generator = Generator {
             threads: observed.threads,
-            cores: float(tally.cpu) / float(*window),
-            cpu_ns_per_packet: per_packet(tally.cpu),
+            cores: float(observed.own_cpu) / float(*window),
+            worker_cores: float(tally.cpu) / float(*window),
+            cpu_ns_per_packet: per_packet(observed.own_cpu),
             lateness_us: (&tally.lateness).into(),
         };
         let join = Stage::ALL.into_iter().filter_map(|stage| {
@@ -294,6 +301,8 @@ impl Outcome {
             head,
             valid: true,
             invalid_because: observed.failures.clone(),
+            server_ended: server_ended(observed),
+            transports_lost: by_reasons(&observed.lost),
             slo: Vec::new(),
             subscriptions: observed.subscriptions,
             seconds,
@@ -320,8 +329,6 @@ impl Outcome {
 
     fn judge(&mut self, gro_refused: bool) {
         let (counts, generator) = (self.counts, self.generator);
-        let cpus =
-            float(u64::try_from(self.head.host.usable_cpus.min(generator.threads)).unwrap_or(1));
         let reasons = [
             generator
                 .lateness_us
@@ -335,8 +342,14 @@ impl Outcome {
             (counts.receive_drops > 0).then(|| {
                 format!("{} datagrams dropped in the generator's sockets", counts.receive_drops)
             }),
-            (generator.cores > GENERATOR_BUSY_MAX * cpus)
-                .then(|| format!("the generator used {:.2} of {cpus} cores", generator.cores)),
+            self.generator_is_busy().then(|| {
+                let (cpus, threads) = (self.head.host.usable_cpus, generator.threads);
+                format!(
+                    "the generator used {:.2} of {cpus} cores, {:.2} of them in its {threads} \
+                     threads of packets",
+                    generator.cores, generator.worker_cores,
+                )
+            }),
             (counts.joins_unstarted > 0).then(|| {
                 let (unstarted, due) = (counts.joins_unstarted, counts.joins_begun);
                 format!(
@@ -351,6 +364,13 @@ impl Outcome {
         self.invalid_because.extend(reasons.into_iter().flatten());
         self.valid = self.invalid_because.is_empty();
         self.slo = self.head.arguments.slo.as_ref().map(|slo| self.judged(slo)).unwrap_or_default();
+    }
+
+    /// True when the generator used up its CPUs, or its threads of packets theirs.
+    pub(crate) fn generator_is_busy(&self) -> bool {
+        let (generator, cpus) = (&self.generator, self.head.host.usable_cpus);
+        let most = |count: usize| GENERATOR_BUSY_MAX * float(u64::try_from(count).unwrap_or(1));
+        generator.cores > most(cpus) || generator.worker_cores > most(cpus.min(generator.threads))
     }
 
     /// What becomes of objectives.
@@ -411,14 +431,42 @@ impl Outcome {
         }
     }
 
-    /// The exit status: 0 kept, 1 broken, 4 invalid.
+    /// What the server gave up in the window: itself, or transports.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = &String> {
+        self.server_ended.iter().chain(&self.transports_lost)
+    }
+
+    /// The exit status: 0 kept, 1 broken or lost, 4 invalid. That the server ended is true whatever
+    /// the generator did.
     pub(crate) fn status(&self) -> u8 {
-        match (self.valid, self.slo.iter().all(|judged| judged.kept)) {
+        let kept = self.lost().count() == 0 && self.slo.iter().all(|judged| judged.kept);
+        match (self.valid, kept) {
+            _ if self.server_ended.is_some() => 1,
             (false, _) => 4,
             (true, false) => 1,
             (true, true) => 0,
         }
     }
+}
+
+/// How it is known that the server ended.
+fn server_ended(observed: &Observed) -> Option<String> {
+    let refused = observed.tally.counts.refused;
+    if observed.process_ended {
+        Some("the server's process ended".into())
+    } else {
+        (refused > 0)
+            .then(|| format!("the server's port was closed, {refused} datagrams came back"))
+    }
+}
+
+/// Equal reasons once, each with its number.
+fn by_reasons(reasons: &[String]) -> Vec<String> {
+    let mut counted = std::collections::BTreeMap::<&str, usize>::new();
+    for reason in reasons {
+        *counted.entry(reason).or_default() += 1;
+    }
+    counted.iter().map(|(reason, count)| format!("{count} transports lost: {reason}")).collect()
 }
 
 #[cfg(test)]
@@ -435,6 +483,7 @@ pub(crate) mod tests {
             subscriptions: 10,
             threads: 1,
             tally,
+            own_cpu: 0,
             server,
             busiest: None,
             says: None,
@@ -442,7 +491,9 @@ pub(crate) mod tests {
             stolen_percent: 0.0,
             repairs: false,
             seen: Seen::default(),
+            process_ended: false,
             failures: vec![],
+            lost: vec![],
         }
     }
 
@@ -500,15 +551,16 @@ pub(crate) mod tests {
 
     #[test]
     fn a_generator_that_fell_short_makes_the_run_invalid_whatever_the_figures() {
-        let faults: [fn(&mut Observed); 8] = [
+        let faults: [fn(&mut Observed); 9] = [
             |o| (0..5).for_each(|_| o.tally.lateness.record(3_000_000)),
             |o| o.tally.counts.send_failures = 1,
             |o| o.tally.counts.sent -= 1,
             |o| o.tally.counts.receive_drops = 1,
             |o| o.tally.cpu = o.window,
+            |o| o.own_cpu = 1_000 * o.window,
             |o| o.tally.counts.joins_unstarted = 1,
             |o| o.tally.gro_refused = true,
-            |o| o.failures.push("ICE disconnected".into()),
+            |o| o.failures.push("too many open files".into()),
         ];
         for fault in faults {
             let outcome = outcome("loss<=5%", fault);
@@ -535,6 +587,24 @@ pub(crate) mod tests {
         (counts.stopped_streams, counts.frames) = (10, 1_200);
         (counts.freezes, counts.frozen_ns) = (10, 50 * SECOND);
         assert_eq!(judge(&observed), (1, vec![false; 4]));
+    }
+
+    #[test]
+    fn a_server_that_ends_or_loses_transports_fails_the_run_and_not_the_generator() {
+        let ended = outcome("loss<=5%", |o| o.process_ended = true);
+        assert_eq!((ended.status(), ended.valid), (1, true));
+        assert_eq!(ended.server_ended.as_deref(), Some("the server's process ended"));
+        let closed = outcome("loss<=5%", |o| o.tally.counts.refused = 7);
+        assert_eq!((closed.status(), closed.invalid_because.len()), (1, 0));
+        assert!(closed.server_ended.unwrap().contains("7 datagrams"));
+        let late = outcome("loss<=5%", |o| {
+            o.process_ended = true;
+            (0..5).for_each(|_| o.tally.lateness.record(3_000_000));
+        });
+        assert_eq!((late.status(), late.valid), (1, false), "that it ended is true all the same");
+        let lost = outcome("loss<=5%", |o| o.lost = vec!["ICE disconnected".into(); 3]);
+        assert_eq!((lost.status(), lost.valid), (1, true));
+        assert_eq!(lost.transports_lost, ["3 transports lost: ICE disconnected"]);
     }
 
     #[test]

@@ -37,6 +37,7 @@ fn title(head: &Head) -> String {
 
 fn of_run(outcome: &Outcome) -> String {
     let (class, word) = match (outcome.valid, outcome.slo.is_empty(), outcome.status()) {
+        (.., 1) if outcome.lost().count() > 0 => ("bad", "lost"),
         (false, ..) => ("warn", "INVALID"),
         (true, true, _) => ("good", "valid"),
         (true, false, 0) => ("good", "objectives kept"),
@@ -48,13 +49,17 @@ fn of_run(outcome: &Outcome) -> String {
         outcome.seconds,
         outcome.protection.join(" + "),
     );
-    let reasons = outcome.invalid_because.iter().map(|reason| item(reason)).collect::<String>();
+    let reasons = outcome
+        .lost()
+        .chain(&outcome.invalid_because)
+        .map(|reason| item(reason))
+        .collect::<String>();
     let reasons = if reasons.is_empty() {
         String::new()
     } else {
         section(
             "wide",
-            "Why these numbers do not count",
+            "What to know of these numbers",
             &format!("<ul class=\"warn\">{reasons}</ul>"),
         )
     };

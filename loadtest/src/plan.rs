@@ -267,6 +267,15 @@ fn churn(args: &Args) -> Option<Churn> {
     Some(Churn { joins_per_s, stay: args.behaviour.stay })
 }
 
+/// Packets per second of a publisher of video with one encoding.
+pub(crate) fn video_pps(args: &Args) -> u64 {
+    let pps = args.behaviour.bitrate.map(|bits| (bits / 8 / args.size).max(1)).or(args.pps);
+    pps.unwrap_or(match args.scenario {
+        Scenario::Livestream => 500,
+        _ => 125,
+    })
+}
+
 struct Maker {
     rng: Rng,
     scenario: Scenario,
@@ -280,15 +289,10 @@ struct Maker {
 
 impl Maker {
     fn new(args: &Args) -> Self {
-        let pps = args.behaviour.bitrate.map(|bits| (bits / 8 / args.size).max(1)).or(args.pps);
-        let video_pps = pps.unwrap_or(match args.scenario {
-            Scenario::Livestream => 500,
-            _ => 125,
-        });
         Self {
             rng: Rng::new(args.seed),
             scenario: args.scenario,
-            video_pps,
+            video_pps: video_pps(args),
             burst: args.burst,
             video_bytes: args.size,
             frame_sizes: args.behaviour.frame_sizes,

@@ -6,6 +6,7 @@
 
 use std::fs::read_to_string;
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 /// Nanoseconds of a clock tick: `USER_HZ` is 100 on every architecture that Rust runs on.
@@ -69,9 +70,13 @@ impl Usage {
     }
 }
 
-/// User and system time of `/proc/PID/stat`, ns. The name in parentheses may hold anything.
+/// User and system time of `/proc/PID/stat`, ns; none of a process that has ended and whose parent
+/// has not asked for it. The name in parentheses may hold anything.
 fn read_stat(stat: &str) -> Option<(u64, u64)> {
     let (_, after_name) = stat.rsplit_once(')')?;
+    if matches!(after_name.trim_start().chars().next(), Some('Z' | 'X')) {
+        return None;
+    }
     let mut fields = after_name.split_ascii_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();
     Some((ticks()? * TICK, ticks()? * TICK))
@@ -87,6 +92,13 @@ fn field(status: &str, name: &str) -> u64 {
 pub(crate) fn thread_cpu() -> Option<u64> {
     let schedstat = read_to_string("/proc/thread-self/schedstat").ok()?;
     schedstat.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// CPU of this process, ns: all its threads, those that have ended too.
+pub(crate) fn process_cpu() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    let whole = |part| u64::try_from(part).unwrap_or(0);
+    whole(time.tv_sec) * 1_000_000_000 + whole(time.tv_nsec)
 }
 
 /// CPU that one thread of a process has used.
@@ -189,7 +201,8 @@ mod tests {
     fn times_are_found_behind_any_process_name() {
         let stat = "7 (a) (b) R) S 1 2 3 4 5 6 7 8 9 10 150 30 0 0 20 0";
         assert_eq!(read_stat(stat), Some((1_500_000_000, 300_000_000)));
-        for broken in ["", "7 (a", "7 (a) S 1 2"] {
+        let ended = stat.replace(") S 1", ") Z 1");
+        for broken in ["", "7 (a", "7 (a) S 1 2", &ended] {
             assert_eq!(read_stat(broken), None);
         }
     }
@@ -199,12 +212,12 @@ mod tests {
         let before = Usage::of(std::process::id()).unwrap();
         assert!(before.resident_bytes > 0 && before.threads > 0);
         let mut rng = crate::rng::Rng::new(0);
-        let from = thread_cpu().unwrap();
+        let (from, whole) = (thread_cpu().unwrap(), process_cpu());
         while thread_cpu().unwrap() < from + 5 * TICK {
             (0..10_000).for_each(|_| assert!(rng.below(2) < 2));
         }
         let used = Usage::of(std::process::id()).unwrap().since(&before);
-        assert!(used.cpu_ns() >= 2 * TICK);
+        assert!(used.cpu_ns() >= 2 * TICK && process_cpu() >= whole + 5 * TICK);
         assert_eq!(Usage::of(u32::MAX), None);
     }
 

@@ -246,6 +246,9 @@ fn write_verdict(outcome: &Outcome, text: &mut String) -> std::fmt::Result {
             judged.figure, judged.sign, judged.limit, judged.unit
         )?;
     }
+    for reason in outcome.lost() {
+        writeln!(text, "LOST     {reason}")?;
+    }
     for reason in &outcome.invalid_because {
         writeln!(text, "INVALID  {reason}")?;
     }

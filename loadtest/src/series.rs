@@ -68,6 +68,8 @@ pub(crate) struct Surrounding {
     pub(crate) delivered_so_far: u64,
     /// Server CPU in it, ns.
     pub(crate) server_cpu: Option<u64>,
+    /// CPU of this process in it, ns.
+    pub(crate) own_cpu: u64,
     /// Server memory at its end, bytes.
     pub(crate) server_resident: Option<u64>,
     /// Percent of the host's time that the hypervisor gave to others.
@@ -103,7 +105,7 @@ impl Moment {
                 .filter(|_| counts.delivered > 0)
                 .map(per_packet),
             server_resident_bytes: around.server_resident,
-            generator_cores: float(brief.cpu) / float(around.elapsed.max(1)),
+            generator_cores: float(around.own_cpu) / float(around.elapsed.max(1)),
             stolen_percent: around.stolen_percent,
             server_says_p50_us: around.says.and_then(|says| says.p50),
             server_says_p99_us: around.says.and_then(|says| says.p99),
@@ -135,6 +137,7 @@ mod tests {
             expected_so_far: Some(2_000),
             delivered_so_far: 1_900,
             server_cpu: Some(SECOND / 20),
+            own_cpu: SECOND / 4,
             ..Surrounding::default()
         };
         let moment = Moment::new(&tally.take_brief(SECOND / 4), &around);

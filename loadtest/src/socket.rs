@@ -11,6 +11,7 @@
     reason = "recvmmsg, sendmmsg, epoll and socket options have no safe wrapper"
 )]
 
+use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -44,6 +45,8 @@ pub(crate) struct Socket {
     socket: UdpSocket,
     gro: bool,
     drops_told: u32,
+    /// How often the kernel said that the server's port is closed.
+    refusals: Cell<u64>,
 }
 
 /// What sockets are opened with.
@@ -78,7 +81,7 @@ impl Socket {
         if options.kernel_stamps {
             set_option(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
         }
-        Ok(Self { socket, gro, drops_told: 0 })
+        Ok(Self { socket, gro, drops_told: 0, refusals: Cell::new(0) })
     }
 
     /// Its own address.
@@ -91,12 +94,26 @@ impl Socket {
         self.gro
     }
 
-    /// Sends one datagram; true when the kernel took it.
+    /// Sends one datagram; true when the kernel took it, or would have but for the server's port,
+    /// which is closed: that is no fault of ours, and counted apart ([`Self::new_refusals`]).
     pub(crate) fn send(&self, datagram: &[u8]) -> bool {
-        self.socket.send(datagram).is_ok()
+        self.socket.send(datagram).map_or_else(|error| self.is_refusal(&error), |_| true)
     }
 
-    /// Sends datagrams in order with one call per [`SEND_BATCH`]; returns how many the kernel took.
+    /// True, and noted, for an error that only says that the port at the other end is closed.
+    fn is_refusal(&self, error: &io::Error) -> bool {
+        let refused = error.kind() == io::ErrorKind::ConnectionRefused;
+        self.refusals.set(self.refusals.get() + u64::from(refused));
+        refused
+    }
+
+    /// Datagrams since this was last asked of which came back that the server's port is closed.
+    pub(crate) fn new_refusals(&self) -> u64 {
+        self.refusals.take()
+    }
+
+    /// Sends datagrams in order with one call per [`SEND_BATCH`]; returns how many the kernel took,
+    /// as [`send`](Self::send) understands it.
     pub(crate) fn send_all<'a>(&self, datagrams: impl Iterator<Item = &'a [u8]>) -> usize {
         let mut taken = 0;
         let mut datagrams = datagrams.peekable();
@@ -114,25 +131,36 @@ impl Socket {
         taken
     }
 
-    fn send_vectors(&self, vectors: &mut [libc::iovec; SEND_BATCH], count: u32) -> usize {
+    fn send_vectors(&self, vectors: &mut [libc::iovec; SEND_BATCH], count: usize) -> usize {
         // SAFETY: `mmsghdr` is plain data for which all zeros are valid: no name, no control data.
         let mut headers: [libc::mmsghdr; SEND_BATCH] = unsafe { mem::zeroed() };
         for (header, vector) in headers.iter_mut().zip(vectors) {
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
         }
-        // SAFETY: the first `count` headers point at vectors of this frame, and those at slices that
-        // outlive the call; the kernel only reads them.
-        let sent = unsafe {
-            libc::sendmmsg(self.socket.as_raw_fd(), headers.as_mut_ptr(), count, libc::MSG_DONTWAIT)
-        };
-        usize::try_from(sent).unwrap_or(0)
+        let mut done = 0;
+        while let Some(rest) = headers.get_mut(done..count).filter(|rest| !rest.is_empty()) {
+            let (fd, length) = (self.socket.as_raw_fd(), u32::try_from(rest.len()).unwrap_or(0));
+            // SAFETY: the headers of `rest` point at vectors of this frame, and those at slices
+            // that outlive the call; the kernel only reads them.
+            let sent = unsafe { libc::sendmmsg(fd, rest.as_mut_ptr(), length, libc::MSG_DONTWAIT) };
+            match usize::try_from(sent) {
+                Ok(sent) if sent > 0 => done += sent,
+                // What it tells of an earlier datagram costs the next one.
+                Err(_) if self.is_refusal(&io::Error::last_os_error()) => done += 1,
+                _ => break,
+            }
+        }
+        done
     }
 
     /// Reads what waits, at most `most` messages and one batch; returns how many. Fewer than asked
     /// for means that nothing is left.
     pub(crate) fn receive(&self, batch: &mut Batch, most: usize) -> usize {
-        batch.fill(self.socket.as_raw_fd(), most)
+        batch.fill(self.socket.as_raw_fd(), most).unwrap_or_else(|error| {
+            self.is_refusal(&error);
+            0
+        })
     }
 
     /// Datagrams dropped since this was last asked.
@@ -217,7 +245,7 @@ impl Batch {
         })
     }
 
-    fn fill(&mut self, fd: RawFd, most: usize) -> usize {
+    fn fill(&mut self, fd: RawFd, most: usize) -> io::Result<usize> {
         self.filled.clear();
         let mut control = [[0_u64; CONTROL_WORDS]; SLOTS_PLAIN];
         let mut vectors =
@@ -240,14 +268,14 @@ impl Batch {
         let received = unsafe {
             libc::recvmmsg(fd, headers.as_mut_ptr(), count, libc::MSG_DONTWAIT, ptr::null_mut())
         };
-        let received = usize::try_from(received).unwrap_or(0);
+        let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         for header in headers.iter().take(received) {
             let length = usize::try_from(header.msg_len).unwrap_or(0);
             let (segment, kernel_unix) = read_control(&header.msg_hdr);
             let segment = segment.unwrap_or(length);
             self.filled.push(Filled { length, segment, kernel_unix });
         }
-        received
+        Ok(received)
     }
 }
 
@@ -446,6 +474,26 @@ mod tests {
         let limit = raise_descriptors();
         assert!(limit > 0);
         assert_eq!(raise_descriptors(), limit);
+    }
+
+    #[test]
+    fn a_closed_port_is_told_apart_from_what_could_not_be_sent() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let options = SocketOptions { gro: false, kernel_stamps: false };
+        let socket = Socket::connect(server.local_addr().unwrap(), options).unwrap();
+        assert!(socket.send(b"x"));
+        assert_eq!(socket.new_refusals(), 0);
+        drop(server);
+        for _ in 0..4 {
+            assert!(socket.send(b"x"));
+        }
+        let packet: &[u8] = b"y";
+        assert_eq!(socket.send_all(std::iter::repeat_n(packet, 100)), 100);
+        assert!(socket.new_refusals() > 0);
+        assert!(socket.send(b"x"));
+        let mut batch = Batch::new(false);
+        assert_eq!(socket.receive(&mut batch, 4), 0);
+        assert_eq!((socket.new_refusals(), socket.new_refusals()), (1, 0));
     }
 
     #[test]

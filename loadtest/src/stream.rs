@@ -387,11 +387,17 @@ impl Incoming {
         context.tally.counts.repairs += 1;
         let noted = self.missing.as_mut().and_then(|missing| missing.fill(index));
         let Some((noted, _)) = noted else { return };
-        if self.subscription.numbers.len() > 1 {
-            self.learn(index, payload, head.arrival, context);
-        }
+        // All are opened, and as many count for latency as of other packets.
+        let layered = self.subscription.numbers.len() > 1;
+        let sampled = layered || context.rng.below(context.sample) == 0;
+        let due = self.learn(index, payload, head.arrival, context);
+        let due = due.filter(|due| sampled && *due >= self.subscription.since);
         let bytes = head.bytes + payload.len();
         if self.count(index, bytes, head.arrival, context) {
+            if let Some(due) = due {
+                context.tally.counts.sampled += 1;
+                context.tally.latency.record(head.arrival.saturating_sub(due));
+            }
             context.tally.counts.repaired += 1;
             context.tally.repair.record(head.arrival.saturating_sub(noted));
         }
@@ -654,6 +660,27 @@ mod tests {
         assert_eq!((counts.repairs, counts.duplicates), (5, 0));
         assert_eq!(counts.frames, 50);
         assert!((tally.repair.quantile_us(0.1) - 30_000.0).abs() < 50.0);
+    }
+
+    #[test]
+    fn the_latency_of_a_packet_that_a_repair_brought_contains_the_wait_for_it() {
+        let mut path = Path::new("loadtest lossy --size 300", 1, false);
+        for packet in path.burst(0) {
+            path.arrive(packet);
+        }
+        let mut packets = path.burst(1);
+        path.arrive(packets.pop().unwrap());
+        let asked = path.asked();
+        path.now += 30 * MS;
+        for index in &asked {
+            let repair = path.repair(*index);
+            path.arrive(repair);
+        }
+        let tally = path.finish();
+        assert_eq!((asked.len(), tally.counts.repaired), (4, 4));
+        assert_eq!((tally.latency.count(), tally.counts.sampled), (10, 10));
+        assert!((tally.latency.max_us() - 31_000.0).abs() < 50.0);
+        assert!((tally.latency.quantile_us(0.6) - 1_000.0).abs() < 5.0);
     }
 
     #[test]

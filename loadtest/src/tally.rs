@@ -209,6 +209,8 @@ counts! {
     unknown_streams,
     /// Whole run: datagrams that the kernel did not take from the generator.
     send_failures,
+    /// Whole run: datagrams of which came back that the server's port is closed.
+    refused,
     /// Whole run: datagrams dropped because a socket of the generator was full.
     receive_drops,
     /// Whole run: key-frame requests that publishers answered.

@@ -24,7 +24,7 @@ use crate::probe::thread_cpu;
 use crate::rng::Rng;
 use crate::socket::{Batch, Poller, nap};
 use crate::tally::Tally;
-use crate::worker::{Order, Progress, Settings};
+use crate::worker::{Failure, Order, Progress, Settings};
 
 /// How long a worker sleeps at most before it looks for orders: while transports join, and within a
 /// window, when only the end is to come. A wake costs as much as a dozen packets.
@@ -250,7 +250,7 @@ impl Turner {
             added.map(|()| endpoint).map_err(|error| error.to_string())
         });
         if let Err(reason) = &added {
-            let _ = self.progress.failures.send(reason.clone());
+            let _ = self.progress.failures.send(Failure::Ours(reason.clone()));
         }
         let empty =
             || Place { endpoint: None, timer: u64::MAX, joining: false, slots: 1, filled: 0 };
@@ -366,7 +366,7 @@ impl Turner {
             // A join during the run that fails is counted when it leaves.
             Change::Failed(_) if transient => {}
             Change::Failed(reason) => {
-                let _ = self.progress.failures.send(reason);
+                let _ = self.progress.failures.send(Failure::Lost(reason));
             }
         }
         self.note_joining(place);

@@ -85,7 +85,16 @@ pub(crate) struct Progress {
     /// Streams that have begun to arrive.
     pub(crate) begun: AtomicU32,
     /// Why endpoints failed.
-    pub(crate) failures: Sender<String>,
+    pub(crate) failures: Sender<Failure>,
+}
+
+/// Why an endpoint failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// It could not be opened here.
+    Ours(String),
+    /// Its server said nothing for too long, or what it said was wrong.
+    Lost(String),
 }
 
 /// What a worker is made with.

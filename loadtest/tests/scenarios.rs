@@ -37,9 +37,14 @@ mod scenarios {
 
     impl Server {
         fn start() -> Self {
+            Self::start_with(&[])
+        }
+
+        fn start_with(more: &[String]) -> Self {
             let arguments = ["--api-listen=127.0.0.1:0", "--media-port=0", "--announce=127.0.0.1"];
             let mut child = Command::new(server_binary())
                 .args(arguments)
+                .args(more)
                 .args(["--pin=false", "--shards=1", "--log=info"])
                 .env_remove("RINGCAST_CONFIG")
                 .stdout(Stdio::null())
@@ -65,8 +70,18 @@ mod scenarios {
         }
     }
 
-    /// Plays a scenario for a second; its results.
+    /// Plays a scenario for a second, and asks that no packet was other than it should be; its
+    /// results.
     fn play(name: &str, arguments: &str) -> Value {
+        let (outcome, told) = try_out(name, arguments);
+        for fault in ["undecryptable", "unstamped", "renumbered", "unknown_streams"] {
+            assert_eq!(count(&outcome, fault), 0, "{fault}: {told}");
+        }
+        outcome
+    }
+
+    /// Plays a scenario for a second; its results, and what it printed.
+    fn try_out(name: &str, arguments: &str) -> (Value, String) {
         let server = Server::start();
         let json = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.json"));
         let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
@@ -85,10 +100,7 @@ mod scenarios {
         let outcome: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
         assert_eq!(outcome["arguments"]["scenario"], arguments.split(' ').next().unwrap());
         assert!(outcome["scenario_version"].as_u64().unwrap() > 0);
-        for fault in ["undecryptable", "unstamped", "renumbered", "unknown_streams"] {
-            assert_eq!(count(&outcome, fault), 0, "{fault}: {told}");
-        }
-        outcome
+        (outcome, told)
     }
 
     fn count(outcome: &Value, name: &str) -> u64 {
@@ -128,8 +140,8 @@ mod scenarios {
 
     #[test]
     fn joins_that_come_faster_than_they_can_be_begun_are_all_due_and_make_the_run_invalid() {
-        let line = "churn --subscribers 1 --joins-per-s 5000 --joiners 1 --stay 1";
-        let outcome = play("backlog", line);
+        let line = "churn --subscribers 1 --joins-per-s 5000 --joiners 1 --stay 0.2";
+        let (outcome, _) = try_out("backlog", line);
         let begun = count(&outcome, "joins_begun");
         assert!(begun.abs_diff(5_000) <= 1, "{begun}");
         assert!(count(&outcome, "joins_unstarted") > 0);
@@ -160,6 +172,62 @@ mod scenarios {
         assert_eq!(layers, count(&outcome, "delivered"));
         assert_eq!(count(&outcome, "silent_streams"), 0);
         assert!(count(&outcome, "frames") > 0 && outcome["picture"]["switches"].is_u64());
+    }
+
+    #[test]
+    fn a_server_that_is_killed_in_the_window_is_said_to_have_ended() {
+        let mut server = Server::start();
+        let json = Path::new(env!("CARGO_TARGET_TMPDIR")).join("killed.json");
+        let mut run = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+            .args(["livestream", "--subscribers=4", "--progress", "--threads=1", "--ramp=0.1"])
+            .args(["--duration=4", "--url", &server.url])
+            .args(["--server-pid", &server.child.id().to_string(), "--json"])
+            .arg(&json)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut shown = BufReader::new(run.stderr.take().unwrap()).lines().map_while(Result::ok);
+        shown.find(|line| line.contains("packets/s")).unwrap();
+        server.child.kill().unwrap();
+        std::thread::spawn(move || shown.for_each(drop));
+        let output = run.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        let outcome: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+        assert_eq!(outcome["server_ended"], "the server's process ended");
+        for reason in outcome["invalid_because"].as_array().unwrap() {
+            assert!(!reason.as_str().unwrap().contains("sent"), "{reason}");
+        }
+        assert_eq!(count(&outcome, "stopped_streams"), 4);
+        assert!(count(&outcome, "freezes") >= 4);
+        assert!(count(&outcome, "expected") > count(&outcome, "delivered"));
+    }
+
+    #[test]
+    fn over_https_the_certificate_must_be_trusted_or_nobody_asks_for_it() {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let files = ["cert", "key"].map(|name| directory.join(format!("https-{name}.pem")));
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        for (path, pem) in files.iter().zip([made.cert.pem(), made.signing_key.serialize_pem()]) {
+            std::fs::write(path, pem).unwrap();
+        }
+        let [cert, key] = files.map(|path| path.display().to_string());
+        let server =
+            Server::start_with(&[format!("--tls-cert={cert}"), format!("--tls-key={key}")]);
+        let url = server.url.replace("http://", "https://");
+        let play = |trust: &str| {
+            let mut run = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+            run.args(["idle", "--transports=2", "--duration=1", "--ramp=0", "--settle=0"]);
+            run.args(["--url", &url, trust]).output().unwrap()
+        };
+        for trust in [format!("--ca={cert}"), "--insecure".to_owned()] {
+            let output = play(&trust);
+            assert_eq!(output.status.code(), Some(0), "{trust}: {output:?}");
+        }
+        let refused = play("--no-progress");
+        assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("certificate"), "{refused:?}");
     }
 
     #[test]

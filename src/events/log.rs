@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::iter;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -19,6 +20,7 @@ use super::timestamp::WallAnchor;
 use crate::id::{PeerId, RoomId};
 use crate::limits::{
     EVENT_READER_QUEUE, Limit, Limits, ROOM_LOG_AGE_MAX, ROOM_LOG_BYTES_MAX, ROOM_LOG_EVENTS_MAX,
+    SNAPSHOT_AGE_MAX,
 };
 
 /// One entry of a room's log, as readers get it.
@@ -113,6 +115,23 @@ struct Reader {
     peer: Option<PeerId>,
 }
 
+/// A state of the room that readers begin at.
+#[derive(Debug)]
+struct Snapshot {
+    /// When the room was last seen to be so.
+    at: Instant,
+    /// Of the state that it was made of.
+    hash: u64,
+    entry: Arc<Entry>,
+}
+
+impl Snapshot {
+    /// Whether readers may begin at it, also where something has happened since.
+    fn is_young(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) <= SNAPSHOT_AGE_MAX
+    }
+}
+
 /// The log of one room.
 #[derive(Debug)]
 pub struct RoomLog {
@@ -130,8 +149,8 @@ pub struct RoomLog {
     seated: Arc<AtomicUsize>,
     leaver: Option<PeerId>,
     gauges: Gauges,
-    /// The last snapshot, after which entry and of what it was made.
-    snapshot: Option<((u64, u64), Arc<Entry>)>,
+    /// The last one, while readers may begin at it, or nothing has happened since.
+    snapshot: Option<Snapshot>,
 }
 
 impl RoomLog {
@@ -156,7 +175,7 @@ impl RoomLog {
     /// Numbers an event, keeps it, and puts it on its way to every reader.
     pub fn append(&mut self, now: Instant, clock: WallAnchor, event: &RoomEvent) -> Arc<Entry> {
         self.last += 1;
-        self.snapshot = None;
+        self.snapshot.take_if(|known| !known.is_young(now));
         if let RoomEvent::PeerLeft { peer, .. } = event {
             self.leaver = Some(peer.clone());
         }
@@ -229,19 +248,30 @@ impl RoomLog {
         EntryId { epoch: self.epoch, seq }
     }
 
+    /// What a reader that begins at a snapshot gets first where none has to be made for it: the last
+    /// one, if it is young and all that came after it is retained, and what came after it.
+    #[must_use]
+    pub fn young_snapshot(&self, now: Instant) -> Option<Vec<Arc<Entry>>> {
+        let Snapshot { entry, .. } = self.snapshot.as_ref().filter(|known| known.is_young(now))?;
+        let since = self.since(entry.id.seq)?;
+        Some(iter::once(Arc::clone(entry)).chain(since).collect())
+    }
+
     /// The state after the last entry, in the shape of an entry. Readers that begin at the same
     /// state share it.
     pub fn snapshot(&mut self, now: Instant, clock: WallAnchor, state: Value) -> Arc<Entry> {
         let mut hasher = DefaultHasher::new();
         state.hash(&mut hasher);
-        let key = (self.last, hasher.finish());
-        if let Some((_, known)) = self.snapshot.as_ref().filter(|(known, _)| *known == key) {
-            return Arc::clone(known);
+        let (hash, id) = (hasher.finish(), self.id_of(self.last));
+        if let Some(known) = &mut self.snapshot
+            && (known.hash, known.entry.id) == (hash, id)
+        {
+            known.at = now;
+            return Arc::clone(&known.entry);
         }
-        let id = self.id_of(self.last);
         let happened = (&self.room, clock.unix_ms(now), clock.iso(now));
         let entry = Arc::new(Entry::new(id, happened, "snapshot", state));
-        self.snapshot = Some((key, Arc::clone(&entry)));
+        self.snapshot = Some(Snapshot { at: now, hash, entry: Arc::clone(&entry) });
         entry
     }
 
@@ -287,22 +317,18 @@ impl RoomLog {
     }
 
     fn start(&self, after: Option<Position>) -> Start {
-        let oldest = self.last + 1 - u64::try_from(self.entries.len()).unwrap_or(0);
-        let here = |after: &Position| {
-            after.epoch.is_none_or(|epoch| epoch == self.epoch)
-                && after.seq <= self.last
-                && after.seq + 1 >= oldest
-        };
-        match after.filter(here) {
-            Some(Position { seq: after, .. }) => Start::Entries(
-                self.entries
-                    .iter()
-                    .filter(|(_, entry)| entry.id.seq > after)
-                    .map(|(_, entry)| Arc::clone(entry))
-                    .collect(),
-            ),
+        let here = |after: &Position| after.epoch.is_none_or(|epoch| epoch == self.epoch);
+        match after.filter(here).and_then(|after| self.since(after.seq)) {
+            Some(entries) => Start::Entries(entries.collect()),
             None => Start::Snapshot { id: self.id_of(self.last) },
         }
+    }
+
+    /// The entries after one, if all of them are retained.
+    fn since(&self, seq: u64) -> Option<impl Iterator<Item = Arc<Entry>>> {
+        let count = usize::try_from(self.last.checked_sub(seq)?).ok()?;
+        let known = self.entries.len().checked_sub(count)?;
+        Some(self.entries.iter().skip(known).map(|(_, entry)| Arc::clone(entry)))
     }
 
     /// Disconnects all readers, once they have read what they were given.
@@ -445,6 +471,68 @@ mod tests {
             let reader = story.follows_at(at(EPOCH - 1, seq));
             assert_eq!(reader.start, Start::Snapshot { id: story.log.id_of(3) }, "{seq}");
         }
+    }
+
+    #[test]
+    fn a_young_snapshot_serves_readers_who_come_while_the_room_changes() {
+        let mut story = Story::new();
+        story.happens(3);
+        assert_eq!(story.log.young_snapshot(story.now), None, "nobody has asked for one");
+        let first = story.log.snapshot(story.now, story.clock, Value::from("of three"));
+        let begins = |story: &Story| {
+            let first = story.log.young_snapshot(story.now);
+            first.map(|all| all.iter().map(|entry| entry.id.seq).collect::<Vec<_>>())
+        };
+        assert_eq!(begins(&story), Some(vec![3]));
+        story.now += SNAPSHOT_AGE_MAX / 2;
+        story.happens(2);
+        assert_eq!(begins(&story), Some(vec![3, 4, 5]));
+        let shared = story.log.young_snapshot(story.now).unwrap();
+        assert!(Arc::ptr_eq(&shared[0], &first), "one copy for all");
+        // What happens from then on follows.
+        let mut reader = story.follows(None);
+        story.happens(1);
+        assert_eq!(numbers(&story, &mut reader), [6]);
+
+        story.now += SNAPSHOT_AGE_MAX;
+        assert_eq!(begins(&story), None, "it is old");
+        story.log.snapshot(story.now, story.clock, Value::from("of six"));
+        assert_eq!(begins(&story), Some(vec![6]));
+    }
+
+    #[test]
+    fn a_state_that_lasts_is_as_young_as_it_was_last_seen() {
+        let mut story = Story::new();
+        story.happens(1);
+        let state = || Value::from("quiet");
+        let first = story.log.snapshot(story.now, story.clock, state());
+        story.now += SNAPSHOT_AGE_MAX * 2;
+        let second = story.log.snapshot(story.now, story.clock, state());
+        assert!(Arc::ptr_eq(&first, &second));
+        story.happens(1);
+        let begins = story.log.young_snapshot(story.now).unwrap();
+        assert_eq!(begins.iter().map(|entry| entry.id.seq).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn a_snapshot_that_the_log_has_left_behind_is_not_begun_at() {
+        let mut story = Story::new();
+        story.happens(1);
+        story.log.snapshot(story.now, story.clock, Value::Null);
+        story.happens(ROOM_LOG_EVENTS_MAX);
+        assert_eq!(story.log.young_snapshot(story.now).unwrap().len(), ROOM_LOG_EVENTS_MAX + 1);
+        story.happens(1);
+        assert_eq!(story.log.young_snapshot(story.now), None, "entry 2 is gone");
+    }
+
+    #[test]
+    fn an_old_snapshot_is_let_go_when_something_happens() {
+        let mut story = Story::new();
+        story.happens(1);
+        let snapshot = story.log.snapshot(story.now, story.clock, Value::Null);
+        story.now += SNAPSHOT_AGE_MAX * 2;
+        story.happens(1);
+        assert_eq!(Arc::strong_count(&snapshot), 1, "the log keeps no copy");
     }
 
     #[test]

@@ -115,6 +115,11 @@ pub const ROOM_GAUGE_DELIVERIES_PER_SECOND_MAX: usize = 5_000;
 /// not be served from the log either.
 pub const EVENT_READER_QUEUE: usize = ROOM_LOG_EVENTS_MAX;
 
+/// Age of a snapshot of a room that a new reader of its events may begin at, with what happened since.
+/// A snapshot of a thousand peers takes milliseconds to make, and readers come by the thousand after
+/// a restart; a quarter of a second is before anybody could have seen the room change.
+pub const SNAPSHOT_AGE_MAX: Duration = Duration::from_millis(250);
+
 /// By how much the thread of readers of events, and one that writes metrics, come behind calls and
 /// media: where a core is full such a thread gets a tenth of what one of the others gets, which is
 /// still thousands of events a second.

@@ -391,9 +391,10 @@ async function askRooms() {
   const own = asked;
   try {
     const told = await ask('GET', `admin/rooms?${query}`);
+    answered('rooms');
     if (own === asked) showRooms(told);
   } catch (error) {
-    refused(error);
+    refused(error, 'rooms');
   }
 }
 
@@ -511,6 +512,7 @@ async function askRoom() {
   try {
     // One page of it, however big it is.
     const stats = await ask('GET', `${path}/stats?${query}`);
+    answered('rooms');
     if (room !== shown) return;
     room.stats = stats;
     const { room: { peers, producers: sent, createdAt, shard }, speaker } = stats;
@@ -523,8 +525,9 @@ async function askRoom() {
     $('more-page').hidden = !stats.nextCursor;
   } catch (error) {
     if (room !== shown) return;
-    if (error.status === 404) write($('room-text'), 'This room has ended.');
-    else refused(error);
+    if (error.status !== 404) return refused(error, 'rooms');
+    answered('rooms');
+    write($('room-text'), 'This room has ended.');
   }
 }
 
@@ -544,15 +547,24 @@ $('more-page').addEventListener('click', () => {
 
 /* Asking, over and over. */
 
-function notice(words) {
+/** Words that stay until others come; what is asked over and over takes back its own when it is answered. */
+function notice(words, by) {
+  notice.by = by;
   write($('notice'), words);
 }
 
-function refused(error) {
+function answered(by) {
+  if (notice.by !== by) return;
+  notice('');
+  showKey();
+}
+
+/** A refusal, and by what it was met, where that asks again of itself. */
+function refused(error, by) {
   // A room token is one, but not for this page.
   const useless = error.status === 403 && sessionStorage.getItem(KEY);
   if (error.status === 401 || useless) return askForKey(error.message);
-  return notice(error.status ? error.message : 'The server does not answer.');
+  return error.status ? notice(error.message, by) : notice('The server does not answer.', 'status');
 }
 
 function askForKey(why) {
@@ -614,10 +626,10 @@ async function look() {
   if (document.hidden || $('key-dialog').open) return;
   try {
     take(await ask('GET', 'admin/status'));
+    answered('status');
     document.body.classList.remove('stale');
     if (turns % 2 === 0) await (shown ? askRoom() : askRooms());
     turns += 1;
-    if (!$('drain-dialog').open && $('notice').textContent === 'The server does not answer.') notice('');
   } catch (error) {
     document.body.classList.add('stale');
     if (!error.status) {
@@ -625,7 +637,7 @@ async function look() {
       $('state').dataset.state = 'bad';
       write($('state'), ended ? 'Ended' : 'No answer');
     }
-    refused(error);
+    refused(error, 'status');
   }
   clearTimeout(look.next);
   look.next = setTimeout(look, POLL_MS);

@@ -6,6 +6,7 @@ const token = new URLSearchParams(location.hash.slice(1)).get('token');
 const claims = claimsOf(token);
 const base = new URL('.', location.href);
 const RESTART_AFTER_MS = 3000;
+const RETRY_MAX_MS = 30_000;
 const SERVERS_KNOWN_MS = 3_600_000;
 const SIMULCAST = [
   { rid: 'q', scaleResolutionDownBy: 4, maxBitrate: 150_000 },
@@ -27,11 +28,15 @@ function claimsOf(text) {
 async function ask(method, path, { body, type, headers = {}, keepalive } = {}) {
   if (token) headers.authorization = `Bearer ${token}`;
   if (type) headers['content-type'] = type;
-  const answer = await fetch(new URL(path, base), { method, body, headers, keepalive });
+  const answer = await fetch(new URL(path, base), { method, body, headers, keepalive }).catch(() => {
+    throw Object.assign(new Error('the server does not answer'), { status: 0 });
+  });
   if (answer.ok) return answer;
   const { data, code } = await answer.json().catch(() => ({ data: answer.statusText }));
   throw Object.assign(new Error(data), { code, status: answer.status });
 }
+/** It closed just now, or has not begun, or the server or its proxy is busy: not for long. */
+const isPassing = ({ status }) => [0, 404, 409, 429, 502, 503, 504].includes(status);
 const post = (path, value, more) =>
   ask('POST', path, { body: JSON.stringify(value), type: 'application/json', ...more });
 
@@ -55,6 +60,15 @@ function iceServers(path) {
   return told;
 }
 
+/**
+ * Where a Location leads. The server does not know of what a proxy puts before its paths: they are below this page, unless
+ * the proxy has seen to that.
+ */
+function ledTo(location, from) {
+  const isOfServer = /^\/(?!\/)/.test(location) && !location.startsWith(base.pathname);
+  return isOfServer ? new URL(location.slice(1), base) : new URL(location, from);
+}
+
 /** A WHIP or WHEP session: an offer is posted, the answer applied, and the Location is its handle. */
 class Session {
   static async open(path, pc) {
@@ -65,7 +79,7 @@ class Session {
       await pc.setLocalDescription();
       const { sdp } = pc.localDescription;
       const answer = await ask('POST', path, { body: sdp, type: 'application/sdp' });
-      session.url = new URL(answer.headers.get('location'), answer.url);
+      session.url = ledTo(answer.headers.get('location'), answer.url);
       session.answer = await answer.text();
       await pc.setRemoteDescription({ type: 'answer', sdp: session.answer });
       return session;
@@ -107,9 +121,16 @@ class Session {
       await pc.setRemoteDescription({ type: 'answer', sdp: this.answer });
     } catch (error) {
       if (pc.signalingState !== 'closed') await pc.setLocalDescription({ type: 'rollback' });
-      if (error.status === 404) this.onlost?.();
+      if (error.status === 404) this.#lose();
       else this.late = setTimeout(() => this.restart(), RESTART_AFTER_MS);
     }
+  }
+
+  /** There is nothing to restart or to end any more; its connection stays until there is another one. */
+  #lose() {
+    clearTimeout(this.late);
+    this.url = undefined;
+    this.onlost?.();
   }
 
   /** The producer that each m-line carries, by its mid: an answer names it as the track. */
@@ -121,6 +142,7 @@ class Session {
 
   close() {
     clearTimeout(this.late);
+    this.onlost = undefined;
     // A connection that is closed before ends the session as well.
     if (this.url) ask('DELETE', this.url, { keepalive: true }).catch(() => {});
     this.pc.close();
@@ -216,12 +238,11 @@ class Other {
     return this.draw();
   }
 
-  #failed({ status, message }) {
+  #failed(error) {
     if (this.gone) return;
-    // It closed just now, or has not begun, or the server is busy: not for long, or for good.
-    this.wait = Math.min((this.wait ?? 500) * 2, 30_000);
-    if ([404, 409, 429, 503].includes(status)) setTimeout(() => this.change(), this.wait);
-    else notice(`${shown(this.peerId)} cannot be shown: ${message}`);
+    this.wait = Math.min((this.wait ?? 500) * 2, RETRY_MAX_MS);
+    if (isPassing(error)) setTimeout(() => this.change(), this.wait);
+    else notice(`${shown(this.peerId)} cannot be shown: ${error.message}`);
   }
 
   draw() {
@@ -254,10 +275,24 @@ let me;
 let speaker = '';
 const shown = (peerId) => peerId.replace(/#[0-9a-f]{4}$/, '');
 
-function notice(text, { stays = false } = {}) {
-  $('notice').textContent = text;
+/** What is told until it is taken back, whatever else is told for a moment; by what it is about. */
+const standing = new Map();
+function show(text) {
   clearTimeout(notice.end);
-  if (!stays) notice.end = setTimeout(() => { $('notice').textContent = ''; }, 6000);
+  if ($('notice').textContent !== text) $('notice').textContent = text;
+}
+const showStanding = () => show([...standing.values()].at(-1) ?? '');
+
+function notice(text, { about } = {}) {
+  if (about) standing.set(about, text);
+  show(text);
+  if (!about) notice.end = setTimeout(showStanding, 6000);
+}
+
+function takeBack(about) {
+  const told = standing.get(about);
+  standing.delete(about);
+  if ($('notice').textContent === told) showStanding();
 }
 
 /** Why somebody is not let in, in words for whoever opened the page. */
@@ -284,16 +319,26 @@ async function capture() {
   return [];
 }
 
-async function join(room, name) {
+/** Who one is in a room; whatever takes time looks afterwards whether `me` is still the same. */
+function person(room, name) {
   const suffix = crypto.getRandomValues(new Uint16Array(1))[0].toString(16).padStart(4, '0');
   // A token is for one name; without one, two people may type the same.
   const peerId = claims.sub ?? `${name}#${suffix}`;
-  me = { room, peerId, path: encodeURIComponent(room), own: new Map() };
-  await post('media/room', { roomId: room, initiatorId: me.peerId });
+  return { room, peerId, path: encodeURIComponent(room), own: new Map() };
+}
+
+async function join(mine) {
+  const { room } = mine;
+  await post('media/room', { roomId: room, initiatorId: mine.peerId });
+  if (me !== mine) return;
   // A token may be for watching alone.
   const publishes = !token || Boolean(claims.publish || claims.admin || claims.node);
-  notice('');
+  takeBack('door');
   const tracks = publishes ? await capture() : [];
+  if (me !== mine) {
+    tracks.forEach((track) => track.stop());
+    return;
+  }
   for (const id of ['microphone', 'camera', 'devices']) $(id).hidden = !publishes;
   $('screen').hidden = !publishes || !navigator.mediaDevices?.getDisplayMedia;
   $('door').hidden = true;
@@ -303,31 +348,58 @@ async function join(room, name) {
   document.title = `${room}: call`;
   history.replaceState(null, '', `?${new URLSearchParams({ room })}${location.hash}`);
   if (publishes) {
-    me.tile = new Tile(me.peerId, { own: true });
-    await publish(tracks);
+    mine.tile = new Tile(mine.peerId, { own: true });
+    await publish(mine, tracks);
+    if (me !== mine) return;
   }
   follow();
-  me.timer = setInterval(measure, 2000);
+  mine.timer = setInterval(measure, 2000);
   $(publishes ? 'microphone' : 'leave').focus();
 }
 
 /** One session for microphone and camera; each has its m-line, so that it can be switched on later. */
-async function publish(tracks) {
+async function publish(mine, tracks) {
   const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
   const stream = new MediaStream(tracks);
   const line = (kind, more) => {
     const track = tracks.find((one) => one.kind === kind);
     return pc.addTransceiver(track ?? kind, { direction: 'sendonly', streams: [stream], ...more }).sender;
   };
-  me.audio = line('audio');
-  me.video = line('video', { sendEncodings: SIMULCAST });
-  const query = new URLSearchParams({ peerId: me.peerId });
-  me.session = await Session.open(`whip/${me.path}?${query}`, pc);
-  me.session.onlost = () => {
-    pc.close();
-    publish([me.audio.track, me.video.track].filter(Boolean)).catch(({ message }) => notice(message));
-  };
-  refreshOwn();
+  const senders = { audio: line('audio'), video: line('video', { sendEncodings: SIMULCAST }) };
+  // Where a session was before, its senders are switched until there is another one.
+  if (!mine.audio) Object.assign(mine, senders);
+  const query = new URLSearchParams({ peerId: mine.peerId });
+  const session = await Session.open(`whip/${mine.path}?${query}`, pc);
+  if (me !== mine) return session.close();
+  const current = Object.keys(senders).map((kind) => [senders[kind], mine[kind].track]);
+  mine.session?.close();
+  Object.assign(mine, senders, { session });
+  session.onlost = () => renew({
+    about: 'publishing',
+    what: 'You are not seen or heard',
+    isWanted: () => me === mine,
+    gaveUp: (words) => notice(words, { about: 'publishing' }),
+    open: () => publish(mine, [mine.audio.track, mine.video.track].filter(Boolean)),
+  });
+  await Promise.all(current.map(([sender, track]) => sender.track === track || sender.replaceTrack(track)));
+  if (me === mine) refreshOwn();
+  return undefined;
+}
+
+/** Publishes what was lost anew: at once and then ever less often, until that works or is not wanted any more. */
+async function renew({ about, what, isWanted, open, gaveUp }) {
+  for (let wait = 1000; isWanted(); wait = Math.min(wait * 2, RETRY_MAX_MS)) {
+    try {
+      await open();
+      return takeBack(about);
+    } catch (error) {
+      if (!isWanted()) return undefined;
+      if (!isPassing(error)) return gaveUp(`${what} any more: ${error.message}`);
+      notice(`${what} at the moment: ${error.message}. It is tried again.`, { about });
+    }
+    await new Promise((resolve) => setTimeout(resolve, wait));
+  }
+  return undefined;
 }
 
 /** What the buttons say, what one's own tile shows, and what the server is told to pause. */
@@ -408,9 +480,9 @@ function follow() {
         await post('media/room', { roomId: me.room, initiatorId: me.peerId });
       } catch (error) {
         // Asking again does not make a token valid.
-        if ([401, 403].includes(error.status)) return notice(`Who comes and goes is no longer told: ${error.message}`, { stays: true });
+        if ([401, 403].includes(error.status)) return notice(`Who comes and goes is no longer told: ${error.message}`, { about: 'events' });
       }
-      return follow();
+      return me?.events === events && follow();
     }, 1000);
   });
 }
@@ -451,62 +523,94 @@ async function measure() {
 
 /** Switches one's microphone or camera; a camera that is off is let go, so that its light goes out. */
 async function toggle(kind) {
-  const sender = me[kind];
+  const mine = me;
+  const { track } = mine[kind];
   try {
-    if (sender.track && kind === 'audio') sender.track.enabled = !sender.track.enabled;
-    else if (sender.track) await put(kind, null);
+    if (track && kind === 'audio') track.enabled = !track.enabled;
+    else if (track) await put(mine, kind, null);
     else await choose(kind, $(`${kind}input`).value);
   } catch (error) {
     notice(error.message);
   }
-  refreshOwn();
+  if (me === mine) refreshOwn();
 }
 
-async function put(kind, track) {
-  me[kind].track?.stop();
-  await me[kind].replaceTrack(track);
+async function put(mine, kind, track) {
+  const sender = mine[kind];
+  sender.track?.stop();
+  await sender.replaceTrack(track);
+  // Its session was made anew meanwhile.
+  if (mine[kind] !== sender) await mine[kind].replaceTrack(track);
 }
 
 async function choose(kind, deviceId) {
+  const mine = me;
   const size = kind === 'video' ? { width: { ideal: 1280 }, height: { ideal: 720 } } : {};
   const wish = { ...size, ...(deviceId && { deviceId: { exact: deviceId } }) };
   const stream = await navigator.mediaDevices.getUserMedia({ [kind]: wish });
-  await put(kind, stream.getTracks()[0]);
+  const [track] = stream.getTracks();
+  if (me === mine) await put(mine, kind, track);
+  else track.stop();
 }
 
 /** A screen is a session of its own, with `source=screen`. */
 async function toggleScreen() {
-  if (me.sharing) return stopSharing();
+  const mine = me;
+  if (mine.sharing) return stopSharing();
   const stream = await navigator.mediaDevices.getDisplayMedia({ video: true, audio: true }).catch(() => undefined);
   if (!stream) return undefined;
+  const sharing = { stream };
+  if (me !== mine || mine.sharing) return stream.getTracks().forEach((track) => track.stop());
+  mine.sharing = sharing;
+  stream.getVideoTracks()[0].addEventListener('ended', () => { if (me?.sharing === sharing) stopSharing(); });
+  try {
+    await share(mine, sharing);
+  } catch (error) {
+    if (me?.sharing !== sharing) return undefined;
+    notice(error.message);
+    stopSharing();
+  }
+  return undefined;
+}
+
+async function share(mine, sharing) {
+  const { stream } = sharing;
   const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
   for (const track of stream.getTracks()) pc.addTransceiver(track, { direction: 'sendonly', streams: [stream] });
-  stream.getVideoTracks()[0].addEventListener('ended', stopSharing);
-  const query = new URLSearchParams({ peerId: me.peerId, source: 'screen' });
-  me.sharing = { stream };
-  try {
-    me.sharing.session = await Session.open(`whip/${me.path}?${query}`, pc);
-  } catch (error) {
-    notice(error.message);
-    return stopSharing();
-  }
-  me.sharing.tile = new Tile(me.peerId, { own: true, screen: true });
-  me.sharing.tile.show(stream.getVideoTracks());
+  const query = new URLSearchParams({ peerId: mine.peerId, source: 'screen' });
+  const session = await Session.open(`whip/${mine.path}?${query}`, pc);
+  if (me?.sharing !== sharing) return session.close();
+  sharing.session?.close();
+  sharing.session = session;
+  session.onlost = () => renew({
+    about: 'screen',
+    what: 'Your screen is not shown',
+    isWanted: () => me?.sharing === sharing,
+    open: () => share(mine, sharing),
+    gaveUp: (words) => {
+      stopSharing();
+      notice(words);
+    },
+  });
+  sharing.tile ??= new Tile(mine.peerId, { own: true, screen: true });
+  sharing.tile.show(stream.getVideoTracks());
   return refreshOwn();
 }
 
 function stopSharing() {
   if (!me?.sharing) return;
   const { stream, session, tile } = me.sharing;
+  delete me.sharing;
+  takeBack('screen');
   stream.getTracks().forEach((track) => track.stop());
   session?.close();
   tile?.remove();
-  delete me.sharing;
   refreshOwn();
 }
 
 async function openDevices() {
   const devices = await navigator.mediaDevices?.enumerateDevices() ?? [];
+  if (!me) return;
   const current = {
     audioinput: me.audio.track?.getSettings().deviceId,
     videoinput: me.video.track?.getSettings().deviceId,
@@ -533,6 +637,8 @@ function leave() {
   session?.close();
   me.tile?.remove();
   me = undefined;
+  standing.clear();
+  showStanding();
   post(`media/room/${path}/leave`, { peerId }, { keepalive: true }).catch(() => {});
   $('call').hidden = true;
   $('door').hidden = false;
@@ -544,11 +650,14 @@ $('join').addEventListener('submit', async (event) => {
   event.preventDefault();
   const [room, name] = [$('room').value.trim(), $('name').value.trim()];
   if (!room || !name || me) return;
+  const mine = person(room, name);
+  me = mine;
   try {
-    await join(room, name);
+    await join(mine);
   } catch (error) {
+    if (me !== mine) return;
     leave();
-    notice(refusal(error), { stays: true });
+    notice(refusal(error), { about: 'door' });
   }
 });
 $('microphone').addEventListener('click', () => toggle('audio'));
@@ -562,9 +671,11 @@ $('invite').addEventListener('click', async () => {
 });
 for (const kind of ['audio', 'video']) {
   $(`${kind}input`).addEventListener('change', async ({ target }) => {
-    const enabled = me[kind].track?.enabled ?? true;
+    const mine = me;
+    const enabled = mine[kind].track?.enabled ?? true;
     await choose(kind, target.value).catch(({ message }) => notice(message));
-    if (me[kind].track) me[kind].track.enabled = enabled;
+    if (me !== mine) return;
+    if (mine[kind].track) mine[kind].track.enabled = enabled;
     refreshOwn();
   });
 }

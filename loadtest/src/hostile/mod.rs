@@ -80,6 +80,11 @@ impl Args {
         .find_map(|(conflicts, reason)| conflicts.then_some(reason))
     }
 
+    /// Where `--json` goes.
+    pub(crate) fn json(&self) -> Option<&std::path::Path> {
+        self.load.json.as_deref()
+    }
+
     /// The load of a half.
     fn load(&self, hostile: bool) -> crate::args::Args {
         let mut load = self.load.clone();
@@ -93,8 +98,9 @@ impl Args {
 
 /// Plays all pairs, and says on stderr how far it is.
 pub(crate) fn run(args: &Args) -> Result<Comparison, (u8, String)> {
-    if let Some(reason) = args.conflict() {
-        return Err((2, reason.into()));
+    let conflict = args.conflict().map(str::to_owned);
+    if let Some(reason) = conflict.or_else(|| args.load.conflict()) {
+        return Err((2, reason));
     }
     let needed = u64::from(args.crowd.readers + args.crowd.half_open) + DESCRIPTORS_SPARE;
     if raise_descriptors() < needed {
@@ -125,8 +131,8 @@ fn half(args: &Args, hostile: bool, number: u32) -> Result<(Half, Box<Outcome>),
     let began = Clock::start().unix_origin() / SECOND;
     let side = if hostile { "with" } else { "without" };
     let room = format!("calls-{began}-{}-{number}-{side}", std::process::id());
-    let api = || Api::without_connections(&load.url, token.as_deref());
-    let caller = Caller::enter(api(), room, args.calls_per_s)?;
+    let api = Api::without_connections(&load)?;
+    let caller = Caller::enter(api, room, args.calls_per_s)?;
     let crowd = hostile.then_some(args.crowd);
     let (stop, stopped) = bounded::<()>(0);
     let before = KernelDrops::look();
@@ -136,8 +142,8 @@ fn half(args: &Args, hostile: bool, number: u32) -> Result<(Half, Box<Outcome>),
         let stopped = &stopped;
         let kept = strangers.map(|strangers| scope.spawn(move || strangers.keep(stopped)));
         let scrapers: Vec<_> = (0..crowd.map_or(0, |crowd| crowd.scrapers))
-            .map(|_| scrape(scope, Api::new(&load.url, token.as_deref()), stopped.clone()))
-            .collect();
+            .map(|_| Ok(scrape(scope, Api::new(&load)?, stopped.clone())))
+            .collect::<Result<_, String>>()?;
         let calling = scope.spawn(|| caller.call(stopped));
         let results = run::run(load.clone());
         drop(stop);

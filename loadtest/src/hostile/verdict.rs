@@ -41,6 +41,8 @@ pub(crate) struct Half {
     pub(crate) kernel: KernelDrops,
     /// What it did with the strangers; none without them.
     pub(crate) strangers: Option<Treatment>,
+    /// What the server gave up: itself, or transports.
+    pub(crate) lost: Vec<String>,
     /// Why it says more about the generator than about the server.
     pub(crate) invalid_because: Vec<String>,
 }
@@ -69,12 +71,13 @@ impl Half {
             kernel_dropped: says.map(|says| says.kernel_dropped),
             kernel,
             strangers,
+            lost: outcome.lost().cloned().collect(),
             invalid_because: outcome.invalid_because.clone(),
         }
     }
 
     /// Where packets were lost, and how many, as far as anybody tells.
-    fn lost(&self) -> impl Iterator<Item = (u64, &'static str)> {
+    fn let_go(&self) -> impl Iterator<Item = (u64, &'static str)> {
         let KernelDrops { backlog, udp_receive, udp_send } = self.kernel;
         [
             (self.shed.unwrap_or(0), "packets left out because they were late, says the server"),
@@ -152,6 +155,10 @@ impl Change {
         ]
         .into_iter()
         .flatten()
+        .chain(pairs.iter().flat_map(|pair| pair.with.lost.iter().cloned()))
+        .chain(pairs.iter().flat_map(|pair| {
+            pair.without.lost.iter().map(|reason| format!("without strangers: {reason}"))
+        }))
         .collect()
     }
 }
@@ -201,11 +208,6 @@ impl Comparison {
             (true, false) => 1,
             (true, true) => 0,
         }
-    }
-
-    /// Where `--json` goes.
-    pub(crate) fn json(&self) -> Option<&std::path::Path> {
-        self.head.arguments.json.as_deref()
     }
 
     /// The table that a person reads.
@@ -267,7 +269,7 @@ impl Comparison {
         }
         for (number, pair) in (1..).zip(&self.pairs) {
             for (name, half) in [("without", &pair.without), ("with", &pair.with)] {
-                for (count, what) in half.lost() {
+                for (count, what) in half.let_go() {
                     writeln!(text, "{number} {name}: {count} {what}")?;
                 }
             }
@@ -358,6 +360,7 @@ pub(crate) mod tests {
     fn loss_and_failed_calls_are_harm_whatever_the_latency() {
         for (change, harm) in [
             ((|half| half.loss_percent += 0.2) as fn(&mut Half), "0.20 % more of the packets"),
+            (|half| half.lost.push("the server ended".into()), "the server ended"),
             (|half| half.calls_failed = 1, "1 calls of the API failed, 0 without"),
             (|half| half.call_p99_us = f64::NAN, "the p99 of the API"),
         ] {

@@ -27,7 +27,7 @@ use crate::schedule::Pace;
 use crate::series::float;
 use crate::socket::{SocketOptions, raise_descriptors};
 use crate::tally::{Brief, Stages, Tally};
-use crate::worker::{Order, Progress, Settings, Worker};
+use crate::worker::{Failure, Order, Progress, Settings, Worker};
 
 /// How long everything may take to connect and begin after the last join.
 const BEGIN_TIMEOUT: u64 = 20 * SECOND;
@@ -51,7 +51,7 @@ pub(crate) struct Session {
     homes: Homes,
     joined: Vec<Joined>,
     fingerprint: String,
-    failed: Receiver<String>,
+    failed: Receiver<Failure>,
     flows: Flows,
     stages: Stages,
     gro_refused: bool,
@@ -93,7 +93,7 @@ impl Session {
             .map(|(_, seed)| Worker::start(settings.clone(), seed, Arc::clone(&progress)))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| error.to_string())?;
-        let api = Api::new(&args.url, args.token.as_deref());
+        let api = Api::new(args)?;
         let shown = display.take().map(|display| {
             let whole = (plan.transports(), plan.subscriptions());
             display.joining(clock, Arc::clone(&progress), whole)
@@ -254,7 +254,7 @@ fn await_begin(
     clock: &Clock,
     plan: &Plan,
     progress: &Progress,
-    failed: &Receiver<String>,
+    failed: &Receiver<Failure>,
 ) -> Result<(), String> {
     let (transports, streams) = (plan.transports(), plan.subscriptions());
     let deadline = clock.now() + BEGIN_TIMEOUT;
@@ -273,7 +273,9 @@ fn await_begin(
                 BEGIN_TIMEOUT / SECOND,
             ));
         }
-        if let Ok(reason) = failed.recv_timeout(Duration::from_millis(5)) {
+        if let Ok(Failure::Ours(reason) | Failure::Lost(reason)) =
+            failed.recv_timeout(Duration::from_millis(5))
+        {
             return Err(format!("a transport failed: {reason}"));
         }
     }

@@ -15,11 +15,13 @@ use crate::growth::{Growth, Size};
 use crate::join::wait_until;
 use crate::listen::Listening;
 use crate::marks::{GRACE, Marks};
-use crate::probe::{Busiest, HostTicks, ThreadTime, Usage, busiest, cpu_of, threads_of};
+use crate::probe::{
+    Busiest, HostTicks, ThreadTime, Usage, busiest, cpu_of, process_cpu, threads_of,
+};
 use crate::scrape::{Reading, ServerSays};
 use crate::series::{Moment, Surrounding, float};
 use crate::tally::{Counts, Tally};
-use crate::worker::Order;
+use crate::worker::{Failure, Order};
 
 /// Joins during the run go on for this long at most before the window.
 const CHURN_LEAD_MAX: u64 = 10 * SECOND;
@@ -38,6 +40,8 @@ pub(crate) struct Observed {
     pub(crate) threads: usize,
     /// What all workers counted.
     pub(crate) tally: Tally,
+    /// What this process used, ns.
+    pub(crate) own_cpu: u64,
     /// What the server used.
     pub(crate) server: Option<Usage>,
     /// The server's busiest thread.
@@ -52,8 +56,12 @@ pub(crate) struct Observed {
     pub(crate) repairs: bool,
     /// What [`Findings`](crate::findings::Findings) need besides.
     pub(crate) seen: Seen,
-    /// What failed while it ran.
+    /// The server's process ended.
+    pub(crate) process_ended: bool,
+    /// What failed on our side while it ran.
     pub(crate) failures: Vec<String>,
+    /// Why transports were lost while it ran.
+    pub(crate) lost: Vec<String>,
 }
 
 /// What a window showed until its last packets were given up.
@@ -73,6 +81,7 @@ struct Look {
     usage: Option<Usage>,
     threads: Vec<ThreadTime>,
     ticks: HostTicks,
+    own_cpu: u64,
 }
 
 impl Session {
@@ -111,9 +120,13 @@ impl Session {
         whole.stages.add(&self.stages);
         whole.gro_refused |= self.gro_refused;
         let server = used(&first, &last);
-        let mut failures: Vec<_> = self.failed.try_iter().collect();
-        if self.args.server_pid.is_some() && server.is_none() {
-            failures.push("the server's process ended".into());
+        let process_ended = self.args.server_pid.is_some() && server.is_none();
+        let (mut failures, mut lost) = (Vec::new(), Vec::new());
+        for failure in self.failed.try_iter() {
+            match failure {
+                Failure::Ours(reason) => failures.push(reason),
+                Failure::Lost(reason) => lost.push(reason),
+            }
         }
         let (subscriptions, transports) = (self.plan.subscriptions(), self.plan.transports());
         let (empty, ramp, base_cores) = (self.empty, self.ramp, self.base_cores);
@@ -123,6 +136,7 @@ impl Session {
             subscriptions,
             threads: self.workers.len(),
             tally: whole,
+            own_cpu: last.own_cpu.saturating_sub(first.own_cpu),
             server,
             busiest: busiest(&first.threads, &last.threads, window),
             says,
@@ -130,7 +144,9 @@ impl Session {
             stolen_percent: last.ticks.stolen_percent_since(&first.ticks),
             repairs: self.plan.conduct.repair,
             seen,
+            process_ended,
             failures,
+            lost,
         })
     }
 
@@ -250,6 +266,7 @@ impl Session {
                 unstamped: counts.unstamped,
                 renumbered: counts.renumbered,
                 send_failures: counts.send_failures,
+                refused: counts.refused,
                 receive_drops: counts.receive_drops,
                 key_frame_requests: counts.key_frame_requests,
                 nacked: counts.nacked,
@@ -281,6 +298,7 @@ impl Session {
             usage: self.usage(),
             threads: self.args.server_pid.map(threads_of).unwrap_or_default(),
             ticks: HostTicks::now(),
+            own_cpu: process_cpu(),
         }
     }
 
@@ -305,6 +323,7 @@ impl Session {
                 (0, _) | (_, 0) => usage.cpu_ns(),
                 (before, now) => now.saturating_sub(before),
             }),
+            own_cpu: now.own_cpu.saturating_sub(before.own_cpu),
             server_resident: usage.map(|usage| usage.resident_bytes),
             stolen_percent: now.ticks.stolen_percent_since(&before.ticks),
             says: None,

@@ -283,3 +283,31 @@ scenario('a room of hundreds is shown page by page, and never asked for as a who
   assert.deepEqual(whole, []);
   assert.deepEqual(await page.evaluate('window.complaints'), []);
 }, OWN);
+
+scenario('a refusal that passes is told until the next answer, and one of what was done until something else is', async (call) => {
+  const page = await operator(call);
+  await page.evaluate(`(() => {
+    const behind = window.fetch;
+    window.refusing = '';
+    window.asked = 0;
+    window.fetch = (url, options) => {
+      if (String(url).includes('admin/rooms')) asked += 1;
+      const answer = JSON.stringify({ success: false, data: 'too many requests', code: 'too_many_requests' });
+      return refusing && String(url).includes(refusing) ? Promise.resolve(new Response(answer, { status: 429 })) : behind(url, options);
+    };
+  })()`);
+  for (const route of ['admin/rooms', 'admin/status']) {
+    await page.evaluate(`refusing = ${JSON.stringify(route)}`);
+    await says(page, '#notice', 'too many requests');
+    await page.evaluate("refusing = ''");
+    await until('nothing is told any more', SEEN_MS, async () => (await textOf(page, '#notice')) === '');
+  }
+  await page.evaluate("refusing = 'admin/drain'");
+  await page.click('#drain');
+  await page.click('#drain-confirm');
+  await says(page, '#notice', 'too many requests');
+  const before = await page.evaluate('asked');
+  await until('the page has asked again', SEEN_MS, async () => await page.evaluate('asked') > before);
+  await says(page, '#notice', 'too many requests');
+  assert.deepEqual(await page.evaluate('window.complaints'), []);
+}, OWN);

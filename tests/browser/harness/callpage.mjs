@@ -28,17 +28,17 @@ export async function picture(page, name, look) {
   writeFileSync(path.join(folder, `${name}.png`), png);
 }
 
-/** Opens a page of the server in that browser. */
-export async function opened(call, path) {
-  const page = await (await browser()).visit(`${call.server.api}${path}`, { before: LISTEN });
+/** Opens a page of the server in that browser; the server is found `at` an address, where that is not its own. */
+export async function opened(call, path, at = call.server.api) {
+  const page = await (await browser()).visit(`${at}${path}`, { before: LISTEN });
   call.peers.push({ close: () => page.close() });
   await page.look(DESKTOP);
   return page;
 }
 
 /** The page of a freshly started server, a room and a name typed into it. */
-export async function caller(call, name, room) {
-  const page = await opened(call, '/');
+export async function caller(call, name, room, at) {
+  const page = await opened(call, '/', at);
   await until('the page is there', SEEN_MS, () => page.evaluate("document.activeElement?.id === 'room'"));
   await page.type(room);
   await page.press('Tab', 'Tab');

@@ -37,14 +37,27 @@ function bindUdp(port) {
   });
 }
 
-/** A port of UDP and TCP alike (the media port is both), which nobody else has until it is let go. */
+/** Above what the server and others take by default. */
+const LOWEST_PORT = 11_000;
+
+/**
+ * One that the kernel gives to nobody who asks for any, nor to connections that begin here: it stays free while a server
+ * that had it is away, also where pages try to reach it there.
+ */
+function quietPort() {
+  const range = readFileSync('/proc/sys/net/ipv4/ip_local_port_range', 'utf8');
+  const count = Math.max(1_000, Number(range.trim().split(/\s+/)[0]) - LOWEST_PORT);
+  return LOWEST_PORT + Math.floor(Math.random() * count);
+}
+
+/** A quiet port of UDP and TCP alike (the media port is both), which nobody else has until it is let go. */
 async function holdPort() {
   for (;;) {
-    const tcp = await listenTcp(0);
-    const { port } = tcp.address();
-    const udp = await bindUdp(port).catch(() => undefined);
+    const port = quietPort();
+    const tcp = await listenTcp(port).catch(() => undefined);
+    const udp = tcp && await bindUdp(port).catch(() => undefined);
     const letGo = async () => {
-      await new Promise((resolve) => tcp.close(resolve));
+      if (tcp) await new Promise((resolve) => tcp.close(resolve));
       if (udp) await new Promise((resolve) => udp.close(resolve));
     };
     if (udp) return { port, letGo };
@@ -115,8 +128,7 @@ export class Server {
 
   static async #run({ apiPort, mediaPort, flags, variables }) {
     if (!existsSync(BINARY)) throw new Error(`no server at ${BINARY}: build it, or set RINGCAST_BIN`);
-    const env = { ...cleanEnvironment(), ...variables };
-    const server = new Server(spawn(BINARY, flags, { stdio: ['ignore', 'pipe', 'pipe'], env }));
+    const server = new Server({ flags, variables });
     server.mediaPort = mediaPort;
     server.api = `http://127.0.0.1:${apiPort}`;
     try {
@@ -128,9 +140,16 @@ export class Server {
     return server;
   }
 
-  constructor(child) {
-    this.child = child;
+  constructor(how) {
+    this.how = how;
     this.log = [];
+    this.#spawn();
+  }
+
+  #spawn() {
+    const env = { ...cleanEnvironment(), ...this.how.variables };
+    const child = spawn(BINARY, this.how.flags, { stdio: ['ignore', 'pipe', 'pipe'], env });
+    this.child = child;
     this.ended = new Promise((resolve) => child.once('exit', (code, signal) => resolve({ code, signal })));
     child.once('error', (error) => this.log.push(String(error)));
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => this.#note(chunk));
@@ -154,6 +173,13 @@ export class Server {
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     throw new Error(`/readyz was not ok within ${READY_MS} ms:\n${this.log.join('\n')}`);
+  }
+
+  /** Kills it, and starts it as it was, on the same ports. */
+  async again() {
+    await this.stop('SIGKILL');
+    this.#spawn();
+    await this.#ready();
   }
 
   /** Ends calls too; gives the exit code, or the signal that was needed when that took too long. */

@@ -209,6 +209,28 @@ async fn a_new_reader_or_one_from_another_time_starts_with_a_snapshot() {
 }
 
 #[tokio::test]
+async fn readers_who_come_while_others_join_get_a_snapshot_and_all_that_it_lacks() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let mut readers = Vec::new();
+    for peer in 0..40 {
+        node.transport("r", &format!("peer-{peer}")).await;
+        readers.push(follow(&node, "/media/room/r/events", None).await);
+    }
+    node.delete("/media/room/r").await;
+    for reader in readers {
+        let messages = read_to_end(reader).await;
+        let [snapshot, rest @ ..] = messages.as_slice() else { panic!("a snapshot") };
+        assert_eq!(snapshot.kind, "snapshot");
+        let ids: Vec<_> = rest.iter().map(|message| message.id).collect();
+        assert_eq!(ids, (snapshot.id + 1..=42).collect::<Vec<_>>(), "no gap, no repetition");
+        let peers = snapshot.data["data"]["peers"].as_array().unwrap();
+        let joined = rest.iter().filter(|message| message.kind == "peer-joined");
+        assert_eq!(peers.len() + joined.count(), 40);
+    }
+}
+
+#[tokio::test]
 async fn stopping_the_node_ends_event_streams() {
     let node = Node::start(1);
     node.room("r").await;

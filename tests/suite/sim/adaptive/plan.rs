@@ -216,6 +216,7 @@ const STEPPED: &[Plan] = &[
         name: "3M to 300k and back",
         steps: &[(0, 3_000), (30, 300), (60, 3_000)],
         secs: 120,
+        seeds: SEEDS,
         ..PLAIN
     },
 ];

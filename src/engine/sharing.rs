@@ -351,7 +351,7 @@ impl Engine {
         let arrives = above
             .take(usize::from(wanted - granted.spatial))
             .filter_map(|key| self.streams.get(*key))
-            .any(|stream| stream.activity.arrives(now));
+            .any(|stream| stream.activity.is_active(now));
         if arrives { Reason::Young } else { Reason::NotArriving }
     }
 

@@ -280,11 +280,6 @@ pub const LAYER_SYNC_PICTURES_MAX: u8 = 150;
 /// at 30 fps, within which a lost packet is repaired.
 pub const PICTURES_REMEMBERED: usize = 16;
 
-/// Encodings of one picture arrive within this of each other: a sender paces a key frame of the
-/// largest over a fifth of a second. With a silence before, and the key frame of another encoding
-/// behind, still a second.
-pub const STREAM_APART_MAX: Duration = Duration::from_millis(250);
-
 /// The same for a stream with discontinuous transmission (mediasoup's 5 s).
 pub const STREAM_INACTIVE_DTX: Duration = Duration::from_secs(5);
 

@@ -20,7 +20,7 @@ pub struct CodecEntry {
     pub nack: bool,
     /// The receiver may ask for key frames with PLI.
     pub pli: bool,
-    /// The receiver may ask for key frames with FIR only.
+    /// The receiver may ask for key frames with FIR.
     pub fir: bool,
 }
 
@@ -56,6 +56,13 @@ impl CodecTable {
     #[must_use]
     pub fn entry(&self, payload_type: u8) -> Option<&CodecEntry> {
         self.0.iter().find(|entry| entry.payload_type == payload_type)
+    }
+
+    /// True when key frames of its media can be asked for by FIR only.
+    #[must_use]
+    pub fn wants_fir(&self) -> bool {
+        let mut media = self.0.iter().filter(|entry| entry.codec.is_media());
+        media.clone().any(|entry| entry.fir) && !media.any(|entry| entry.pli)
     }
 
     /// The first media codec: what a stream is until a packet tells otherwise.

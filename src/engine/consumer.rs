@@ -159,7 +159,8 @@ pub struct Consumer {
     pub live_from: PacketIndex,
     /// True until the first packet after a start was sent.
     pub fresh: bool,
-    /// The last sender report of the stream that was left.
+    /// A sender report of the stream that is played, or that was when something was: the one known
+    /// when it was entered. A newer one is taken where the stream still has it when it is left.
     pub left: Option<ClockPoint>,
     /// Its sequence numbers.
     pub seq: SeqRewriter,

@@ -9,14 +9,15 @@ use slotmap::SlotMap;
 
 use crate::engine::listener::Role;
 use crate::engine::producer::Source;
-use crate::engine::report::{Discard, DiscardCounts};
+use crate::engine::report::{Counters, Discard, DiscardCounts};
 use crate::engine::ring::SLOT_BYTES;
 use crate::engine::rtcp::{
-    self, Arrival, DlrrEntry, FeedbackHead, ReportBlock, RtcpItem, RtcpWriter, XrBlock,
+    self, Arrival, DlrrEntry, FeedbackHead, FirEntry, ReportBlock, RtcpItem, RtcpWriter, XrBlock,
 };
 use crate::engine::rtcp::{SenderInfo, SenderReport};
 use crate::engine::rtcp_queue::COMPOUND_BYTES_MAX;
 use crate::engine::source_clock::ClockPoint;
+use crate::engine::stream::Stream;
 use crate::engine::tally::{OutgoingTally, Reported};
 use crate::engine::transport::Transport;
 use crate::engine::{ConsumerKey, Engine, StreamKey, TimerKey, TransportKey};
@@ -191,9 +192,8 @@ impl Engine {
         if transport.round_trip > Duration::ZERO {
             stream.key_frames.handle_round_trip(transport.round_trip);
         }
-        if stream.key_frames.poll(now) && writer.pli(transport.rtcp_ssrc, ssrc) {
-            self.counters.plis_sent += 1;
-            stream.tally.plis += 1;
+        if stream.key_frames.poll(now) {
+            stream.ask_key_frame(transport.rtcp_ssrc, &mut writer, &mut self.counters);
         }
         if let Some(deadline) = stream.next_deadline() {
             self.timers.arm(TimerKey::Stream(key), deadline);
@@ -399,6 +399,25 @@ impl Engine {
         writer.room() >= needed
             && writer.sender_report(&info, &[])
             && writer.sdes_cname(consumer.ssrc, consumer.cname.as_bytes())
+    }
+}
+
+impl Stream {
+    /// Writes the wish for a key frame, in the way that its sender negotiated.
+    fn ask_key_frame(&mut self, ours: u32, writer: &mut RtcpWriter<'_>, counters: &mut Counters) {
+        let Some(ssrc) = self.ssrc else { return };
+        if self.codecs.wants_fir() {
+            // A new number each time, also where nothing came: a sender that heard the last one
+            // takes a repeat of it for the same wish, and its key frame was lost.
+            let [.., seq] = self.tally.firs.to_be_bytes();
+            let asked = writer.fir(ours, &[FirEntry { ssrc, seq }]);
+            self.tally.firs += u64::from(asked);
+            counters.firs_sent += u64::from(asked);
+        } else {
+            let asked = writer.pli(ours, ssrc);
+            self.tally.plis += u64::from(asked);
+            counters.plis_sent += u64::from(asked);
+        }
     }
 }
 

@@ -72,7 +72,10 @@ impl Engine {
         if transport.srtp.is_none() {
             return Err(Discard::NoKeys);
         }
-        let extensions = Extensions::parse(&view, &transport.receive_ids);
+        let mut extensions = Extensions::parse(&view, &transport.receive_ids);
+        if let Some(captured) = &mut extensions.abs_capture_time {
+            transport.clock.relate(captured);
+        }
         let packet = Packet { now, arrival, view, bytes, extensions };
         let known = transport.incoming.entry(view.ssrc).and_then(|incoming| incoming.route);
         let current = known

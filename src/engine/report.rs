@@ -62,6 +62,8 @@ counters! {
         retransmit_missed,
         /// Key frames asked of publishers (PLI).
         plis_sent,
+        /// The same where only FIR was negotiated.
+        firs_sent,
         /// Key frames asked of us by PLI.
         plis_received,
         /// Key frames asked of us by FIR.

@@ -13,6 +13,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::engine::rtp::AbsCaptureTime;
 use crate::limits::{CLOCK_JUMP, CLOCK_SLEW_PPM, CLOCK_WINDOW};
 
 /// One instant in a sender's clock and the RTP timestamp that belongs to it.
@@ -169,6 +170,15 @@ impl SenderClock {
     #[must_use]
     pub fn to_local(&self, ntp: u64) -> Option<u64> {
         Some(ntp.wrapping_add(self.state?.offset.cast_unsigned()))
+    }
+
+    /// Makes what a peer tells of a capture good for those who know our clock only, from our sender
+    /// reports: the time stays, and the offset from it is that to our clock, once it is known.
+    pub fn relate(&self, captured: &mut AbsCaptureTime) {
+        if let Some(state) = &self.state {
+            let to_peer = captured.clock_offset.unwrap_or(0);
+            captured.clock_offset = Some(to_peer.wrapping_add(state.offset));
+        }
     }
 
     /// The peer's clock at our NTP time `local`.

@@ -195,6 +195,7 @@ impl Stream {
             nack_count: tally.nacks,
             nack_packet_count: tally.nacked,
             pli_count: tally.plis,
+            fir_count: tally.firs,
             score: tally.score.score(),
             rtx_packets_discarded: Some(tally.rtx_useless),
             jitter: Some(self.reception.jitter()),

@@ -18,6 +18,9 @@ use crate::engine::stream::Stream;
 impl Consumer {
     /// Waits for the next key frame of `stream` instead of going on.
     pub(super) fn await_key_frame(&mut self, key: StreamKey, stream: &mut Stream, now: Instant) {
+        if self.playing.is_some_and(|playing| playing.stream == key) {
+            self.left = stream.clock.point().or(self.left);
+        }
         self.playing = None;
         self.aim(key, stream, now);
     }
@@ -29,6 +32,8 @@ impl Consumer {
         way: &mut Way<'_>,
     ) -> bool {
         let Some(mut awaiting) = self.awaiting else { return false };
+        let left = self.playing.and_then(|playing| streams.get(playing.stream)?.clock.point());
+        let left = left.or(self.left);
         let Some(stream) = streams.get_mut(awaiting.stream) else {
             self.awaiting = None;
             return false;
@@ -43,7 +48,7 @@ impl Consumer {
             }
             let (seq, timestamp) = (meta.seq, meta.timestamp);
             let entered = stream.clock.point();
-            match self.time.switch(way.now, timestamp, self.left, entered) {
+            match self.time.switch(way.now, timestamp, left, entered) {
                 Switch::AskAgain => {
                     stream.key_frames.request(way.now);
                     way.note_move(self.producer);

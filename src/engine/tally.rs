@@ -78,8 +78,10 @@ pub struct IncomingTally {
     pub nacks: u64,
     /// Packets that they named.
     pub nacked: u64,
-    /// Key frames asked for.
+    /// Key frames asked for by PLI.
     pub plis: u64,
+    /// Key frames asked for by FIR, where nothing else was negotiated.
+    pub firs: u64,
     /// Most packets that were ever missing.
     most_lost: i64,
     /// How well it arrives.

@@ -79,17 +79,22 @@ impl Engine {
         let Some(consumer) = self.consumers.get_mut(key).filter(|it| !it.repairable) else {
             return;
         };
-        let transport_key = consumer.transport;
-        let Some(transport) = self.transports.get_mut(transport_key) else { return };
+        let Some(transport) = self.transports.get_mut(consumer.transport) else { return };
         let newest = match consumer.numbered {
             true => transport.transport_seq.wrapping_sub(1),
             false => low_16(consumer.seq.newest()),
         };
-        if let (Some(sent), Some(outgoing)) = (&mut consumer.key_frame, &mut transport.outgoing) {
-            sent.wished = Some(newest);
+        let (Some(sent), Some(outgoing)) = (&mut consumer.key_frame, &mut transport.outgoing)
+        else {
+            return;
+        };
+        sent.wished = Some(newest);
+        if consumer.numbered {
+            // The loss may be known already.
+            let fate = outgoing.estimator().fate(sent.first, newest);
             outgoing.has_wishes = true;
+            self.settle_wish(now, key, fate);
         }
-        self.settle_wishes(now, transport_key);
     }
 
     /// True when a key frame is on its way to a receiver, or waits for its link.

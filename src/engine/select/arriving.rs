@@ -23,6 +23,8 @@ const SPANS_KEPT: usize = SPANS + 1;
 /// Time of one span: the rate of a layer is known a second after it begins, and followed in steps
 /// of this.
 const SPAN: Duration = Duration::from_millis(200);
+/// Spans without a packet behind which no packet of an older picture is to come: three seconds.
+const SILENCE_SPANS: u64 = 15;
 
 /// bits/s of a stream's layers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -203,6 +205,9 @@ impl Seen {
 
     fn handle_packet(&mut self, now: Instant, timestamp: u32, len: usize, info: &PayloadInfo) {
         let number = self.number(now).max(self.span);
+        // Behind a silence nothing old is under way any more. A sender whose timestamps went
+        // elsewhere meanwhile would seem to send but one picture, for hours.
+        let resumes = number - self.span >= SILENCE_SPANS;
         for span in (self.span + 1..=number).take(SPANS_KEPT) {
             if let Some(bytes) = self.spans.get_mut(place(span)) {
                 *bytes = Bytes::default();
@@ -211,7 +216,8 @@ impl Seen {
         self.span = number;
         let spatial = usize::from(info.spatial).min(SPATIAL - 1);
         let temporal = usize::from(info.temporal).min(TEMPORAL - 1);
-        let begins = timestamp.wrapping_sub(self.newest).cast_signed() > 0;
+        let ahead = timestamp.wrapping_sub(self.newest).cast_signed();
+        let begins = ahead > 0 || (resumes && ahead != 0);
         if begins {
             self.newest = timestamp;
             self.pictures = self.pictures.wrapping_add(1);
@@ -386,6 +392,30 @@ mod tests {
         assert_eq!((layers.top_spatial(), layers.is_gone(2)), (1, true));
         run(&mut layers, 1450..1500, 3, true);
         assert_eq!((layers.top_spatial(), layers.is_gone(2)), (2, false));
+    }
+
+    #[test]
+    fn layers_are_counted_on_when_timestamps_go_elsewhere_in_a_silence() {
+        let start = test_instant();
+        let second = |layers: &mut StreamLayers, from: u64, timestamp: u32, tops: u8| {
+            for picture in 0..20_u32 {
+                for spatial in 0..tops {
+                    let now = start + ms(from + 50 * u64::from(picture));
+                    let info = PayloadInfo { spatial, ..PayloadInfo::default() };
+                    let timestamp = timestamp.wrapping_add(picture * 4500);
+                    layers.handle_packet(now, timestamp, 1000, &info);
+                }
+            }
+        };
+        // Hours back, and so far ahead that it seems to be back.
+        for elsewhere in [(90_000_u32 * 3 * 3600).wrapping_neg(), 90_000 * 8 * 3600] {
+            let mut layers = StreamLayers::default();
+            second(&mut layers, 0, 0, 3);
+            second(&mut layers, 5_000, elsewhere, 2);
+            assert_eq!((layers.top_spatial(), layers.is_gone(2)), (1, true));
+            let rates = layers.rates(start + ms(6_000)).expect("layered");
+            assert_eq!(rates.decipictures(0), 200);
+        }
     }
 
     #[test]

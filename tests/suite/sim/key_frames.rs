@@ -1,6 +1,10 @@
 //! Where a receiver begins, and what its publisher is asked for.
 
+use ringcast::engine::rtcp::{RtcpItem, parse};
+use ringcast::engine::srtp::SrtpProfile;
+
 use super::media::Codec;
+use super::raw::RawPacket;
 use super::room::{Camera, Feed, Room, ms, secs};
 
 /// When the feed's client was asked for key frames, in ms since `since`.
@@ -158,4 +162,51 @@ fn media_before_its_producer_is_dropped_and_counted_also_across_a_wrap() {
         super::verdicts::assert_same(&heard, &room.source(&camera, 0).sent);
         room.assert_numbers(&heard, &picture);
     }
+}
+
+#[test]
+fn a_publisher_that_knows_fir_only_is_asked_by_fir_with_a_new_number_each_time() {
+    let mut room = Room::new(19);
+    let alice = room.raw_peer(SrtpProfile::AeadAes128Gcm);
+    let bob = room.raw_peer(SrtpProfile::AeadAes128Gcm);
+    let mut camera = room.prepare(alice, &Camera::new(Codec::Vp8));
+    for codec in &mut camera.produced.rtp.codecs {
+        codec.rtcp_feedback.retain(|feedback| feedback.parameter != "pli");
+    }
+    room.announce(&camera);
+    room.consume(bob, &camera);
+    let payload = [0x90, 0x80, 0x80, 1, 1, 7, 7, 7];
+    for index in 1..=100_u64 {
+        let packet = RawPacket {
+            ssrc: room.source(&camera, 0).setup.ssrc,
+            payload_type: 96,
+            marker: true,
+            index,
+            timestamp: u32::try_from(index * 3000).unwrap(),
+            mid: None,
+            transport_seq: None,
+            payload: &payload,
+            padding: 0,
+        };
+        let raw = room.seat(alice).raw_mut();
+        let sealed = raw.seal(&packet);
+        raw.send(sealed);
+        room.run_for(ms(33));
+    }
+    let ssrc = room.source(&camera, 0).setup.ssrc;
+    let mut numbers = Vec::new();
+    for item in room.seats[alice.0].raw().rtcp.iter().flat_map(|(_, compound)| parse(compound)) {
+        match item {
+            RtcpItem::Fir(fir) => numbers.extend(fir.entries.map(|entry| {
+                assert_eq!(entry.ssrc, ssrc);
+                entry.seq
+            })),
+            RtcpItem::Pli { .. } => panic!("it does not know PLI"),
+            _ => {}
+        }
+    }
+    assert!(numbers.len() >= 3, "asked again as long as none comes: {numbers:?}");
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
+    let counters = room.counters();
+    assert_eq!((counters.firs_sent, counters.plis_sent), (numbers.len() as u64, 0));
 }

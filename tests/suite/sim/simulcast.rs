@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use ringcast::control::command::{Command, Layers};
 use ringcast::engine::rtp::RtpView;
 use ringcast::engine::srtp::SrtpProfile;
 use ringcast::ortc::types::RtpHeaderExtensionParameters;
@@ -10,6 +11,7 @@ use serde_json::json;
 
 use super::clients::Heard;
 use super::media::{Codec, Packet, picture_of};
+use super::raw::RawPacket;
 use super::room::{Camera, Feed, Room, View, ms, secs};
 
 fn layered(rids: &[&'static str]) -> Camera {
@@ -190,11 +192,81 @@ fn a_publisher_that_tells_when_pictures_were_taken_is_seen_and_so_is_that() {
         let raw = room.seats[carol.0].raw();
         let wires: Vec<_> = raw.heard.iter().filter(|heard| heard.ssrc == other.ssrc).collect();
         assert!(wires.len() > 500, "{}", wires.len());
+        let mut offsets = Vec::new();
         for heard in wires {
             let view = RtpView::parse(&heard.wire).unwrap();
             let mut elements = view.extension_block().elements();
-            let carried = elements.find(|element| element.id == id).map(|element| element.data);
-            assert_eq!(carried, Some(&captured[..]));
+            let carried = elements.find(|element| element.id == id).expect("carried").data;
+            let (time, offset) = carried.split_first_chunk::<8>().unwrap();
+            assert_eq!(time[..], captured[..8]);
+            // As it came until the camera's first report, then the offset to our clock.
+            if offset == &captured[8..] {
+                assert!(heard.at - room.start < secs(3), "the camera has reported since");
+                continue;
+            }
+            let offset = i64::from_be_bytes(offset.try_into().unwrap());
+            let known = captured[8..].try_into().map_or(0, i64::from_be_bytes);
+            offsets.push(offset.wrapping_sub(known));
         }
+        assert!(offsets.len() > 300);
+        let (least, most) = (offsets.iter().min().unwrap(), offsets.iter().max().unwrap());
+        // The camera's clock stands at 1.7 billion seconds, ours at 1.79: so many of 2^-32 s.
+        assert!((90_000_000..90_000_002).contains(&(least >> 32)), "{least}");
+        assert!(most - least < 1 << 22, "by a millisecond at most: {}", most - least);
     }
+}
+
+#[test]
+fn going_over_keeps_to_capture_times_however_far_the_clocks_ran_apart() {
+    let mut room = Room::new(60);
+    let alice = room.raw_peer(SrtpProfile::AeadAes128Gcm);
+    let bob = room.raw_peer(SrtpProfile::AeadAes128Gcm);
+    let camera = room.prepare(alice, &Camera { encodings: 2, ..Camera::new(Codec::Vp8) });
+    room.announce(&camera);
+    room.preferred_layers = Some((0, None));
+    let picture = room.consume(bob, &camera);
+    let ssrcs = [0, 1].map(|encoding| room.source(&camera, encoding).setup.ssrc);
+    // The first one's clock is one in a thousand too fast, as seen in the peer's reports.
+    let timestamp = |encoding: usize, ms: u64| {
+        let ticks = if encoding == 0 { ms * 90 + ms * 90 / 1_000 } else { 5_000_000 + ms * 90 };
+        u32::try_from(ticks).unwrap()
+    };
+    for step in 1..=2_400_u64 {
+        let captured = step * 33;
+        for (encoding, ssrc) in ssrcs.into_iter().enumerate() {
+            let payload = [0x90, 0x80, 0x80, 1, u8::from(step % 30 != 1), 7, 7, 7];
+            let packet = RawPacket {
+                ssrc,
+                payload_type: 96,
+                marker: true,
+                index: step,
+                timestamp: timestamp(encoding, captured),
+                mid: None,
+                transport_seq: None,
+                payload: &payload,
+                padding: 0,
+            };
+            let now = room.now;
+            let raw = room.seat(alice).raw_mut();
+            let sealed = raw.seal(&packet);
+            raw.send(sealed);
+            if step % 30 == 5 {
+                raw.send_report(now, ssrc, packet.timestamp);
+            }
+        }
+        if step == 2_000 {
+            let layers = Layers { spatial: 1, temporal: 0 };
+            room.command(Command::SetPreferredLayers(picture.id, layers));
+        }
+        room.run_for(ms(33));
+    }
+    assert_eq!(room.counters().layer_switches, 1);
+    let heard = room.heard(&picture);
+    let apart: Vec<i32> = heard
+        .windows(2)
+        .map(|pair| pair[1].timestamp.wrapping_sub(pair[0].timestamp).cast_signed())
+        .collect();
+    assert!(apart.len() > 2_300);
+    // 33 ms between any two pictures, also where it went over; a millisecond for the fast clock.
+    assert!(apart.iter().all(|ticks| (ticks - 2_970).abs() <= 90 + 3), "{:?}", apart.iter().max());
 }

@@ -405,9 +405,10 @@ impl Machine for Engine {
     }
 }
 
-/// An instant for tests of virtual time.
+/// The instant at which virtual time begins, the same in all tests however long they take.
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
 pub(crate) fn test_instant() -> Instant {
-    Instant::now()
+    static ANCHOR: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+    *ANCHOR
 }

@@ -173,11 +173,12 @@ impl SenderClock {
     }
 
     /// Makes what a peer tells of a capture good for those who know our clock only, from our sender
-    /// reports: the time stays, and the offset from it is that to our clock, once it is known.
+    /// reports: the time stays, and the offset, once it is known, is what to add to our clock to get
+    /// the one that it was captured by (Capture NTP Clock = Sender NTP Clock + Capture Clock Offset).
     pub fn relate(&self, captured: &mut AbsCaptureTime) {
         if let Some(state) = &self.state {
-            let to_peer = captured.clock_offset.unwrap_or(0);
-            captured.clock_offset = Some(to_peer.wrapping_add(state.offset));
+            let from_peer = captured.clock_offset.unwrap_or(0);
+            captured.clock_offset = Some(from_peer.wrapping_sub(state.offset));
         }
     }
 

@@ -62,7 +62,7 @@ counters! {
         retransmit_missed,
         /// Key frames asked of publishers (PLI).
         plis_sent,
-        /// The same where only FIR was negotiated.
+        /// Key frames asked of publishers by FIR, where no PLI was negotiated.
         firs_sent,
         /// Key frames asked of us by PLI.
         plis_received,

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { createServer, request as sendOn } from 'node:http';
-import { SEEN_MS, caller, complaints, enter, isSeenAndHeard, shows, tileOf } from '../harness/callpage.mjs';
+import { CANVAS_AS_SCREEN, SEEN_MS, caller, complaints, enter, isSeenAndHeard, shows, tileOf } from '../harness/callpage.mjs';
 import { scenario, until } from '../harness/stage.mjs';
 
 /** Until a browser finds that nobody is there, and the page has asked for what is lost, was refused and has asked again. */
@@ -34,15 +34,7 @@ const MEDDLED = `(() => {
     pc.dispatchEvent(new Event('connectionstatechange'));
     delete pc.connectionState;
   };
-  navigator.mediaDevices.getDisplayMedia = async () => {
-    const canvas = Object.assign(document.createElement('canvas'), { width: 640, height: 360 });
-    const context = canvas.getContext('2d');
-    setInterval(() => {
-      context.fillStyle = 'hsl(' + (Date.now() / 20) % 360 + ' 80% 50%)';
-      context.fillRect(0, 0, 640, 360);
-    }, 50);
-    return canvas.captureStream(20);
-  };
+  ${CANVAS_AS_SCREEN};
 })()`;
 
 async function meddled(call, name, room, at) {

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import {
-  DESKTOP, PHONE, SEEN_MS, caller, complaints, enter, isSeenAndHeard, picture, shows, tileOf,
+  CANVAS_AS_SCREEN, DESKTOP, PHONE, SEEN_MS, caller, complaints, enter, isSeenAndHeard, picture, shows, tileOf,
 } from '../harness/callpage.mjs';
 import { scenario, until } from '../harness/stage.mjs';
 
@@ -67,16 +67,7 @@ scenario('a screen is shared beside the camera, and devices can be chosen', asyn
   await enter(alice);
   await enter(bob);
   await shows(alice, 'Bob', isSeenAndHeard);
-  // A headless browser has no screen: the page is given a canvas in its place.
-  await bob.evaluate(`navigator.mediaDevices.getDisplayMedia = async () => {
-    const canvas = Object.assign(document.createElement('canvas'), { width: 640, height: 360 });
-    const context = canvas.getContext('2d');
-    setInterval(() => {
-      context.fillStyle = 'hsl(' + (Date.now() / 20) % 360 + ' 80% 50%)';
-      context.fillRect(0, 0, 640, 360);
-    }, 50);
-    return canvas.captureStream(20);
-  }`);
+  await bob.evaluate(CANVAS_AS_SCREEN);
   await bob.click('#screen');
   await shows(alice, 'Bob: screen', ({ seen, moves }) => seen && moves);
   await shows(alice, 'Bob', isSeenAndHeard);

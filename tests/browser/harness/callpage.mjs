@@ -36,6 +36,17 @@ export async function opened(call, path, at = call.server.api) {
   return page;
 }
 
+/** A headless browser has no screen: run in a page, this gives it a moving canvas in its place. */
+export const CANVAS_AS_SCREEN = `navigator.mediaDevices.getDisplayMedia = async () => {
+  const canvas = Object.assign(document.createElement('canvas'), { width: 640, height: 360 });
+  const context = canvas.getContext('2d');
+  setInterval(() => {
+    context.fillStyle = 'hsl(' + (Date.now() / 20) % 360 + ' 80% 50%)';
+    context.fillRect(0, 0, 640, 360);
+  }, 50);
+  return canvas.captureStream(20);
+}`;
+
 /** The page of a freshly started server, a room and a name typed into it. */
 export async function caller(call, name, room, at) {
   const page = await opened(call, '/', at);

@@ -10,10 +10,10 @@ use crate::control::{DtlsFingerprint, DtlsParameters, IceParameters, TransportRe
 use crate::id::TransportId;
 use crate::limits::{SDP_MEDIA_MAX, SDP_SSRCS_MAX};
 use crate::ortc::types::RtpCapabilities;
-use crate::ortc::{default_media_codecs, normalise_producer, router_capabilities, uri};
+use crate::ortc::{Menu, normalise_producer, uri};
 
 fn room() -> RtpCapabilities {
-    router_capabilities(&default_media_codecs()).unwrap()
+    Menu::EXTENDED.router_capabilities(&Menu::EXTENDED.media_codecs()).unwrap()
 }
 
 fn head(mids: &str) -> String {

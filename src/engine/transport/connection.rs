@@ -490,6 +490,17 @@ mod tests {
         /// Datagrams from the server, by class.
         sent: Vec<(Path, PacketClass)>,
         lose_answers: bool,
+        /// The client says that it is connected.
+        client_connected: bool,
+        /// DTLS datagrams still to pass before one is lost, from the client and from the server.
+        lose: [Option<usize>; 2],
+    }
+
+    /// True for the one that is to be lost.
+    fn is_lost(lose: &mut Option<usize>) -> bool {
+        let Some(left) = *lose else { return false };
+        *lose = left.checked_sub(1);
+        left == 0
     }
 
     impl Call {
@@ -521,8 +532,17 @@ mod tests {
                 bytes: lone.connection.fingerprint().to_vec(),
             });
             api.start_dtls(client_is_active).unwrap();
-            let (events, sent) = (Vec::new(), Vec::new());
-            Self { lone, client, client_keys, port: 5000, events, sent, lose_answers: false }
+            Self {
+                lone,
+                client,
+                client_keys,
+                port: 5000,
+                events: Vec::new(),
+                sent: Vec::new(),
+                lose_answers: false,
+                client_connected: false,
+                lose: [None; 2],
+            }
         }
 
         fn client_fingerprint(&mut self) -> [u8; 32] {
@@ -556,11 +576,13 @@ mod tests {
             loop {
                 match self.client.poll_output().unwrap() {
                     Output::Timeout(_) => return,
+                    Output::Event(str0m::Event::Connected) => self.client_connected = true,
                     Output::Event(_) => {}
                     Output::Transmit(out) => {
                         let connection = &mut self.lone.connection;
                         let _ = match PacketClass::of(&out.contents) {
                             PacketClass::Stun => connection.handle_stun(now, path, &out.contents),
+                            PacketClass::Dtls if is_lost(&mut self.lose[0]) => Ok(()),
                             PacketClass::Dtls => connection.handle_dtls(now, path, &out.contents),
                             other => panic!("{other:?} from a client without media"),
                         };
@@ -574,6 +596,9 @@ mod tests {
                 self.sent.push((path, PacketClass::of(&bytes)));
                 if path.remote.port() != self.port || self.lose_answers {
                     continue; // lost: the client is no longer there
+                }
+                if PacketClass::of(&bytes) == PacketClass::Dtls && is_lost(&mut self.lose[1]) {
+                    continue;
                 }
                 let receive = Receive {
                     proto: RtcProtocol::Udp,
@@ -780,6 +805,21 @@ mod tests {
             // only after a wait of its own: one more doubling may pass before the two fit.
             call.run(5000);
             assert!(call.keys().is_some(), "our first flight was lost, with the first answers");
+        }
+    }
+
+    #[test]
+    fn whichever_datagram_of_a_handshake_is_lost_both_sides_connect() {
+        for (client_is_active, certificate) in HANDSHAKES {
+            for (from_server, nth) in (0..10).flat_map(|nth| [(0, nth), (1, nth)]) {
+                let mut call = Call::new(client_is_active, certificate);
+                call.lose[from_server] = Some(nth);
+                call.run(8000);
+                let case = (client_is_active, certificate, from_server, nth);
+                assert!(call.keys().is_some(), "{case:?}");
+                assert!(call.client_keys.keys().is_some(), "{case:?}");
+                assert!(call.client_connected, "{case:?}");
+            }
         }
     }
 

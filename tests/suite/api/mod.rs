@@ -17,3 +17,4 @@ mod sdp;
 mod shards;
 mod systemd;
 mod tokens;
+mod waiting;

@@ -171,6 +171,25 @@ async fn producers_are_limited_by_node_room_and_peer_and_do_not_leak() {
 }
 
 #[tokio::test]
+async fn a_page_that_is_loaded_again_replaces_its_producer_also_where_no_other_may_be() {
+    for setting in ["producers=1", "room-producers=1", "peer-producers=1"] {
+        let (node, before, _) = pair(setting).await;
+        let mut old = node.producer("r", "alice", &before).await;
+        for _ in 0..3 {
+            let reloaded = node.transport("r", "alice").await;
+            let new = produce(&node, opus("r", "alice", &reloaded)).await.id("producerId");
+            assert_ne!(new, old, "{setting}");
+            let listed = node.get("/media/room/r/producers").await;
+            assert_eq!(listed.data()["producers"][0]["producerId"], json!(new));
+            assert_eq!(listed.data()["producers"].as_array().unwrap().len(), 1);
+            let second = produce(&node, simulcast("r", "alice", &reloaded)).await;
+            assert!(second.status == 429 || second.status == 503, "{setting}: {}", second.status);
+            old = new;
+        }
+    }
+}
+
+#[tokio::test]
 async fn consumers_are_limited_by_node_room_and_peer_and_do_not_leak() {
     for (setting, limit) in [
         ("consumers=1", Limit::Consumers),

@@ -129,6 +129,7 @@ fn gate(control: Control, options: &ApiOptions, docs_path: &str) -> Gate {
         keys: options.keys.clone(),
         open_metrics: options.open_metrics,
         docs: docs_path.into(),
+        proxies: options.proxies.clone(),
         rates: Arc::new(Rates::new(&options.limits, Instant::now())),
     }
 }

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::ConfigError;
+use super::proxies::Proxies;
 use super::sources::{Parsed, Sources};
+use super::{ConfigError, NoNetwork};
 use crate::limits::{API_CONNECTIONS, API_CONNECTIONS_MAX, API_CONNECTIONS_PER_ADDRESS};
 
 /// PEM files of the API's certificate chain and private key.
@@ -24,6 +25,8 @@ pub struct ConnectionsConfig {
     pub node: usize,
     /// Connections at once from one address but loopback; `None` is no limit.
     pub address: Option<usize>,
+    /// Whose word is taken for who a request is from.
+    pub proxies: Proxies,
 }
 
 impl ConnectionsConfig {
@@ -39,7 +42,14 @@ impl ConnectionsConfig {
         let node = sources.one("api-connections", node)?.unwrap_or(API_CONNECTIONS);
         let address = sources.one("api-connections-per-address", address)?;
         let address = address.unwrap_or(Some(API_CONNECTIONS_PER_ADDRESS));
-        Ok(Self { tls, node, address })
+        let network = |text: &str| match Proxies::of([text]) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(NoNetwork) => Err(format!("{text:?} {NoNetwork}")),
+        };
+        let proxies = sources.many("trusted-proxies", network)?.unwrap_or_default();
+        // Each was read before.
+        let proxies = Proxies::of(proxies.iter().map(String::as_str)).unwrap_or_default();
+        Ok(Self { tls, node, address, proxies })
     }
 }
 

@@ -67,7 +67,7 @@ fn nothing_said_gives_the_documented_defaults() {
             api_keys_file: None,
             open_metrics: false,
             limits: Limits::default(),
-            connections: ConnectionsConfig { tls: None, node: 20_000, address: Some(2_000) },
+            connections: connections(),
             ice: IceConfig::default(),
             outlets: OutletsConfig::default(),
             log_format: LogFormat::Text,
@@ -75,6 +75,11 @@ fn nothing_said_gives_the_documented_defaults() {
             warnings: vec![],
         }
     );
+}
+
+fn connections() -> ConnectionsConfig {
+    let proxies = Proxies::default();
+    ConnectionsConfig { tls: None, node: 20_000, address: Some(2_000), proxies }
 }
 
 fn limits(settings: &[&str]) -> Limits {
@@ -156,7 +161,7 @@ fn every_flag_sets_its_setting() {
             docs_path: "api/docs".to_owned(),
             cors_origins: vec!["https://a.example".to_owned(), "http://localhost:5173".to_owned()],
             allow_anonymous: true,
-            connections: ConnectionsConfig { tls: None, node: 20_000, address: Some(2_000) },
+            connections: connections(),
             ice: IceConfig::of_given(vec!["stun:a.example".to_owned()]),
             api_keys: ApiKeys::default(),
             api_keys_file: None,
@@ -481,11 +486,13 @@ fn flags_tell_how_the_api_is_connected_to() {
             "--tls-key=/etc/key.pem",
             "--api-connections=500",
             "--api-connections-per-address=0",
+            "--trusted-proxies=10.0.0.0/8,::1",
         ],
         &[],
     );
     let pair = TlsConfig { cert: "/etc/cert.pem".into(), key: "/etc/key.pem".into() };
-    let expected = ConnectionsConfig { tls: Some(pair), node: 500, address: None };
+    let proxies = Proxies::of(["10.0.0.0/8", "::1"]).unwrap();
+    let expected = ConnectionsConfig { tls: Some(pair), node: 500, address: None, proxies };
     assert_eq!(told.connections, expected);
     for (flag, words) in [
         ("--tls-cert=/etc/cert.pem", "tls-key"),
@@ -493,6 +500,7 @@ fn flags_tell_how_the_api_is_connected_to() {
         ("--api-connections=0", "--api-connections"),
         ("--api-connections=1000001", "--api-connections"),
         ("--api-connections-per-address=-1", "--api-connections-per-address"),
+        ("--trusted-proxies=::1,nginx", "--trusted-proxies: \"nginx\" is no IP address or network"),
     ] {
         let error = refusal(&[flag], &[]);
         assert!(error.contains(words), "{error}");

@@ -303,6 +303,9 @@ pub const API_CONNECTIONS: usize = 20_000;
 /// not counted: a proxy on the same host brings everyone.
 pub const API_CONNECTIONS_PER_ADDRESS: usize = 2_000;
 
+/// Entries of `X-Forwarded-For` that are looked at: nobody stands behind more proxies than that.
+pub const FORWARDED_HOPS_MAX: usize = 16;
+
 /// Connections of the API that may be asked for: descriptors of a process are fewer.
 pub const API_CONNECTIONS_MAX: usize = 1_000_000;
 

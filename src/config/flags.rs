@@ -135,7 +135,7 @@ pub(crate) struct Flags {
 
     /// Microseconds in which a shard is woken for media once at most, up to 2000; 0 is each time.
     /// Saves CPU time where many clients send, costs half of it in latency there. A shard that sends
-    /// the sound of many speakers to many listeners waits for up to twice that [default: 500]
+    /// the sound of many speakers to many listeners waits two thirds longer [default: 750]
     /// [env: RINGCAST_COALESCE_US]
     #[arg(long, value_name = "MICROSECONDS", help_heading = "Threads")]
     coalesce_us: Option<String>,

@@ -56,7 +56,7 @@ fn nothing_said_gives_the_documented_defaults() {
             pin: true,
             runtime: Runtime::Auto,
             steer: Steer::Auto,
-            coalesce: Duration::from_micros(500),
+            coalesce: Duration::from_micros(750),
             drain_timeout: Duration::from_secs(3600),
             media_udp: true,
             media_tcp: true,

@@ -68,3 +68,41 @@ fn address(text: &str) -> Parsed<Option<usize>> {
         _ => Err(format!("{text:?} is no number from 0 to {API_CONNECTIONS_MAX}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::{config, refusal};
+
+    #[test]
+    fn flags_tell_how_the_api_is_connected_to() {
+        let told = config(
+            &[
+                "--tls-cert=/etc/cert.pem",
+                "--tls-key=/etc/key.pem",
+                "--api-connections=500",
+                "--api-connections-per-address=0",
+                "--trusted-proxies=10.0.0.0/8,::1",
+            ],
+            &[],
+        );
+        let pair = TlsConfig { cert: "/etc/cert.pem".into(), key: "/etc/key.pem".into() };
+        let proxies = Proxies::of(["10.0.0.0/8", "::1"]).unwrap();
+        let expected = ConnectionsConfig { tls: Some(pair), node: 500, address: None, proxies };
+        assert_eq!(told.connections, expected);
+        for (flag, words) in [
+            ("--tls-cert=/etc/cert.pem", "tls-key"),
+            ("--tls-key=/etc/key.pem", "tls-cert"),
+            ("--api-connections=0", "--api-connections"),
+            ("--api-connections=1000001", "--api-connections"),
+            ("--api-connections-per-address=-1", "--api-connections-per-address"),
+            (
+                "--trusted-proxies=::1,nginx",
+                "--trusted-proxies: \"nginx\" is no IP address or network",
+            ),
+        ] {
+            let error = refusal(&[flag], &[]);
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

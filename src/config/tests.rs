@@ -13,11 +13,11 @@ fn config_with(args: &[&str], env: &[(&str, &str)]) -> Result<Config, ConfigErro
     Config::from_args(args, |name| env.get(name).map(|value| (*value).to_owned()))
 }
 
-fn config(args: &[&str], env: &[(&str, &str)]) -> Config {
+pub(super) fn config(args: &[&str], env: &[(&str, &str)]) -> Config {
     config_with(args, env).unwrap_or_else(|error| panic!("{args:?} {env:?}: {error}"))
 }
 
-fn refusal(args: &[&str], env: &[(&str, &str)]) -> String {
+pub(super) fn refusal(args: &[&str], env: &[(&str, &str)]) -> String {
     config_with(args, env).expect_err("must be refused").to_string()
 }
 
@@ -475,34 +475,5 @@ proptest! {
             prop_assert!(!config.media_listen.is_empty());
             prop_assert!(!config.docs_path.is_empty() && !config.docs_path.starts_with('/'));
         }
-    }
-}
-
-#[test]
-fn flags_tell_how_the_api_is_connected_to() {
-    let told = config(
-        &[
-            "--tls-cert=/etc/cert.pem",
-            "--tls-key=/etc/key.pem",
-            "--api-connections=500",
-            "--api-connections-per-address=0",
-            "--trusted-proxies=10.0.0.0/8,::1",
-        ],
-        &[],
-    );
-    let pair = TlsConfig { cert: "/etc/cert.pem".into(), key: "/etc/key.pem".into() };
-    let proxies = Proxies::of(["10.0.0.0/8", "::1"]).unwrap();
-    let expected = ConnectionsConfig { tls: Some(pair), node: 500, address: None, proxies };
-    assert_eq!(told.connections, expected);
-    for (flag, words) in [
-        ("--tls-cert=/etc/cert.pem", "tls-key"),
-        ("--tls-key=/etc/key.pem", "tls-cert"),
-        ("--api-connections=0", "--api-connections"),
-        ("--api-connections=1000001", "--api-connections"),
-        ("--api-connections-per-address=-1", "--api-connections-per-address"),
-        ("--trusted-proxies=::1,nginx", "--trusted-proxies: \"nginx\" is no IP address or network"),
-    ] {
-        let error = refusal(&[flag], &[]);
-        assert!(error.contains(words), "{error}");
     }
 }

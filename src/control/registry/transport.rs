@@ -72,6 +72,8 @@ pub struct Transport {
     pub direction: Direction,
     /// Its shard has made it.
     pub ready: bool,
+    /// Its shard was told whom to expect.
+    pub expects: bool,
     /// ICE as its shard last told.
     pub ice: IceState,
     /// DTLS as its shard last told.
@@ -152,6 +154,7 @@ impl Registry {
             shard,
             direction,
             ready: false,
+            expects: false,
             ice: IceState::New,
             dtls: DtlsState::New,
             remote: None,

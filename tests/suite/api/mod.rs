@@ -16,3 +16,4 @@ mod sdp;
 mod shards;
 mod systemd;
 mod tokens;
+mod waiting;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::harness::{Node, bare, simulcast};
 
-async fn text_of(node: &Node, path: &str) -> String {
+pub(super) async fn text_of(node: &Node, path: &str) -> String {
     let response = node.send(bare(Method::GET, path)).await;
     assert_eq!(response.status(), 200, "{path}");
     let bytes = response.into_body().collect().await.unwrap().to_bytes();

@@ -62,6 +62,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "NUMBER", help_heading = "API")]
     api_connections_per_address: Option<String>,
 
+    /// Addresses and networks of proxies, comma-separated, that tell in X-Forwarded-For who asks:
+    /// limits of an address hold for that one [default: none] [env: RINGCAST_TRUSTED_PROXIES]
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',', help_heading = "API")]
+    trusted_proxies: Vec<String>,
+
     /// Path of the Swagger UI [default: docs] [env: RINGCAST_DOCS_PATH, SWAGGER_PATH]
     #[arg(long, value_name = "PATH", help_heading = "API")]
     docs_path: Option<String>,
@@ -225,6 +230,7 @@ impl Flags {
             "tls-key" => one(&self.tls_key),
             "api-connections" => one(&self.api_connections),
             "api-connections-per-address" => one(&self.api_connections_per_address),
+            "trusted-proxies" => many(&self.trusted_proxies),
             "docs-path" => one(&self.docs_path),
             "cors-origins" => many(&self.cors_origins),
             "drain-timeout" => one(&self.drain_timeout),

@@ -13,6 +13,7 @@ mod connections;
 mod flags;
 mod ice;
 mod outlets;
+mod proxies;
 mod shown;
 mod sources;
 mod values;
@@ -32,6 +33,7 @@ pub use self::ice::{IceConfig, IceCredentials, IceServer};
 pub use self::outlets::{
     KafkaConfig, KafkaMechanism, KafkaSecurity, OutletsConfig, Secret, WebhookConfig,
 };
+pub use self::proxies::{NoNetwork, Proxies};
 pub use self::sources::Origin;
 use self::sources::Sources;
 pub(crate) use self::values::docs_path;

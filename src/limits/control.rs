@@ -310,6 +310,10 @@ pub const API_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes that the head of a request may have, and that are kept of an answer not yet taken.
 pub const API_BUFFER_BYTES: usize = 64 * 1024;
 
+/// How long a browser may remember that a page of another site may call: as long as Chromium does at
+/// most. Unless told, browsers ask again after five seconds, and each request waits for that.
+pub const CORS_MAX_AGE: Duration = Duration::from_secs(2 * 60 * 60);
+
 /// Connections of the API that the node keeps open unless told otherwise: every event reader that
 /// there may be, and some; at some 10 KiB each.
 pub const API_CONNECTIONS: usize = 20_000;
@@ -317,6 +321,9 @@ pub const API_CONNECTIONS: usize = 20_000;
 /// The same of one address: an office of hundreds behind one address translation. Loopback is
 /// not counted: a proxy on the same host brings everyone.
 pub const API_CONNECTIONS_PER_ADDRESS: usize = 2_000;
+
+/// Entries of `X-Forwarded-For` that are looked at: nobody stands behind more proxies than that.
+pub const FORWARDED_HOPS_MAX: usize = 16;
 
 /// Connections of the API that may be asked for: descriptors of a process are fewer.
 pub const API_CONNECTIONS_MAX: usize = 1_000_000;

@@ -133,9 +133,9 @@
 //!   and does not know renomination. `str0m` gets one synthetic address pair and no SRTP keys at all
 //!   (instead of random ones), so it can neither seal nor open media.
 //! * The median latency at half load may exceed 200 µs where many clients send: media wakes a shard
-//!   once in 500 µs at most, which saves a fifth of the CPU there; and a shard that sends single
-//!   datagrams to many receivers lets whatever wakes it wait 1 ms for more, which saves a fifth there
-//!   (`--coalesce-us=0` for the other choice).
+//!   once in 750 µs at most, which saves a quarter of the CPU there; and a shard that sends single
+//!   datagrams to many receivers lets whatever wakes it wait 1.25 ms for more, which saves as much
+//!   there (`--coalesce-us=0` for the other choice).
 //! * Answers, events and reports of a shard share one lane, so that their order is the order of
 //!   happening; a command is taken only while its answer has room.
 

@@ -224,7 +224,7 @@ fn api_options(config: &Config, clock: WallAnchor) -> Result<ApiOptions, ServerE
     if tls.is_none() && config.api_keys_file.is_none() && !config.ice.has_file() {
         tokio::spawn(Hangup::watch()?.ignore());
     }
-    let ConnectionsConfig { node, address, .. } = config.connections;
+    let ConnectionsConfig { node, address, ref proxies, .. } = config.connections;
     Ok(ApiOptions {
         cors_origins: config.cors_origins.clone(),
         docs_path: config.docs_path.clone(),
@@ -233,6 +233,7 @@ fn api_options(config: &Config, clock: WallAnchor) -> Result<ApiOptions, ServerE
         limits: config.limits.clone(),
         tls,
         connections: ConnectionLimits { node: affordable(node), address },
+        proxies: proxies.clone(),
         counts,
         ice_servers,
     })

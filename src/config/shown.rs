@@ -79,14 +79,15 @@ fn values(config: &Config) -> Vec<(&'static str, Value)> {
     values
 }
 
-fn connection_values(connections: &ConnectionsConfig) -> [(&'static str, Value); 4] {
-    let ConnectionsConfig { tls, node, address } = connections;
+fn connection_values(connections: &ConnectionsConfig) -> [(&'static str, Value); 5] {
+    let ConnectionsConfig { tls, node, address, proxies } = connections;
     let tls = tls.as_ref();
     [
         ("tls-cert", tls.map_or(Value::Null, |TlsConfig { cert, .. }| json!(cert))),
         ("tls-key", tls.map_or(Value::Null, |TlsConfig { key, .. }| json!(key))),
         ("api-connections", json!(node)),
         ("api-connections-per-address", json!(address.unwrap_or(0))),
+        ("trusted-proxies", proxies.texts().collect()),
     ]
 }
 

@@ -10,7 +10,7 @@ use super::ConfigError;
 use super::flags::Flags;
 
 /// Every setting: its flag (and name in the file), and its variables in order of precedence.
-pub(super) const SETTINGS: [(&str, &[&str]); 39] = [
+pub(super) const SETTINGS: [(&str, &[&str]); 40] = [
     // FILES_SERVICE_APP_PORT gives only the port, and is read apart.
     ("api-listen", &["RINGCAST_API_LISTEN"]),
     ("allow-anonymous", &["RINGCAST_ALLOW_ANONYMOUS"]),
@@ -22,6 +22,7 @@ pub(super) const SETTINGS: [(&str, &[&str]); 39] = [
     ("tls-key", &["RINGCAST_TLS_KEY"]),
     ("api-connections", &["RINGCAST_API_CONNECTIONS"]),
     ("api-connections-per-address", &["RINGCAST_API_CONNECTIONS_PER_ADDRESS"]),
+    ("trusted-proxies", &["RINGCAST_TRUSTED_PROXIES"]),
     ("docs-path", &["RINGCAST_DOCS_PATH", "SWAGGER_PATH"]),
     ("cors-origins", &["RINGCAST_CORS_ORIGINS"]),
     ("drain-timeout", &["RINGCAST_DRAIN_TIMEOUT"]),

@@ -13,11 +13,11 @@ fn config_with(args: &[&str], env: &[(&str, &str)]) -> Result<Config, ConfigErro
     Config::from_args(args, |name| env.get(name).map(|value| (*value).to_owned()))
 }
 
-fn config(args: &[&str], env: &[(&str, &str)]) -> Config {
+pub(super) fn config(args: &[&str], env: &[(&str, &str)]) -> Config {
     config_with(args, env).unwrap_or_else(|error| panic!("{args:?} {env:?}: {error}"))
 }
 
-fn refusal(args: &[&str], env: &[(&str, &str)]) -> String {
+pub(super) fn refusal(args: &[&str], env: &[(&str, &str)]) -> String {
     config_with(args, env).expect_err("must be refused").to_string()
 }
 
@@ -56,7 +56,7 @@ fn nothing_said_gives_the_documented_defaults() {
             pin: true,
             runtime: Runtime::Auto,
             steer: Steer::Auto,
-            coalesce: Duration::from_micros(500),
+            coalesce: Duration::from_micros(750),
             drain_timeout: Duration::from_secs(3600),
             media_udp: true,
             media_tcp: true,
@@ -67,7 +67,7 @@ fn nothing_said_gives_the_documented_defaults() {
             api_keys_file: None,
             open_metrics: false,
             limits: Limits::default(),
-            connections: ConnectionsConfig { tls: None, node: 20_000, address: Some(2_000) },
+            connections: connections(),
             ice: IceConfig::default(),
             outlets: OutletsConfig::default(),
             log_format: LogFormat::Text,
@@ -75,6 +75,11 @@ fn nothing_said_gives_the_documented_defaults() {
             warnings: vec![],
         }
     );
+}
+
+fn connections() -> ConnectionsConfig {
+    let proxies = Proxies::default();
+    ConnectionsConfig { tls: None, node: 20_000, address: Some(2_000), proxies }
 }
 
 fn limits(settings: &[&str]) -> Limits {
@@ -156,7 +161,7 @@ fn every_flag_sets_its_setting() {
             docs_path: "api/docs".to_owned(),
             cors_origins: vec!["https://a.example".to_owned(), "http://localhost:5173".to_owned()],
             allow_anonymous: true,
-            connections: ConnectionsConfig { tls: None, node: 20_000, address: Some(2_000) },
+            connections: connections(),
             ice: IceConfig::of_given(vec!["stun:a.example".to_owned()]),
             api_keys: ApiKeys::default(),
             api_keys_file: None,
@@ -470,31 +475,5 @@ proptest! {
             prop_assert!(!config.media_listen.is_empty());
             prop_assert!(!config.docs_path.is_empty() && !config.docs_path.starts_with('/'));
         }
-    }
-}
-
-#[test]
-fn flags_tell_how_the_api_is_connected_to() {
-    let told = config(
-        &[
-            "--tls-cert=/etc/cert.pem",
-            "--tls-key=/etc/key.pem",
-            "--api-connections=500",
-            "--api-connections-per-address=0",
-        ],
-        &[],
-    );
-    let pair = TlsConfig { cert: "/etc/cert.pem".into(), key: "/etc/key.pem".into() };
-    let expected = ConnectionsConfig { tls: Some(pair), node: 500, address: None };
-    assert_eq!(told.connections, expected);
-    for (flag, words) in [
-        ("--tls-cert=/etc/cert.pem", "tls-key"),
-        ("--tls-key=/etc/key.pem", "tls-cert"),
-        ("--api-connections=0", "--api-connections"),
-        ("--api-connections=1000001", "--api-connections"),
-        ("--api-connections-per-address=-1", "--api-connections-per-address"),
-    ] {
-        let error = refusal(&[flag], &[]);
-        assert!(error.contains(words), "{error}");
     }
 }

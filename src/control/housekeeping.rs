@@ -1,4 +1,5 @@
-//! What time does to rooms: peers without transports leave, rooms without peers end, old events go.
+//! What time does to rooms: transports that nobody uses close, peers without transports leave, rooms
+//! without peers end, old events go.
 
 use std::sync::{Arc, Weak};
 
@@ -21,7 +22,8 @@ impl Control {
     fn sweep(&self) {
         let now = now();
         let closing = self.inner.state.with(|state| {
-            let effects = state.registry.expire(now);
+            let mut effects = state.registry.close_unused(now, state.drain.is_some());
+            effects.append(state.registry.expire(now));
             state.logs.values_mut().for_each(|log| log.prune(now));
             self.settle(state, effects)
         });

@@ -35,7 +35,7 @@ impl Engine {
     /// Carries out one command.
     pub(super) fn carry_out(&mut self, now: Instant, command: Command) -> Result<Reply, Refusal> {
         match command {
-            Command::CreateTransport(command) => self.create_transport(now, &command),
+            Command::CreateTransport(command) => self.create_transport(&command),
             Command::ConnectTransport(command) => self.connect_transport(now, &command),
             Command::CloseTransport(id) => {
                 if let Some(key) = self.transport_ids.get(&id).copied() {
@@ -108,11 +108,7 @@ impl Engine {
         }
     }
 
-    fn create_transport(
-        &mut self,
-        now: Instant,
-        command: &CreateTransport,
-    ) -> Result<Reply, Refusal> {
+    fn create_transport(&mut self, command: &CreateTransport) -> Result<Reply, Refusal> {
         if self.transport_ids.contains_key(&command.transport) {
             return Err(Refusal::AlreadyExists);
         }
@@ -128,7 +124,7 @@ impl Engine {
             credentials = Some(fresh.clone());
             let identity = std::sync::Arc::clone(identity);
             let setup = ConnectionSetup { credentials: fresh, identity };
-            let connection = Connection::new(setup, now);
+            let connection = Connection::new(setup);
             Ok(Transport::new(command.transport, connection, rtcp_ssrc))
         });
         let key = match (key, &credentials) {

@@ -2,7 +2,8 @@
 //! addresses known to the demultiplexer and to whoever steers datagrams.
 //!
 //! Called by the engine after everything that touches a connection, on the shard's thread.
-//! Invariant: a path is in the demultiplexer exactly as long as some transport has it validated.
+//! Invariant: a path is in the demultiplexer exactly as long as some transport has it validated, and
+//! no other shard has since.
 
 use std::time::Instant;
 
@@ -23,8 +24,9 @@ impl Engine {
     pub(super) fn keep_path(&mut self, path: Path, key: TransportKey) {
         if self.demux.transport_at(&path) != Some(key)
             && self.transports.get(key).is_some_and(|t| t.connection.is_validated(&path))
+            && self.demux.insert_path(path, key)
         {
-            self.demux.insert_path(path, key);
+            self.tell_path(path, PathChange::Added);
         }
     }
 

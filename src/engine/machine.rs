@@ -60,6 +60,10 @@ pub trait Machine {
     /// True when the path is the validated address of a transport here.
     fn owns(&self, path: &Path) -> bool;
 
+    /// Another shard has validated the path since: what comes over it is not for here until it is
+    /// validated here once more.
+    fn handle_path_taken(&mut self, path: &Path);
+
     /// The next UDP path that came or went, in order. To be taken before anything is sent, so that
     /// datagrams are steered to this shard before a client is told that its path is good.
     fn poll_path(&mut self) -> Option<PathChange>;

@@ -377,6 +377,12 @@ impl Machine for Engine {
         self.demux.transport_at(path).is_some()
     }
 
+    fn handle_path_taken(&mut self, path: &Path) {
+        if let Some(key) = self.demux.transport_at(path) {
+            self.demux.remove_path(path, key);
+        }
+    }
+
     fn poll_path(&mut self) -> Option<PathChange> {
         self.path_changes.pop_front()
     }

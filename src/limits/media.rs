@@ -154,7 +154,9 @@ pub const EVENTS_QUEUED_MAX: usize = 4096;
 /// packets/s. A 36-byte packet may claim 65,535 of them, which must not cost as many steps.
 pub const FEEDBACK_STATUSES_MAX: u16 = 8192;
 
-/// A transport that has not connected by then is closed.
+/// A transport that has not connected by then is closed, from the moment its client was told to (the
+/// control thread closes those whose client never is, see
+/// [`UNUSED_TRANSPORT_MAX`](crate::limits::UNUSED_TRANSPORT_MAX)).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A transport without a valid STUN request for this long is closed (RFC 7675 consent).

@@ -166,9 +166,9 @@ pub const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 /// call's media, because parking costs three times what waiting does.
 pub const IDLE_BEFORE_PARK: Duration = Duration::from_millis(200);
 
-/// The longest time in which media may be let gather before it wakes a shard, and half of the longest
-/// in which a shard that sends single packets to many waits for the next: what that adds to a packet
-/// stays below what calls notice.
+/// The longest time in which media may be let gather before it wakes a shard, and three fifths of the
+/// longest in which a shard that sends single packets to many waits for the next: what that adds to a
+/// packet stays below what calls notice.
 pub const COALESCE_MAX: Duration = Duration::from_millis(2);
 
 /// How long a bind is retried: a ring of a process that has just died keeps the port for 40 ms.

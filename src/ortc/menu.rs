@@ -30,14 +30,20 @@ pub struct Menu {
     pub red: bool,
     /// `video/H265` (RFC 7798), which mediasoup 3.16.6 gave up. Listed behind all others, too.
     pub h265: bool,
+    /// Rooms carry H264 of further profiles than the replaced service's constrained baseline, each
+    /// listed as a codec of its own behind all others: encoders send Main or High unless told
+    /// otherwise, and Chromium decodes both.
+    pub h264_profiles: bool,
 }
 
 impl Menu {
     /// mediasoup 3.27's.
-    pub const MEDIASOUP: Self = Self { vp9_av1_simulcast: false, red: false, h265: false };
+    pub const MEDIASOUP: Self =
+        Self { vp9_av1_simulcast: false, red: false, h265: false, h264_profiles: false };
 
     /// With every extension of this server.
-    pub const EXTENDED: Self = Self { vp9_av1_simulcast: true, red: true, h265: true };
+    pub const EXTENDED: Self =
+        Self { vp9_av1_simulcast: true, red: true, h265: true, h264_profiles: true };
 
     /// The codecs of a room: mediasoup's [`default_media_codecs`], then the extensions.
     #[must_use]
@@ -52,12 +58,21 @@ impl Menu {
                 ..video(H265, json!({"profile-id": 1, "tier-flag": 0, "tx-mode": "SRST"}))
             });
         }
+        if self.h264_profiles {
+            codecs.extend(H264_PROFILES.map(h264));
+        }
         codecs
     }
 }
 
 const RED: &str = "audio/red";
 const H265: &str = "video/H265";
+
+/// Constrained baseline, which every browser decodes; level 3.1.
+const H264_PROFILE: &str = "42e01f";
+
+/// Main, High and Baseline, as Chromium offers them.
+const H264_PROFILES: [&str; 3] = ["4d001f", "64001f", "42001f"];
 
 /// Feedback of a codec: type and parameter.
 type Feedback = &'static [(&'static str, &'static str)];
@@ -137,17 +152,7 @@ pub fn default_media_codecs() -> Vec<RtpCodecCapability> {
             ..video("video/VP8", json!({"x-google-start-bitrate": 300}))
         },
         RtpCodecCapability { rtcp_feedback: Vec::new(), ..video("video/VP9", json!({})) },
-        RtpCodecCapability {
-            rtcp_feedback: Vec::new(),
-            ..video(
-                "video/H264",
-                json!({
-                    "packetization-mode": 1,
-                    "profile-level-id": "42e01f",
-                    "level-asymmetry-allowed": 1,
-                }),
-            )
-        },
+        h264(H264_PROFILE),
         RtpCodecCapability { rtcp_feedback: Vec::new(), ..video("video/AV1", json!({})) },
     ]
 }
@@ -214,6 +219,15 @@ fn video(mime: &str, values: Value) -> RtpCodecCapability {
         parameters: parameters(values),
         rtcp_feedback: rtcp_feedback(VIDEO_FEEDBACK),
     }
+}
+
+fn h264(profile_level_id: &str) -> RtpCodecCapability {
+    let values = json!({
+        "packetization-mode": 1,
+        "profile-level-id": profile_level_id,
+        "level-asymmetry-allowed": 1,
+    });
+    RtpCodecCapability { rtcp_feedback: Vec::new(), ..video("video/H264", values) }
 }
 
 fn parameters(values: Value) -> Map<String, Value> {

@@ -251,7 +251,11 @@ impl<M: Machine> Shard<M> {
     fn take_notes(&mut self, now: Instant) -> bool {
         for _ in 0..NOTES_PER_TURN_MAX {
             match self.notes.try_recv() {
-                Some(Note::Claim { path, owner }) => self.handoff.claimed(now, path, owner),
+                Some(Note::Claim { path, owner }) => {
+                    // A client that was here and is there now, from the same address.
+                    self.machine.handle_path_taken(&path);
+                    self.handoff.claimed(now, path, owner);
+                }
                 Some(Note::Disown { path, owner }) => self.handoff.disowned(&path, owner),
                 Some(Note::Connection(adoption)) => {
                     self.io.taken_over += 1;

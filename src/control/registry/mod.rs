@@ -13,6 +13,7 @@ mod producer;
 mod room;
 mod speakers;
 mod transport;
+mod unused;
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -532,6 +532,57 @@ mod tests {
         }
     }
 
+    /// A client whose ClientHello is longer than a datagram, as those with keys that are to withstand
+    /// quantum computers are.
+    fn wordy_client(own: &DtlsCert) -> SslStream<Wire> {
+        let mut context = SslContextBuilder::new(SslMethod::dtls()).unwrap();
+        context.set_options(SslOptions::NO_QUERY_MTU);
+        context.set_tlsext_use_srtp(PROFILES).unwrap();
+        context.set_certificate(&X509::from_der(&own.certificate).unwrap()).unwrap();
+        let key = PKey::private_key_from_der(&own.private_key).unwrap();
+        context.set_private_key(&key).unwrap();
+        let protocols: Vec<u8> = (0..8).flat_map(|n| [&[200][..], &[n; 200]].concat()).collect();
+        context.set_alpn_protos(&protocols).unwrap();
+        context.set_verify(SslVerifyMode::NONE);
+        let mut ssl = Ssl::new(&context.build()).unwrap();
+        ssl.set_mtu(1200).unwrap();
+        SslStream::new(ssl, Wire::default()).unwrap()
+    }
+
+    #[test]
+    fn a_client_hello_of_two_datagrams_is_understood_in_any_order() {
+        let theirs = LibsslProvider.generate_certificate().unwrap();
+        let providers: [&dyn DtlsProvider; 2] = [&LibsslProvider, &TappingProvider];
+        for (provider, order) in providers.into_iter().flat_map(|provider| {
+            [&[0, 1][..], &[1, 0], &[0, 0, 1, 1], &[1, 1, 0]].map(|order| (provider, order))
+        }) {
+            let ours = provider.generate_certificate().unwrap();
+            let now = start();
+            let dtls = provider.new_dtls(&ours, now, DtlsVersion::Dtls12, None).unwrap();
+            let tap = NEWEST.take().unwrap();
+            let mut we = End { dtls, tap, certificate: None, connected: false };
+            we.dtls.set_active(false);
+            we.dtls.handle_timeout(now).unwrap();
+            let mut client = wordy_client(&theirs);
+            let _ = client.connect();
+            let hello: Vec<_> = client.get_mut().leaving.drain(..).collect();
+            assert_eq!(hello.len(), 2, "{:?}", hello.iter().map(Vec::len).collect::<Vec<_>>());
+            for at in order {
+                we.dtls.handle_packet(&hello[*at]).unwrap();
+            }
+            for _ in 0..5 {
+                for bytes in we.drain().0 {
+                    client.get_mut().arrive(&bytes);
+                    let _ = client.connect();
+                }
+                for bytes in std::mem::take(&mut client.get_mut().leaving) {
+                    we.dtls.handle_packet(&bytes).unwrap();
+                }
+            }
+            assert!(we.connected, "{provider:?} {order:?}");
+        }
+    }
+
     #[test]
     fn what_is_never_answered_is_sent_ever_more_seldom_and_given_up() {
         let ours = LibsslProvider.generate_certificate().unwrap();

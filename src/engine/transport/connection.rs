@@ -74,7 +74,8 @@ pub struct Connection {
     ice: IceLite,
     dtls: Dtls,
     dtls_state: DtlsState,
-    /// When to give up unless connected.
+    /// When to give up unless connected; `None` before `connect`, as a client may wait with that
+    /// until there is something to send or to receive, and once connected.
     connect_by: Option<Instant>,
     events: VecDeque<ConnectionEvent>,
     output: VecDeque<(Path, Vec<u8>)>,
@@ -84,13 +85,13 @@ pub struct Connection {
 impl Connection {
     /// A connection that waits for its client.
     #[must_use]
-    pub fn new(setup: ConnectionSetup, now: Instant) -> Self {
+    pub fn new(setup: ConnectionSetup) -> Self {
         Self {
             identity: setup.identity,
             ice: IceLite::new(setup.credentials),
             dtls: Dtls::Unconfigured,
             dtls_state: DtlsState::New,
-            connect_by: now.checked_add(CONNECT_TIMEOUT),
+            connect_by: None,
             events: VecDeque::new(),
             output: VecDeque::new(),
             panic_next: false,
@@ -152,6 +153,7 @@ impl Connection {
             Dtls::Over => return Err(Refusal::NoTransport),
         }
         self.dtls = Dtls::Configured(remote);
+        self.connect_by = now.checked_add(CONNECT_TIMEOUT);
         self.start_if_ready(now);
         Ok(())
     }
@@ -446,7 +448,7 @@ mod tests {
             let identity = Arc::new(DtlsIdentity::generate().unwrap());
             let credentials = credentials(&mut StdRng::seed_from_u64(1));
             let now = start();
-            let connection = Connection::new(ConnectionSetup { credentials, identity }, now);
+            let connection = Connection::new(ConnectionSetup { credentials, identity });
             Self { connection, now }
         }
 
@@ -488,6 +490,17 @@ mod tests {
         /// Datagrams from the server, by class.
         sent: Vec<(Path, PacketClass)>,
         lose_answers: bool,
+        /// The client says that it is connected.
+        client_connected: bool,
+        /// DTLS datagrams still to pass before one is lost, from the client and from the server.
+        lose: [Option<usize>; 2],
+    }
+
+    /// True for the one that is to be lost.
+    fn is_lost(lose: &mut Option<usize>) -> bool {
+        let Some(left) = *lose else { return false };
+        *lose = left.checked_sub(1);
+        left == 0
     }
 
     impl Call {
@@ -519,8 +532,17 @@ mod tests {
                 bytes: lone.connection.fingerprint().to_vec(),
             });
             api.start_dtls(client_is_active).unwrap();
-            let (events, sent) = (Vec::new(), Vec::new());
-            Self { lone, client, client_keys, port: 5000, events, sent, lose_answers: false }
+            Self {
+                lone,
+                client,
+                client_keys,
+                port: 5000,
+                events: Vec::new(),
+                sent: Vec::new(),
+                lose_answers: false,
+                client_connected: false,
+                lose: [None; 2],
+            }
         }
 
         fn client_fingerprint(&mut self) -> [u8; 32] {
@@ -554,11 +576,13 @@ mod tests {
             loop {
                 match self.client.poll_output().unwrap() {
                     Output::Timeout(_) => return,
+                    Output::Event(str0m::Event::Connected) => self.client_connected = true,
                     Output::Event(_) => {}
                     Output::Transmit(out) => {
                         let connection = &mut self.lone.connection;
                         let _ = match PacketClass::of(&out.contents) {
                             PacketClass::Stun => connection.handle_stun(now, path, &out.contents),
+                            PacketClass::Dtls if is_lost(&mut self.lose[0]) => Ok(()),
                             PacketClass::Dtls => connection.handle_dtls(now, path, &out.contents),
                             other => panic!("{other:?} from a client without media"),
                         };
@@ -572,6 +596,9 @@ mod tests {
                 self.sent.push((path, PacketClass::of(&bytes)));
                 if path.remote.port() != self.port || self.lose_answers {
                     continue; // lost: the client is no longer there
+                }
+                if PacketClass::of(&bytes) == PacketClass::Dtls && is_lost(&mut self.lose[1]) {
+                    continue;
                 }
                 let receive = Receive {
                     proto: RtcProtocol::Udp,
@@ -782,6 +809,21 @@ mod tests {
     }
 
     #[test]
+    fn whichever_datagram_of_a_handshake_is_lost_both_sides_connect() {
+        for (client_is_active, certificate) in HANDSHAKES {
+            for (from_server, nth) in (0..10).flat_map(|nth| [(0, nth), (1, nth)]) {
+                let mut call = Call::new(client_is_active, certificate);
+                call.lose[from_server] = Some(nth);
+                call.run(8000);
+                let case = (client_is_active, certificate, from_server, nth);
+                assert!(call.keys().is_some(), "{case:?}");
+                assert!(call.client_keys.keys().is_some(), "{case:?}");
+                assert!(call.client_connected, "{case:?}");
+            }
+        }
+    }
+
+    #[test]
     fn handshake_messages_out_of_any_order_are_let_go_in_the_end_and_end_nothing() {
         let mut call = Call::new(true, PeerCertificate::Ecdsa);
         call.lose_answers = true;
@@ -858,6 +900,13 @@ mod tests {
     fn who_never_comes_is_given_up_after_the_connect_time_out() {
         for comes_half_way in [false, true] {
             let mut lone = Lone::new();
+            // Nobody has said that it comes: mediasoup-client does with its first producer or
+            // consumer, which may be a day after the transport was made.
+            lone.wait(24 * 3600);
+            assert_eq!((lone.connection.poll_timeout(), lone.events()), (None, vec![]));
+            let (fingerprint, certificate) = ([7; 32], PeerCertificate::Ecdsa);
+            let remote = RemoteDtls { fingerprint, is_client: true, certificate };
+            lone.connection.connect(lone.now, remote).unwrap();
             lone.wait(CONNECT_TIMEOUT.as_secs() - 1);
             if comes_half_way {
                 assert_eq!(lone.stun(1), Ok(()));

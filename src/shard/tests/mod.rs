@@ -228,6 +228,9 @@ impl Machine for Echo {
     fn owns(&self, path: &Path) -> bool {
         self.owned.contains(path)
     }
+    fn handle_path_taken(&mut self, path: &Path) {
+        self.owned.remove(path);
+    }
     fn poll_path(&mut self) -> Option<PathChange> {
         self.changes.pop_front()
     }

@@ -239,3 +239,24 @@ async fn leaving_what_is_unknown_is_success() {
     assert_eq!(left.status, 201);
     assert_eq!(node.get("/media/room/r").await.status, 200, "the room stays");
 }
+
+#[tokio::test]
+async fn a_slash_at_the_end_of_a_path_means_nothing() {
+    let node = Node::start(1);
+    let room = json!({ "roomId": "a/b" });
+    assert_eq!(node.post("/media/room/", room).await.status, 201);
+    let body = json!({ "peerId": "alice", "direction": "send" });
+    let send = node.post("/media/transport/a%2Fb/", body).await.id("id");
+    let produced = node.post("/media/producer/", opus("a/b", "alice", &send)).await;
+    let producer = produced.id("producerId");
+    let path = "/media/room/a%2Fb/producers/?excludePeerId=bob";
+    let listed = node.get(path).await;
+    assert_eq!(listed.data()["producers"][0]["producerId"], json!(producer));
+    let hers = node.get("/media/room/a%2Fb/producers/?excludePeerId=alice").await;
+    assert_eq!(hers.data()["producers"], json!([]));
+    let left = node.post("/media/room/a%2Fb/leave/", json!({ "peerId": "alice" })).await;
+    assert_eq!(left.status, 201);
+    for (path, status) in [("/media/", 404), ("/media/rooms//", 404), ("/media/rooms/", 200)] {
+        assert_eq!(node.get(path).await.status, status, "{path}");
+    }
+}

@@ -252,3 +252,31 @@ fn paths_are_told_when_they_come_and_when_their_transport_goes() {
     room.run_for(secs(40));
     assert_eq!(follow(&mut room, &mut steered), none);
 }
+
+#[test]
+fn an_address_that_another_shard_has_validated_since_is_left_until_it_is_validated_here_again() {
+    let mut room = Room::new(80);
+    let (alice, bob) = (room.publisher(), room.subscriber());
+    let camera = room.produce(alice, &Camera::new(Codec::Vp8));
+    let picture = room.consume(bob, &camera);
+    room.start(&camera);
+    room.run_for(secs(3));
+    let told = std::iter::from_fn(|| room.engine().poll_path()).collect::<Vec<_>>();
+    let public = room.seats[alice.0].public;
+    let at = |change: &PathChange| match change {
+        PathChange::Added(path) if path.remote == public => Some(*path),
+        _ => None,
+    };
+    let path = told.iter().find_map(at).expect("told when it came");
+    room.engine().handle_path_taken(&path);
+    assert!(!room.engine().owns(&path));
+    assert_eq!(room.engine().poll_path(), None, "whoever has it is not to lose it");
+    let taken = room.now;
+    room.run_for(secs(10));
+    assert!(room.engine().owns(&path), "the client's next check");
+    assert_eq!(room.engine().poll_path(), Some(PathChange::Added(path)));
+    let heard = room.heard(&picture);
+    let silence = heard.windows(2).filter(|pair| pair[0].at < taken + ms(200));
+    assert!(silence.map(|pair| pair[1].at - pair[0].at).max().unwrap() > ms(200));
+    assert!(heard.last().unwrap().at + ms(200) > room.now, "and goes on");
+}

@@ -1,0 +1,61 @@
+//! Transports that nobody uses: made, and never connected.
+//!
+//! A client of mediasoup's makes its transports when it joins, and connects each with its first
+//! producer or consumer: who is alone in a room, or only listens, has one that waits. So it stays for
+//! as long as its peer uses another, and for [`UNUSED_TRANSPORT_MAX`] in any case; but it must neither
+//! keep others out nor hold up a drain. From the moment its client is told to connect its shard looks
+//! after it.
+
+use std::time::Instant;
+
+use super::{Effects, Registry, Transport};
+use crate::control::command::{CloseReason, IceState};
+use crate::limits::{CONNECT_TIMEOUT, Limit, TRANSPORTS_PER_SHARD_MAX, UNUSED_TRANSPORT_MAX};
+
+impl Transport {
+    /// True as long as its client was not heard, nor told to come.
+    fn is_unused(&self) -> bool {
+        self.ice == IceState::New && !self.expects && self.session.is_none()
+    }
+}
+
+impl Registry {
+    /// Closes the transports that were unused for too long; `hurries` while the node drains.
+    pub fn close_unused(&mut self, now: Instant, hurries: bool) -> Effects {
+        let given_up = |transport: &Transport| {
+            let since = transport.since.filter(|_| transport.ready && transport.is_unused());
+            let age = since.map(|since| now.saturating_duration_since(since)).unwrap_or_default();
+            let is_long = hurries || age >= UNUSED_TRANSPORT_MAX;
+            age >= CONNECT_TIMEOUT
+                && ((is_long && !self.uses_another(transport)) || self.is_scarce(transport))
+        };
+        let all = self.transports.iter();
+        let given_up: Vec<_> =
+            all.filter(|(_, transport)| given_up(transport)).map(|(id, _)| *id).collect();
+        let mut effects = Effects::default();
+        for id in given_up {
+            let closed = self.close_transport(id, CloseReason::NeverConnected.label(), now);
+            effects.append(closed.unwrap_or_default());
+        }
+        effects
+    }
+
+    /// True when the peer of an unused transport has one that it uses.
+    fn uses_another(&self, unused: &Transport) -> bool {
+        let peer = self.rooms.get(&unused.room).and_then(|room| room.peers.get(&unused.peer));
+        let transports = peer.into_iter().flat_map(|peer| &peer.transports);
+        transports.filter_map(|id| self.transports.get(id)).any(|it| !it.is_unused())
+    }
+
+    /// True when it may keep others out: a limit that it counts for is reached.
+    fn is_scarce(&self, unused: &Transport) -> bool {
+        let room = self.rooms.get(&unused.room);
+        let of_room = room.map_or(0, |room| room.transports.values().sum());
+        let peer = room.and_then(|room| room.peers.get(&unused.peer));
+        let of_peer = peer.map_or(0, |peer| peer.transports.len());
+        self.census(unused.shard).transports >= TRANSPORTS_PER_SHARD_MAX
+            || self.limits.check(Limit::Transports, self.transports.len()).is_err()
+            || self.limits.check(Limit::RoomTransports, of_room).is_err()
+            || self.limits.check(Limit::PeerTransports, of_peer).is_err()
+    }
+}

@@ -54,6 +54,63 @@ impl Menu {
         }
         codecs
     }
+
+    /// The same with these videos alone, in this order: a client sends the first that it can, unless
+    /// its page chooses another.
+    #[must_use]
+    pub fn media_codecs_with(self, videos: &[VideoCodec]) -> Vec<RtpCodecCapability> {
+        let all = self.media_codecs();
+        let mut chosen =
+            videos.iter().filter_map(|video| all.iter().find(|codec| video.is(codec))).cloned();
+        let places = all.iter().map(|codec| match codec.kind {
+            MediaKind::Audio => Some(codec.clone()),
+            MediaKind::Video => chosen.next(),
+        });
+        places.flatten().collect()
+    }
+}
+
+/// A codec of pictures that rooms may carry; in this order they do unless told otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VideoCodec {
+    /// RFC 7741.
+    Vp8,
+    /// RFC 9628.
+    Vp9,
+    /// RFC 6184, Constrained Baseline.
+    H264,
+    /// AV1.
+    Av1,
+    /// RFC 7798, Main.
+    H265,
+}
+
+impl VideoCodec {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Vp8, Self::Vp9, Self::H264, Self::Av1, Self::H265];
+
+    /// As MIME types name it, behind `video/`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vp8 => "VP8",
+            Self::Vp9 => "VP9",
+            Self::H264 => "H264",
+            Self::Av1 => "AV1",
+            Self::H265 => "H265",
+        }
+    }
+
+    /// The one of that name; the letters' case does not matter.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|codec| codec.name().eq_ignore_ascii_case(name))
+    }
+
+    fn is(self, codec: &RtpCodecCapability) -> bool {
+        let video = codec.mime_type.strip_prefix("video/");
+        video.is_some_and(|name| name.eq_ignore_ascii_case(self.name()))
+    }
 }
 
 const RED: &str = "audio/red";

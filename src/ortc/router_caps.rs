@@ -147,7 +147,7 @@ pub(super) fn rtx_codec_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ortc::default_media_codecs;
+    use crate::ortc::{VideoCodec, default_media_codecs};
     use serde_json::json;
 
     fn codec(value: serde_json::Value) -> RtpCodecCapability {
@@ -190,6 +190,7 @@ mod tests {
         let more = [("audio/red", 109), ("video/H265", 110), ("video/rtx", 111)];
         assert_eq!(numbers(&caps)[plain.codecs.len()..], more);
         assert_eq!(Menu::MEDIASOUP.media_codecs(), default_media_codecs());
+        assert_eq!(Menu::EXTENDED.media_codecs_with(&VideoCodec::ALL), codecs);
         for extra in &codecs[default_media_codecs().len()..] {
             let refused = router_capabilities(std::slice::from_ref(extra)).unwrap_err();
             assert!(refused.is_unsupported(), "{refused}");

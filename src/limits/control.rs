@@ -83,11 +83,19 @@ pub const ICE_SERVERS_FILE_BYTES_MAX: u64 = 256 * 1024;
 /// (draft-uberti-behave-turn-rest-00 §2.2), longer than calls last.
 pub const TURN_CREDENTIALS_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Bytes of what a proxy says that it took off a path: a few names of a site's sections.
+pub const PROXY_PREFIX_BYTES_MAX: usize = 256;
+
 /// Characters of an ICE user name fragment (RFC 8839 §5.4).
 pub const ICE_CHARS_MAX: usize = 256;
 
 /// A peer without any transport leaves after this long: a page that reloads takes less.
 pub const PEER_GRACE: Duration = Duration::from_secs(60);
+
+/// A WHEP session that has nothing left to play ends after this long, so that its player is told,
+/// and asks anew: a publisher who comes back at once is found by then, and no room is kept by who
+/// watches nobody.
+pub const WHEP_GRACE: Duration = Duration::from_secs(10);
 
 /// A transport whose client was never told to connect is closed after this long, unless the peer
 /// uses another: mediasoup-client connects with its first producer or consumer, and a page may wait

@@ -10,10 +10,10 @@ use crate::control::{DtlsFingerprint, DtlsParameters, IceParameters, TransportRe
 use crate::id::TransportId;
 use crate::limits::{SDP_MEDIA_MAX, SDP_SSRCS_MAX};
 use crate::ortc::types::RtpCapabilities;
-use crate::ortc::{default_media_codecs, normalise_producer, router_capabilities, uri};
+use crate::ortc::{Menu, normalise_producer, uri};
 
 fn room() -> RtpCapabilities {
-    router_capabilities(&default_media_codecs()).unwrap()
+    Menu::EXTENDED.router_capabilities(&Menu::EXTENDED.media_codecs()).unwrap()
 }
 
 fn head(mids: &str) -> String {
@@ -191,7 +191,7 @@ fn an_answer_has_a_line_for_each_of_the_offer() {
     let sendings = sendings(&offer, &room()).unwrap();
     let session = Session::new(&offer, &[true, true, false]);
     let rtp = &publication(&sendings[1]).rtp;
-    let lines = vec![Line::Idle, Line::Takes(rtp), Line::Refused];
+    let lines = vec![Line::Idle, Line::Takes { rtp, label: "p" }, Line::Refused];
     let transport = transport();
     let answer = Answer { offer: &offer, session: &session, lines, transport: &transport }.write();
     for line in [
@@ -209,6 +209,7 @@ fn an_answer_has_a_line_for_each_of_the_offer() {
         "a=rid:q recv",
         "a=simulcast:recv q;f",
         "a=recvonly",
+        "a=label:p",
         "a=ice-ufrag:ours",
         "a=candidate:udpcandidate 1 udp 1076302079 192.0.2.7 9 typ host",
         "a=candidate:tcpcandidate 1 tcp 1076276479 192.0.2.7 9 typ host tcptype passive",
@@ -230,7 +231,7 @@ fn nothing_that_others_wrote_begins_a_line_of_an_answer() {
     rtp.codecs[0].parameters.insert("a\r\na=evil:2".to_owned(), "b\na=evil:3".into());
     rtp.codecs[0].parameters.insert("two".to_owned(), "1;three=4".into());
     let session = Session::new(&offer, &[true]);
-    let lines = vec![Line::Gives { rtp: &rtp, stream: "s\n", track: "t" }];
+    let lines = vec![Line::Gives { rtp: &rtp, stream: "s\n", track: "t", label: "c\n" }];
     let transport = transport();
     let answer = Answer { offer: &offer, session: &session, lines, transport: &transport }.write();
     assert!(!answer.lines().any(|line| line.starts_with("a=evil")), "{answer}");
@@ -364,7 +365,7 @@ proptest! {
         let lines = sendings.iter().map(|sending| match sending {
             Sending::Refused => Line::Refused,
             Sending::Idle => Line::Idle,
-            Sending::Producer(publication) => Line::Takes(&publication.rtp),
+            Sending::Producer(publication) => Line::Takes { rtp: &publication.rtp, label: "p" },
         });
         let (lines, transport) = (lines.collect(), transport());
         let answer = Answer { offer: &offer, session: &session, lines, transport: &transport };

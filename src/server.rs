@@ -129,7 +129,9 @@ impl Server {
         let (drain_timeout, limits) = (config.drain_timeout, config.limits.clone());
         let thread = ReaderThread::start()?;
         let readers = thread.runtime();
-        let setup = ControlConfig { media, clock, outlets, limits, readers, drain_timeout };
+        let video_codecs = config.video_codecs.clone();
+        let setup =
+            ControlConfig { media, clock, outlets, limits, readers, video_codecs, drain_timeout };
         let control = Control::start(links, setup)
             .map_err(|error| ServerError::Setting(error.to_string()))?;
         tokio::spawn(empty_lanes(control.clone(), from_shards, waker));
@@ -224,7 +226,7 @@ fn api_options(config: &Config, clock: WallAnchor) -> Result<ApiOptions, ServerE
     if tls.is_none() && config.api_keys_file.is_none() && !config.ice.has_file() {
         tokio::spawn(Hangup::watch()?.ignore());
     }
-    let ConnectionsConfig { node, address, .. } = config.connections;
+    let ConnectionsConfig { node, address, ref proxies, .. } = config.connections;
     Ok(ApiOptions {
         cors_origins: config.cors_origins.clone(),
         docs_path: config.docs_path.clone(),
@@ -233,6 +235,7 @@ fn api_options(config: &Config, clock: WallAnchor) -> Result<ApiOptions, ServerE
         limits: config.limits.clone(),
         tls,
         connections: ConnectionLimits { node: affordable(node), address },
+        proxies: proxies.clone(),
         counts,
         ice_servers,
     })

@@ -76,6 +76,10 @@ fn parsed<T: FromFields>(bytes: &[u8], caller: &Caller) -> Result<T, ApiError> {
 
 /// The body, unless it is too large.
 pub(super) async fn bytes_of(request: Request) -> Result<Bytes, ApiError> {
+    if is_encoded(request.headers()) {
+        let message = "Content-Encoding must be identity: the body is not decompressed";
+        return Err(ApiError::new(Code::UnsupportedEncoding, message));
+    }
     if declared_length(request.headers()).is_some_and(|length| length > BODY_BYTES_MAX) {
         return Err(too_large());
     }
@@ -103,6 +107,14 @@ fn is_late(error: &axum::Error) -> bool {
 
 fn too_large() -> ApiError {
     ApiError::new(Code::BodyTooLarge, format!("body is larger than {BODY_BYTES_MAX} bytes"))
+}
+
+/// Whether the body has to be decoded before anything of it can be read (RFC 9110 §8.4).
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONTENT_ENCODING).into_iter();
+    values
+        .map(|value| value.as_bytes().trim_ascii())
+        .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 fn declared_length(headers: &HeaderMap) -> Option<usize> {

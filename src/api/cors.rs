@@ -6,6 +6,8 @@ use axum::http::header::{ETAG, LINK, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
+use crate::limits::CORS_MAX_AGE;
+
 /// What may be sent to PATCH (RFC 5789 §3.1).
 pub(super) const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
@@ -29,5 +31,6 @@ pub fn layer(origins: &[String]) -> io::Result<CorsLayer> {
         .allow_methods(AllowMethods::mirror_request())
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([LOCATION, ETAG, LINK, ACCEPT_PATCH, RETRY_AFTER, WWW_AUTHENTICATE])
+        .max_age(CORS_MAX_AGE)
         .allow_credentials(true))
 }

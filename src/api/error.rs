@@ -87,6 +87,8 @@ codes! {
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE;
     /// The body is not declared as JSON.
     NotJson = "not_json", UNSUPPORTED_MEDIA_TYPE;
+    /// The body is compressed (`Content-Encoding`), which is not read here.
+    UnsupportedEncoding = "unsupported_encoding", UNSUPPORTED_MEDIA_TYPE;
     /// The body is not declared as SDP, or as a fragment of it.
     NotSdp = "not_sdp", UNSUPPORTED_MEDIA_TYPE;
     /// The body is no SDP; the sentence says where.
@@ -182,6 +184,11 @@ impl IntoResponse for ApiError {
         if let Some(limit) = self.limit {
             // For whoever counts refusals.
             response.extensions_mut().insert(limit);
+        }
+        if self.code == Code::UnsupportedEncoding {
+            // What would be read (RFC 9110 §12.5.3).
+            let plain = HeaderValue::from_static("identity");
+            response.headers_mut().insert(header::ACCEPT_ENCODING, plain);
         }
         if let Some(challenge) = challenge(self.code) {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);

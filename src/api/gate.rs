@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{Method, header};
+use axum::http::{HeaderName, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
@@ -23,8 +23,21 @@ use super::path::{Of, Parameters, Segment, SessionId};
 use super::rates::Rates;
 use super::rule::{self, Kind, Rule};
 use crate::access::RoomToken;
+use crate::config::Proxies;
 use crate::control::{Control, Owned};
 use crate::id::{ConsumerId, ProducerId, RoomId, TransportId};
+
+/// Whom proxies ask for, the last one's client last.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// What proxies add to what they pass on.
+const PASSED_ON: [HeaderName; 5] = [
+    FORWARDED_FOR,
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-real-ip"),
+    header::FORWARDED,
+    header::VIA,
+];
 
 /// What the gate knows.
 #[derive(Debug, Clone)]
@@ -35,6 +48,8 @@ pub(super) struct Gate {
     pub(super) open_metrics: bool,
     /// Where Swagger UI is, with its slash.
     pub(super) docs: Arc<str>,
+    /// Whose word is taken for who asks.
+    pub(super) proxies: Proxies,
     pub(super) rates: Arc<Rates>,
 }
 
@@ -120,7 +135,9 @@ impl Gate {
         let Some(ConnectInfo(from)) = parts.extensions.get::<ConnectInfo<SocketAddr>>() else {
             return Ok(());
         };
-        self.rates.count_address(from.ip(), Instant::now()).map_err(ApiError::limited)
+        let told = parts.headers.get_all(FORWARDED_FOR).into_iter();
+        let client = self.proxies.client(from.ip(), told.filter_map(|it| it.to_str().ok()));
+        self.rates.count_address(client, Instant::now()).map_err(ApiError::limited)
     }
 
     fn identify(&self, given: &str) -> Result<Caller, ApiError> {
@@ -175,9 +192,12 @@ fn ends_calls(parts: &Parts) -> bool {
     route == Some("/admin/drain")
 }
 
+/// Whether whoever asks is on this host, and not somebody for whom a proxy on it asks: proxies say
+/// so, and who says so of itself gains nothing.
 fn from_here(parts: &Parts) -> bool {
+    let is_passed_on = PASSED_ON.iter().any(|header| parts.headers.contains_key(header));
     let from = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-    from.is_none_or(|ConnectInfo(from)| from.ip().to_canonical().is_loopback())
+    !is_passed_on && from.is_none_or(|ConnectInfo(from)| from.ip().to_canonical().is_loopback())
 }
 
 /// What stands behind `Authorization: Bearer` (RFC 6750 §2.1).

@@ -48,6 +48,7 @@ use self::keys::KeyRing;
 use self::serving::Serving;
 use self::serving::admission::ConnectionLimits;
 use self::serving::tls::Certificate;
+use crate::config::Proxies;
 use crate::control::Control;
 use crate::limits::{API_STOP_TIMEOUT, Limits, ROOMS_STOP_TIMEOUT};
 use crate::metrics::connections::ConnectionCounts;
@@ -69,6 +70,8 @@ pub struct ApiOptions {
     pub tls: Option<Certificate>,
     /// How many connections there may be.
     pub connections: ConnectionLimits,
+    /// Whose word is taken for who a request is from.
+    pub proxies: Proxies,
     /// Where its connections are counted.
     pub counts: Arc<ConnectionCounts>,
     /// STUN and TURN servers that clients are told of.
@@ -85,6 +88,7 @@ impl Default for ApiOptions {
             limits: Limits::default(),
             tls: None,
             connections: ConnectionLimits::default(),
+            proxies: Proxies::default(),
             counts: Arc::default(),
             ice_servers: IceServers::default(),
         }
@@ -103,7 +107,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let routes = router::router(control.clone(), &options)?;
-    let ApiOptions { tls, connections: limits, counts, .. } = options;
+    let ApiOptions { tls, connections: limits, proxies, counts, .. } = options;
     let streams = control.readers_runtime();
     let (stopping, stopped) = oneshot::channel();
     let graceful = async move {
@@ -118,8 +122,9 @@ pub async fn serve(
             Err(_) => std::future::pending().await,
         }
     };
+    let serving = Serving { routes, tls, counts, limits, proxies, streams };
     tokio::select! {
-        () = Serving { routes, tls, counts, limits, streams }.run(listener, graceful) => {}
+        () = serving.run(listener, graceful) => {}
         () = deadline => {}
     }
     Ok(())

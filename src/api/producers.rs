@@ -48,7 +48,7 @@ pub(super) struct CreateProducer {
     /// Milliseconds between two key-frame requests, at least.
     #[schema(value_type = Option<u64>, maximum = 10000)]
     key_frame_request_delay: Duration,
-    /// Any JSON of at most 4 KiB, given back in lists and events.
+    /// Any object, or list, of at most 4 KiB of JSON, given back in lists and events.
     #[schema(value_type = Option<Object>)]
     app_data: Value,
 }
@@ -100,6 +100,10 @@ fn source(fields: &mut Fields, kind: MediaKind) -> Result<String, ApiError> {
 fn app_data(fields: &mut Fields) -> Result<Value, ApiError> {
     let app_data =
         fields.optional("appData").unwrap_or_else(|| Value::Object(serde_json::Map::default()));
+    // mediasoup-client takes no other of a consumer, and that gets it.
+    if !app_data.is_object() && !app_data.is_array() {
+        return Err(ApiError::invalid("appData", "must be an object"));
+    }
     if app_data.to_string().len() > APP_DATA_BYTES_MAX {
         let must = format!("must be at most {APP_DATA_BYTES_MAX} bytes of JSON");
         return Err(ApiError::invalid("appData", &must));

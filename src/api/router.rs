@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use axum::extract::FromRef;
+use axum::extract::{FromRef, Request};
 use axum::http::Uri;
 use axum::routing::{delete, get, patch, post, put};
 use axum::{Json, Router, middleware};
@@ -63,7 +63,7 @@ pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
         .url("/docs-json", document.clone())
         // By default the page shows this server's document to swagger.io, for a badge.
         .config(SwaggerConfig::default().validator_url("none"));
-    Ok(Router::new()
+    let routes = Router::new()
         .route("/media/room", post(rooms::create))
         .route("/media/rooms", get(rooms::list))
         .route("/media/room/{id}", get(rooms::show).delete(rooms::delete))
@@ -120,7 +120,9 @@ pub fn router(control: Control, options: &ApiOptions) -> io::Result<Router> {
         .layer(cors::layer(&options.cors_origins)?)
         // Outside of CORS, which answers every OPTIONS.
         .layer(middleware::from_fn_with_state(advice, sessions::tell_what_is_accepted))
-        .with_state(app))
+        .with_state(app);
+    // Before routes are looked for, as layers of them are not.
+    Ok(Router::new().fallback_service(routes).layer(middleware::map_request(without_last_slash)))
 }
 
 fn gate(control: Control, options: &ApiOptions, docs_path: &str) -> Gate {
@@ -129,8 +131,28 @@ fn gate(control: Control, options: &ApiOptions, docs_path: &str) -> Gate {
         keys: options.keys.clone(),
         open_metrics: options.open_metrics,
         docs: docs_path.into(),
+        proxies: options.proxies.clone(),
         rates: Arc::new(Rates::new(&options.limits, Instant::now())),
     }
+}
+
+/// A slash at the end means nothing below `/media`, where the replaced service did not mind it.
+async fn without_last_slash(mut request: Request) -> Request {
+    let path = request.uri().path();
+    let Some(bare) = path.strip_suffix('/').filter(|bare| bare.starts_with("/media/")) else {
+        return request;
+    };
+    let bare = match request.uri().query() {
+        Some(query) => format!("{bare}?{query}").try_into(),
+        None => bare.try_into(),
+    };
+    let mut parts = request.uri().clone().into_parts();
+    // What is left of a path and query is one.
+    parts.path_and_query = bare.ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
 }
 
 /// The Swagger path with its slash.

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 use super::body::{bytes_of, media_type};
 use super::error::{ApiError, Code};
 use crate::control::Precondition;
+use crate::limits::PROXY_PREFIX_BYTES_MAX;
 use crate::sdp::{Fragment, Offer};
 
 /// An offer or an answer.
@@ -15,9 +16,17 @@ pub(super) const SDP: &str = "application/sdp";
 /// A part of one that is about ICE (RFC 8840 §9).
 pub(super) const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 
+/// What a proxy took off the path before it passed the request on. No standard says so, but proxies
+/// do, some without being asked to.
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
 /// An offer, from a client that takes an answer.
 #[derive(Debug)]
-pub(super) struct OfferBody(pub(super) Offer);
+pub(super) struct OfferBody {
+    pub(super) offer: Offer,
+    /// What stands before this server's paths where the client is; mostly nothing.
+    pub(super) prefix: String,
+}
 
 impl<S: Send + Sync> FromRequest<S> for OfferBody {
     type Rejection = ApiError;
@@ -26,8 +35,21 @@ impl<S: Send + Sync> FromRequest<S> for OfferBody {
         if !accepts_sdp(request.headers()) {
             return Err(ApiError::new(Code::NotAcceptable, "the answer is application/sdp"));
         }
-        Ok(Self(Offer::parse(&text_of(request, SDP).await?)?))
+        let prefix = prefix(request.headers());
+        Ok(Self { offer: Offer::parse(&text_of(request, SDP).await?)?, prefix })
     }
+}
+
+/// What is no plain path is not believed: it must not lead to another host.
+fn prefix(headers: &HeaderMap) -> String {
+    let told = headers.get(X_FORWARDED_PREFIX).and_then(|value| value.to_str().ok());
+    let told = told.unwrap_or_default().trim_end_matches('/');
+    let is_plain = |part: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte);
+        !part.is_empty() && part.bytes().all(is_plain)
+    };
+    let is_path = told.strip_prefix('/').is_some_and(|path| path.split('/').all(is_plain));
+    if is_path && told.len() <= PROXY_PREFIX_BYTES_MAX { told.to_owned() } else { String::new() }
 }
 
 /// A client's fragment.

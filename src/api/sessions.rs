@@ -29,7 +29,8 @@ use crate::sdp::{self, Line, Offer, Session};
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 
 /// Publishes by WHIP; makes the room if there is none. A `peerId` that is not given is made up;
-/// `source` names the producers, as in `POST /media/producer`.
+/// `source` names the producers, as in `POST /media/producer`. The answer's `a=label` (RFC 4574) is
+/// the id of each m-section's producer.
 #[utoipa::path(post, path = "/whip/{roomId}",
     operation_id = "whip", tag = "sdp",
     request_body(content = String, content_type = "application/sdp"),
@@ -45,7 +46,7 @@ pub(super) async fn publish(
     caller: Caller,
     Of(room): Of<RoomId>,
     query: Parameters,
-    OfferBody(offer): OfferBody,
+    OfferBody { offer, prefix }: OfferBody,
 ) -> Answer {
     let (peer, source) = (caller.acting_as(peer(&query, "peerId")?)?, source(&query)?);
     let sendings = sendings(&offer, control.capabilities())?;
@@ -63,20 +64,25 @@ pub(super) async fn publish(
         publications: publications.collect(),
         session: session.clone(),
     };
-    let transport = control.publish(request).await?;
-    let line = |sending| match sending {
-        &Sending::Refused => Line::Refused,
-        &Sending::Idle => Line::Idle,
-        Sending::Producer(publication) => Line::Takes(&publication.rtp),
-    };
-    let lines = sendings.iter().map(line).collect();
+    let (transport, producers) = control.publish(request).await?;
+    let labels: Vec<String> = producers.iter().map(ToString::to_string).collect();
+    let mut labels = labels.iter();
+    let lines = sendings.iter().map(|sending| match sending {
+        Sending::Refused => Line::Refused,
+        Sending::Idle => Line::Idle,
+        Sending::Producer(publication) => {
+            labels.next().map_or(Line::Idle, |label| Line::Takes { rtp: &publication.rtp, label })
+        }
+    });
+    let lines = lines.collect();
     let answer = sdp::Answer { offer: &offer, session: &session, lines, transport: &transport };
-    Ok(created("whip", &transport, &ice_servers, answer.write()))
+    Ok(created((&prefix, "whip"), &transport, &ice_servers, answer.write()))
 }
 
-/// Plays by WHEP: the k-th m-section of a kind gets the k-th producer of the room, or of the peer
-/// that `peerId` names; what is left over is inactive. `viewerId` is who plays; a name that is not
-/// given is made up. What is published later needs a new session.
+/// Plays by WHEP: the k-th m-section of a kind gets the k-th producer that the client decodes, of the
+/// room or of the peer that `peerId` names; what is left over is inactive. `viewerId` is who plays; a
+/// name that is not given is made up. What is published later needs a new session. The answer's `a=label` (RFC 4574)
+/// is the id of each m-section's consumer, its `a=msid` ends with that of the producer.
 #[utoipa::path(post, path = "/whep/{roomId}",
     operation_id = "whep", tag = "sdp",
     request_body(content = String, content_type = "application/sdp"),
@@ -92,7 +98,7 @@ pub(super) async fn play(
     caller: Caller,
     Of(room): Of<RoomId>,
     query: Parameters,
-    OfferBody(offer): OfferBody,
+    OfferBody { offer, prefix }: OfferBody,
 ) -> Answer {
     let (of, viewer) = (peer(&query, "peerId")?, caller.acting_as(peer(&query, "viewerId")?)?);
     let receivings = receivings(&offer, control.capabilities())?;
@@ -121,7 +127,7 @@ pub(super) async fn play(
     });
     let lines = lines.collect();
     let answer = sdp::Answer { offer: &offer, session: &session, lines, transport: &transport };
-    Ok(created("whep", &transport, &ice_servers, answer.write()))
+    Ok(created((&prefix, "whep"), &transport, &ice_servers, answer.write()))
 }
 
 /// A consumer with the words of its `msid`: the producer's transport, whose media are played in
@@ -130,15 +136,18 @@ struct Named<'a> {
     played: &'a Played,
     stream: String,
     track: String,
+    label: String,
 }
 
 impl<'a> Named<'a> {
     fn of(played: &'a Played) -> Self {
-        Self { played, stream: played.from.to_string(), track: played.producer.to_string() }
+        let (stream, track) = (played.from.to_string(), played.producer.to_string());
+        Self { played, stream, track, label: played.consumer.to_string() }
     }
 
     fn line(&self) -> Line<'_> {
-        Line::Gives { rtp: &self.played.rtp, stream: &self.stream, track: &self.track }
+        let Self { played, stream, track, label } = self;
+        Line::Gives { rtp: &played.rtp, stream, track, label }
     }
 }
 
@@ -160,7 +169,7 @@ fn source(query: &Parameters) -> Result<Option<String>, ApiError> {
 }
 
 fn created(
-    endpoint: &str,
+    (prefix, endpoint): (&str, &str),
     transport: &TransportReply,
     ice_servers: &IceServers,
     answer: String,
@@ -168,7 +177,7 @@ fn created(
     let tag = &transport.ice_parameters.username_fragment;
     let headers = [
         (header::CONTENT_TYPE, SDP.to_owned()),
-        (header::LOCATION, format!("/{endpoint}/session/{}", transport.id)),
+        (header::LOCATION, format!("{prefix}/{endpoint}/session/{}", transport.id)),
         (header::ETAG, format!("\"{tag}\"")),
         (ACCEPT_PATCH, FRAGMENT.to_owned()),
     ];

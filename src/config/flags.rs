@@ -62,6 +62,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "NUMBER", help_heading = "API")]
     api_connections_per_address: Option<String>,
 
+    /// Addresses and networks of proxies, comma-separated, that tell in X-Forwarded-For who asks:
+    /// limits of an address hold for that one [default: none] [env: RINGCAST_TRUSTED_PROXIES]
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',', help_heading = "API")]
+    trusted_proxies: Vec<String>,
+
     /// Path of the Swagger UI [default: docs] [env: RINGCAST_DOCS_PATH, SWAGGER_PATH]
     #[arg(long, value_name = "PATH", help_heading = "API")]
     docs_path: Option<String>,
@@ -90,6 +95,11 @@ pub(crate) struct Flags {
     /// [env: RINGCAST_ANNOUNCE, MEDIASOUP_ANNOUNCED_IP]
     #[arg(long, value_name = "IP|NAME", value_delimiter = ',', help_heading = "Media")]
     announce: Vec<String>,
+
+    /// Codecs of video that rooms carry, comma-separated; clients send the first that they can, unless
+    /// their page chooses [default: VP8,VP9,H264,AV1,H265] [env: RINGCAST_VIDEO_CODECS]
+    #[arg(long, value_name = "CODEC", value_delimiter = ',', help_heading = "Media")]
+    video_codecs: Vec<String>,
 
     /// STUN servers that clients are told of, comma-separated [default: none]
     /// [env: RINGCAST_ICE_SERVERS]
@@ -225,12 +235,14 @@ impl Flags {
             "tls-key" => one(&self.tls_key),
             "api-connections" => one(&self.api_connections),
             "api-connections-per-address" => one(&self.api_connections_per_address),
+            "trusted-proxies" => many(&self.trusted_proxies),
             "docs-path" => one(&self.docs_path),
             "cors-origins" => many(&self.cors_origins),
             "drain-timeout" => one(&self.drain_timeout),
             "media-port" => one(&self.media_port),
             "media-listen" => many(&self.media_listen),
             "announce" => many(&self.announce),
+            "video-codecs" => many(&self.video_codecs),
             "ice-servers" => many(&self.ice_servers),
             "ice-servers-file" => one(&self.ice_servers_file),
             "media-udp" => one(&self.media_udp),

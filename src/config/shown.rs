@@ -31,6 +31,7 @@ fn values(config: &Config) -> Vec<(&'static str, Value)> {
         coalesce,
         media_udp,
         media_tcp,
+        video_codecs,
         docs_path,
         cors_origins,
         drain_timeout,
@@ -62,6 +63,7 @@ fn values(config: &Config) -> Vec<(&'static str, Value)> {
         ("media-port", json!(media_port)),
         ("media-listen", json!(media_listen)),
         ("announce", json!(announce)),
+        ("video-codecs", video_codecs.iter().map(|codec| codec.name()).collect()),
         ("ice-servers", json!(ice.urls)),
         ("ice-servers-file", ice.file.as_ref().map_or(Value::Null, |path| json!(path))),
         ("media-udp", json!(media_udp)),
@@ -79,14 +81,15 @@ fn values(config: &Config) -> Vec<(&'static str, Value)> {
     values
 }
 
-fn connection_values(connections: &ConnectionsConfig) -> [(&'static str, Value); 4] {
-    let ConnectionsConfig { tls, node, address } = connections;
+fn connection_values(connections: &ConnectionsConfig) -> [(&'static str, Value); 5] {
+    let ConnectionsConfig { tls, node, address, proxies } = connections;
     let tls = tls.as_ref();
     [
         ("tls-cert", tls.map_or(Value::Null, |TlsConfig { cert, .. }| json!(cert))),
         ("tls-key", tls.map_or(Value::Null, |TlsConfig { key, .. }| json!(key))),
         ("api-connections", json!(node)),
         ("api-connections-per-address", json!(address.unwrap_or(0))),
+        ("trusted-proxies", proxies.texts().collect()),
     ]
 }
 

@@ -151,7 +151,7 @@ pub enum RoomEvent {
         transport: TransportId,
         /// Whose.
         peer: PeerId,
-        /// `closed`, `peer_left`, `lost` or the shard's reason.
+        /// `closed`, `peer_left`, `idle` (nothing left to play), `lost` or the shard's reason.
         reason: &'static str,
     },
     /// Somebody else speaks now; in silence the last speaker stays it.

@@ -83,11 +83,19 @@ pub const ICE_SERVERS_FILE_BYTES_MAX: u64 = 256 * 1024;
 /// (draft-uberti-behave-turn-rest-00 §2.2), longer than calls last.
 pub const TURN_CREDENTIALS_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Bytes of what a proxy says that it took off a path: a few names of a site's sections.
+pub const PROXY_PREFIX_BYTES_MAX: usize = 256;
+
 /// Characters of an ICE user name fragment (RFC 8839 §5.4).
 pub const ICE_CHARS_MAX: usize = 256;
 
 /// A peer without any transport leaves after this long: a page that reloads takes less.
 pub const PEER_GRACE: Duration = Duration::from_secs(60);
+
+/// A WHEP session that has nothing left to play ends after this long, so that its player is told,
+/// and asks anew: a publisher who comes back at once is found by then, and no room is kept by who
+/// watches nobody.
+pub const WHEP_GRACE: Duration = Duration::from_secs(10);
 
 /// A transport whose client was never told to connect is closed after this long, unless the peer
 /// uses another: mediasoup-client connects with its first producer or consumer, and a page may wait
@@ -302,6 +310,10 @@ pub const API_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes that the head of a request may have, and that are kept of an answer not yet taken.
 pub const API_BUFFER_BYTES: usize = 64 * 1024;
 
+/// How long a browser may remember that a page of another site may call: as long as Chromium does at
+/// most. Unless told, browsers ask again after five seconds, and each request waits for that.
+pub const CORS_MAX_AGE: Duration = Duration::from_secs(2 * 60 * 60);
+
 /// Connections of the API that the node keeps open unless told otherwise: every event reader that
 /// there may be, and some; at some 10 KiB each.
 pub const API_CONNECTIONS: usize = 20_000;
@@ -309,6 +321,9 @@ pub const API_CONNECTIONS: usize = 20_000;
 /// The same of one address: an office of hundreds behind one address translation. Loopback is
 /// not counted: a proxy on the same host brings everyone.
 pub const API_CONNECTIONS_PER_ADDRESS: usize = 2_000;
+
+/// Entries of `X-Forwarded-For` that are looked at: nobody stands behind more proxies than that.
+pub const FORWARDED_HOPS_MAX: usize = 16;
 
 /// Connections of the API that may be asked for: descriptors of a process are fewer.
 pub const API_CONNECTIONS_MAX: usize = 1_000_000;

@@ -30,14 +30,20 @@ pub struct Menu {
     pub red: bool,
     /// `video/H265` (RFC 7798), which mediasoup 3.16.6 gave up. Listed behind all others, too.
     pub h265: bool,
+    /// Rooms carry H264 of further profiles than the replaced service's constrained baseline, each
+    /// listed as a codec of its own behind all others: encoders send Main or High unless told
+    /// otherwise, and Chromium decodes both.
+    pub h264_profiles: bool,
 }
 
 impl Menu {
     /// mediasoup 3.27's.
-    pub const MEDIASOUP: Self = Self { vp9_av1_simulcast: false, red: false, h265: false };
+    pub const MEDIASOUP: Self =
+        Self { vp9_av1_simulcast: false, red: false, h265: false, h264_profiles: false };
 
     /// With every extension of this server.
-    pub const EXTENDED: Self = Self { vp9_av1_simulcast: true, red: true, h265: true };
+    pub const EXTENDED: Self =
+        Self { vp9_av1_simulcast: true, red: true, h265: true, h264_profiles: true };
 
     /// The codecs of a room: mediasoup's [`default_media_codecs`], then the extensions.
     #[must_use]
@@ -52,12 +58,83 @@ impl Menu {
                 ..video(H265, json!({"profile-id": 1, "tier-flag": 0, "tx-mode": "SRST"}))
             });
         }
+        if self.h264_profiles {
+            codecs.extend(H264_PROFILES.map(h264));
+        }
         codecs
+    }
+
+    /// The same with these videos alone, in this order: a client sends the first that it can, unless
+    /// its page chooses another. Further profiles of one come behind all first ones, as above.
+    #[must_use]
+    pub fn media_codecs_with(self, videos: &[VideoCodec]) -> Vec<RtpCodecCapability> {
+        let all = self.media_codecs();
+        let (mut chosen, mut further) = (Vec::new(), all.clone());
+        for video in videos {
+            let at = further.iter().position(|codec| video.is(codec));
+            chosen.extend(at.map(|at| further.remove(at)));
+        }
+        further.retain(|codec| videos.iter().any(|video| video.is(codec)));
+        let mut chosen = chosen.into_iter().chain(further);
+        let places = all.into_iter().map(|codec| match codec.kind {
+            MediaKind::Audio => Some(codec),
+            MediaKind::Video => chosen.next(),
+        });
+        places.flatten().collect()
+    }
+}
+
+/// A codec of pictures that rooms may carry; in this order they do unless told otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VideoCodec {
+    /// RFC 7741.
+    Vp8,
+    /// RFC 9628.
+    Vp9,
+    /// RFC 6184, in each profile that rooms carry.
+    H264,
+    /// AV1.
+    Av1,
+    /// RFC 7798, Main.
+    H265,
+}
+
+impl VideoCodec {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Vp8, Self::Vp9, Self::H264, Self::Av1, Self::H265];
+
+    /// As MIME types name it, behind `video/`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vp8 => "VP8",
+            Self::Vp9 => "VP9",
+            Self::H264 => "H264",
+            Self::Av1 => "AV1",
+            Self::H265 => "H265",
+        }
+    }
+
+    /// The one of that name; the letters' case does not matter.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|codec| codec.name().eq_ignore_ascii_case(name))
+    }
+
+    fn is(self, codec: &RtpCodecCapability) -> bool {
+        let video = codec.mime_type.strip_prefix("video/");
+        video.is_some_and(|name| name.eq_ignore_ascii_case(self.name()))
     }
 }
 
 const RED: &str = "audio/red";
 const H265: &str = "video/H265";
+
+/// Constrained baseline, which every browser decodes; level 3.1.
+const H264_PROFILE: &str = "42e01f";
+
+/// Main, High and Baseline, as Chromium offers them.
+const H264_PROFILES: [&str; 3] = ["4d001f", "64001f", "42001f"];
 
 /// Feedback of a codec: type and parameter.
 type Feedback = &'static [(&'static str, &'static str)];
@@ -137,17 +214,7 @@ pub fn default_media_codecs() -> Vec<RtpCodecCapability> {
             ..video("video/VP8", json!({"x-google-start-bitrate": 300}))
         },
         RtpCodecCapability { rtcp_feedback: Vec::new(), ..video("video/VP9", json!({})) },
-        RtpCodecCapability {
-            rtcp_feedback: Vec::new(),
-            ..video(
-                "video/H264",
-                json!({
-                    "packetization-mode": 1,
-                    "profile-level-id": "42e01f",
-                    "level-asymmetry-allowed": 1,
-                }),
-            )
-        },
+        h264(H264_PROFILE),
         RtpCodecCapability { rtcp_feedback: Vec::new(), ..video("video/AV1", json!({})) },
     ]
 }
@@ -214,6 +281,15 @@ fn video(mime: &str, values: Value) -> RtpCodecCapability {
         parameters: parameters(values),
         rtcp_feedback: rtcp_feedback(VIDEO_FEEDBACK),
     }
+}
+
+fn h264(profile_level_id: &str) -> RtpCodecCapability {
+    let values = json!({
+        "packetization-mode": 1,
+        "profile-level-id": profile_level_id,
+        "level-asymmetry-allowed": 1,
+    });
+    RtpCodecCapability { rtcp_feedback: Vec::new(), ..video("video/H264", values) }
 }
 
 fn parameters(values: Value) -> Map<String, Value> {

@@ -147,7 +147,7 @@ pub(super) fn rtx_codec_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ortc::default_media_codecs;
+    use crate::ortc::{VideoCodec, default_media_codecs};
     use serde_json::json;
 
     fn codec(value: serde_json::Value) -> RtpCodecCapability {
@@ -188,9 +188,18 @@ mod tests {
         assert_eq!(caps.codecs[..plain.codecs.len()], plain.codecs);
         assert_eq!(caps.header_extensions, plain.header_extensions);
         let more = [("audio/red", 109), ("video/H265", 110), ("video/rtx", 111)];
-        assert_eq!(numbers(&caps)[plain.codecs.len()..], more);
+        let listed = numbers(&caps);
+        let (beyond, profiles) = listed[plain.codecs.len()..].split_at(more.len());
+        assert_eq!(beyond, more);
+        let profiles: Vec<_> = profiles.iter().filter(|(mime, _)| *mime != "video/rtx").collect();
+        let h264 = [&("video/H264", 112), &("video/H264", 114), &("video/H264", 116)];
+        assert_eq!(profiles, h264, "Main, High, Baseline");
         assert_eq!(Menu::MEDIASOUP.media_codecs(), default_media_codecs());
-        for extra in &codecs[default_media_codecs().len()..] {
+        assert_eq!(Menu::EXTENDED.media_codecs_with(&VideoCodec::ALL), codecs);
+        for extra in codecs
+            .iter()
+            .filter(|codec| ["audio/red", "video/H265"].contains(&codec.mime_type.as_str()))
+        {
             let refused = router_capabilities(std::slice::from_ref(extra)).unwrap_err();
             assert!(refused.is_unsupported(), "{refused}");
         }

@@ -7,6 +7,16 @@ const claims = claimsOf(token);
 const base = new URL('.', location.href);
 const RESTART_AFTER_MS = 3000;
 const RETRY_MAX_MS = 30_000;
+const FLOWING_MAX_MS = 4000;
+const FIT_AFTER_MS = 300;
+/** Who looks into another tab for a moment finds the pictures moving. */
+const UNSEEN_AFTER_MS = 5000;
+/** The heights, in pixels, that the layers below the best one fill, of what this page sends. */
+const FILLED = [200, 400];
+/** Of the finest screens, phones', nobody sees each pixel of a face. */
+const FINEST = 1.5;
+/** What is as loud as that, in dB below the loudest there is, is a voice. */
+const AUDIBLE_DB = -50;
 const SERVERS_KNOWN_MS = 3_600_000;
 const SIMULCAST = [
   { rid: 'q', scaleResolutionDownBy: 4, maxBitrate: 150_000 },
@@ -135,9 +145,17 @@ class Session {
 
   /** The producer that each m-line carries, by its mid: an answer names it as the track. */
   producers() {
+    return this.#told(/^a=mid:(\S+)/m, /^a=msid:\S+ (\S+)/m);
+  }
+
+  /** The consumer of each producer: an answer labels its m-line with it. */
+  consumers() {
+    return this.#told(/^a=msid:\S+ (\S+)/m, /^a=label:(\S+)/m);
+  }
+
+  #told(...lines) {
     const sections = this.answer.split(/^m=/m).slice(1);
-    const pairs = sections.map((text) => [/^a=mid:(\S+)/m.exec(text)?.[1], /^a=msid:\S+ (\S+)/m.exec(text)?.[1]]);
-    return new Map(pairs);
+    return new Map(sections.map((text) => lines.map((line) => line.exec(text)?.[1])));
   }
 
   close() {
@@ -150,6 +168,29 @@ class Session {
 }
 
 const credentials = (sdp) => ['ice-ufrag', 'ice-pwd'].map((name) => new RegExp(`^a=${name}:(\\S+)`, 'm').exec(sdp)[1]);
+
+/* What is not seen is not asked for, nor more lines than a tile has. */
+
+const inView = new Set();
+let isUnseen = false;
+function fitSoon() {
+  clearTimeout(fitSoon.due);
+  fitSoon.due = setTimeout(() => others.forEach((other) => other.fit()), FIT_AFTER_MS);
+}
+const tileSizes = new ResizeObserver(fitSoon);
+const tilesInView = new IntersectionObserver((changes) => {
+  for (const { target, isIntersecting } of changes) inView[isIntersecting ? 'add' : 'delete'](target);
+  fitSoon();
+});
+document.addEventListener('visibilitychange', () => {
+  const see = (unseen) => {
+    isUnseen = unseen;
+    fitSoon();
+  };
+  clearTimeout(fitSoon.unseen);
+  if (document.visibilityState === 'visible') see(false);
+  else fitSoon.unseen = setTimeout(see, UNSEEN_AFTER_MS, true);
+});
 
 /** What is shown of one source of one peer. */
 class Tile {
@@ -165,6 +206,9 @@ class Tile {
     this.video.setAttribute('aria-label', name);
     this.video.addEventListener('resize', () => this.refresh());
     $('tiles').append(this.figure);
+    if (own) return;
+    tilesInView.observe(this.figure);
+    tileSizes.observe(this.figure);
   }
 
   /** Shows these tracks; a picture that is switched off is shown as the name's first letter. */
@@ -173,11 +217,18 @@ class Tile {
     if (now.length !== tracks.length || tracks.some((track) => !now.includes(track))) {
       this.video.srcObject = tracks.length ? new MediaStream(tracks) : null;
       if (speaker && this.video.setSinkId) this.video.setSinkId(speaker).catch(() => {});
-      this.video.play().catch(() => {});
+      this.play();
     }
     this.dark = dark || !tracks.some(({ kind }) => kind === 'video');
     this.figure.querySelector('.muted').hidden = !silent;
     this.refresh();
+  }
+
+  /** Some browsers play nothing aloud before the page was touched. */
+  play() {
+    this.video.play().catch(({ name }) => {
+      if (name === 'NotAllowedError') notice('Your browser waits for a click or a key before it lets you hear others.', { about: 'playing' });
+    });
   }
 
   refresh() {
@@ -190,10 +241,31 @@ class Tile {
     sign.setAttribute('aria-label', ['Connecting', 'Poor connection', 'Fair connection', 'Good connection'][grade]);
   }
 
+  /** How many lines of a picture can be seen in it. */
+  get lines() {
+    const elsewhere = document.pictureInPictureElement === this.video;
+    if (!elsewhere && (isUnseen || !inView.has(this.figure))) return 0;
+    return this.figure.clientHeight * Math.min(devicePixelRatio, FINEST);
+  }
+
+  speaks(now) {
+    this.figure.classList.toggle('speaks', now);
+  }
+
   remove() {
+    tilesInView.unobserve(this.figure);
+    tileSizes.unobserve(this.figure);
+    inView.delete(this.figure);
     this.video.srcObject = null;
     this.figure.remove();
   }
+}
+
+/** Waits until something has come of each track, or for as long as nobody wants to wait longer. */
+async function flowing(tracks) {
+  const first = (target, event) => new Promise((resolve) => { target.addEventListener(event, resolve, { once: true }); });
+  const all = Promise.all(tracks.map((track) => track.muted && first(track, 'unmute')));
+  await Promise.race([all, new Promise((resolve) => { setTimeout(resolve, FLOWING_MAX_MS); })]);
 }
 
 /** Somebody else: one WHEP session for all that they send, renewed when that changes. */
@@ -203,6 +275,8 @@ class Other {
     this.producers = new Map();
     this.tracks = new Map();
     this.tiles = new Map();
+    this.consumers = new Map();
+    this.asked = new Map();
   }
 
   /** Producers of one publisher come one after the other: one session for all of them is enough. */
@@ -221,6 +295,16 @@ class Other {
     const query = new URLSearchParams({ peerId: this.peerId, viewerId: me.peerId });
     const session = await Session.open(`whep/${me.path}?${query}`, pc);
     if (this.gone) return session.close();
+    // What plays goes on until the next one does.
+    if (this.session?.pc.connectionState === 'connected') {
+      this.next = session;
+      const news = session.producers();
+      const live = pc.getTransceivers().filter(({ mid }) => this.producers.get(news.get(mid))?.paused === false);
+      await flowing(live.map(({ receiver }) => receiver.track));
+      this.next = undefined;
+      if (this.gone) return undefined;
+      if (!session.url) throw Object.assign(new Error('the connection was lost'), { status: 0 });
+    }
     session.onlost = () => {
       this.tracks.clear();
       this.change();
@@ -229,6 +313,8 @@ class Other {
     this.session?.close();
     this.session = session;
     const carried = session.producers();
+    [this.consumers, this.asked] = [session.consumers(), new Map()];
+    fitSoon();
     this.tracks.clear();
     for (const { mid, receiver } of pc.getTransceivers()) {
       if (carried.get(mid)) this.tracks.set(carried.get(mid), receiver.track);
@@ -236,6 +322,41 @@ class Other {
     // What closed or came while the session was made is seen to by another one.
     if ([...this.producers.keys()].some((id) => !wanted.includes(id))) this.change();
     return this.draw();
+  }
+
+  /** Asks for what can be seen, one request after the other: what is right by then. */
+  fit() {
+    this.fitting = (this.fitting ?? Promise.resolve()).then(() => this.#fit()).catch(() => {});
+  }
+
+  async #fit() {
+    for (const [id, { kind, source, type }] of [...this.producers]) {
+      const consumer = this.consumers.get(id);
+      const isScreen = source.startsWith('screen');
+      const tile = this.tiles.get(String(isScreen));
+      if (kind !== 'video' || !consumer || !tile || this.gone) continue;
+      const { lines } = tile;
+      const above = FILLED.findIndex((most) => lines <= most);
+      const layer = isScreen || type === 'simple' || above < 0 ? FILLED.length : above;
+      await this.#ask(consumer, lines === 0, layer);
+    }
+  }
+
+  async #ask(consumer, paused, layer) {
+    const before = this.asked.get(consumer) ?? { paused: false, layer: FILLED.length };
+    const { asked } = this;
+    const wish = { paused, layer: paused ? before.layer : layer };
+    asked.set(consumer, wish);
+    try {
+      if (wish.layer !== before.layer) {
+        const body = JSON.stringify({ spatialLayer: wish.layer });
+        await ask('PUT', `media/consumer/${consumer}/layers`, { body, type: 'application/json' });
+      }
+      if (wish.paused !== before.paused) await post(`media/consumer/${consumer}/${paused ? 'pause' : 'resume'}`, {});
+    } catch {
+      // Asked for again with the next change.
+      asked.set(consumer, before);
+    }
   }
 
   #failed(error) {
@@ -266,6 +387,7 @@ class Other {
     this.gone = true;
     clearTimeout(this.due);
     this.session?.close();
+    this.next?.close();
     this.tiles.forEach((tile) => tile.remove());
   }
 }
@@ -273,7 +395,8 @@ class Other {
 const others = new Map();
 let me;
 let speaker = '';
-const shown = (peerId) => peerId.replace(/#[0-9a-f]{4}$/, '');
+/** A name without what keeps it apart from others, of which something must be left. */
+const shown = (peerId) => peerId.replace(/(.)#[0-9a-f]{4}$/s, '$1');
 
 /** What is told until it is taken back, whatever else is told for a moment; by what it is about. */
 const standing = new Map();
@@ -300,6 +423,14 @@ const refusal = ({ status, message }) => (status === 401 && !token
   ? 'This server lets in who is invited: open the whole link that you were given, with what follows its #.'
   : `You are not let in: ${message}.`);
 
+/** Why a device cannot be used, in words for whoever it belongs to. */
+const refusedBy = ({ name, message }) => ({
+  NotAllowedError: 'this page may not use it; allow it beside the address',
+  NotFoundError: 'there is none',
+  NotReadableError: 'another program uses it',
+  OverconstrainedError: 'it is gone',
+})[name] ?? message;
+
 /** The microphone and the camera, or what of them there is; nothing is no reason not to join. */
 async function capture() {
   const media = navigator.mediaDevices;
@@ -313,7 +444,7 @@ async function capture() {
     try {
       return (await media.getUserMedia(wish)).getTracks();
     } catch (error) {
-      if (wish.video && !wish.audio) notice(`No camera and no microphone: ${error.message}`);
+      if (wish.video && !wish.audio) notice(`No camera and no microphone: ${refusedBy(error)}. You can watch and listen.`);
     }
   }
   return [];
@@ -324,7 +455,7 @@ function person(room, name) {
   const suffix = crypto.getRandomValues(new Uint16Array(1))[0].toString(16).padStart(4, '0');
   // A token is for one name; without one, two people may type the same.
   const peerId = claims.sub ?? `${name}#${suffix}`;
-  return { room, peerId, path: encodeURIComponent(room), own: new Map() };
+  return { room, peerId, path: encodeURIComponent(room), own: new Map(), people: new Set() };
 }
 
 async function join(mine) {
@@ -354,6 +485,7 @@ async function join(mine) {
   }
   follow();
   mine.timer = setInterval(measure, 2000);
+  stayAwake();
   $(publishes ? 'microphone' : 'leave').focus();
 }
 
@@ -361,6 +493,7 @@ async function join(mine) {
 async function publish(mine, tracks) {
   const pc = new RTCPeerConnection({ bundlePolicy: 'max-bundle' });
   const stream = new MediaStream(tracks);
+  for (const track of tracks) mind(mine, track);
   const line = (kind, more) => {
     const track = tracks.find((one) => one.kind === kind);
     return pc.addTransceiver(track ?? kind, { direction: 'sendonly', streams: [stream], ...more }).sender;
@@ -384,6 +517,20 @@ async function publish(mine, tracks) {
   await Promise.all(current.map(([sender, track]) => sender.track === track || sender.replaceTrack(track)));
   if (me === mine) refreshOwn();
   return undefined;
+}
+
+/** Encodes no size of the camera above those that anybody wants; the smallest is there for whoever comes. */
+function meet(mine, producerId, demand) {
+  const { kind, source } = mine.own.get(producerId) ?? {};
+  if (kind !== 'video' || source.startsWith('screen') || demand.length !== SIMULCAST.length) return;
+  const highest = demand.findLastIndex(({ wanted }) => wanted);
+  mine.meeting = (mine.meeting ?? Promise.resolve()).then(async () => {
+    const parameters = mine.video.getParameters();
+    const wanted = parameters.encodings.map((_, size) => size <= Math.max(0, highest));
+    if (parameters.encodings.every(({ active }, size) => active === wanted[size])) return;
+    parameters.encodings.forEach((encoding, size) => { encoding.active = wanted[size]; });
+    await mine.video.setParameters(parameters);
+  }).catch(() => {});
 }
 
 /** Publishes what was lost anew: at once and then ever less often, until that works or is not wanted any more. */
@@ -427,10 +574,11 @@ function follow() {
   me.events = events;
   const on = (type, act) => events.addEventListener(type, ({ data }) => { act(JSON.parse(data).data); count(); });
   const mine = (peerId) => peerId === me.peerId;
-  const add = ({ producerId, peerId, kind, source, paused }) => {
-    const producer = { kind, source, paused };
+  const add = ({ producerId, peerId, kind, source, type, paused, demand }) => {
+    const producer = { kind, source, type, paused };
     if (mine(peerId)) {
       me.own.set(producerId, producer);
+      if (demand) meet(me, producerId, demand);
       return refreshOwn();
     }
     if (!others.has(peerId)) others.set(peerId, new Other(peerId));
@@ -446,8 +594,9 @@ function follow() {
     if (producer) producer.paused = paused;
     others.get(peerId)?.draw();
   };
-  on('snapshot', ({ producers }) => {
+  on('snapshot', ({ peers, producers }) => {
     me.own.clear();
+    me.people = new Set(peers.map(({ peerId }) => peerId));
     const ids = new Set(producers.map(({ producerId }) => producerId));
     for (const [peerId, other] of others) {
       for (const id of other.producers.keys()) if (!ids.has(id)) other.producers.delete(id);
@@ -464,12 +613,22 @@ function follow() {
     other.tracks.delete(producerId);
     other.draw();
   });
+  on('producer-demand', ({ producerId, peerId, encodings }) => { if (mine(peerId)) meet(me, producerId, encodings); });
   on('producer-paused', pausing(true));
   on('producer-resumed', pausing(false));
-  on('peer-joined', ({ peerId }) => { if (!mine(peerId)) notice(`${shown(peerId)} joined`); });
+  on('peer-joined', ({ peerId }) => {
+    me.people.add(peerId);
+    if (!mine(peerId)) notice(`${shown(peerId)} joined`);
+  });
   on('peer-left', ({ peerId }) => {
-    if (others.has(peerId)) notice(`${shown(peerId)} left`);
+    if (me.people.delete(peerId) && !mine(peerId)) notice(`${shown(peerId)} left`);
     drop(peerId);
+  });
+  on('audio-levels', ({ levels }) => {
+    const heard = new Set(levels.filter(({ level }) => level >= AUDIBLE_DB).map(({ producerId }) => producerId));
+    const speaks = (producers) => [...producers.keys()].some((id) => heard.has(id));
+    me.tile?.speaks(speaks(me.own));
+    others.forEach((other) => other.tiles.get('false')?.speaks(speaks(other.producers)));
   });
   events.addEventListener('error', () => {
     if (events.readyState !== EventSource.CLOSED || me?.events !== events) return;
@@ -488,7 +647,8 @@ function follow() {
 }
 
 function count() {
-  const people = others.size + 1;
+  // Who only watches is there as well.
+  const people = new Set([...me.people, ...others.keys(), me.peerId]).size;
   $('count').textContent = people === 1 ? 'Nobody else is here yet' : `${people} people`;
 }
 
@@ -530,10 +690,40 @@ async function toggle(kind) {
     else if (track) await put(mine, kind, null);
     else await choose(kind, $(`${kind}input`).value);
   } catch (error) {
-    notice(error.message);
+    notice(`${DEVICE[kind]}: ${refusedBy(error)}.`);
   }
   if (me === mine) refreshOwn();
 }
+
+const DEVICE = { audio: 'Microphone', video: 'Camera' };
+
+/**
+ * A device that is unplugged, or taken from the page, ends its track. Another microphone takes over, as the system decides;
+ * another camera may show what nobody meant to show.
+ */
+function mind(mine, track) {
+  if (track.minded) return;
+  track.minded = true;
+  const { kind } = track;
+  track.addEventListener('ended', async () => {
+    if (me !== mine || mine[kind]?.track !== track) return;
+    const { enabled } = track;
+    await put(mine, kind, null);
+    const gone = `${DEVICE[kind]}: it was unplugged, or taken from this page.`;
+    try {
+      if (kind === 'video' || !(await another(kind))) throw new Error('');
+      await choose(kind, '');
+      if (me !== mine) return;
+      mine[kind].track.enabled = enabled;
+      notice(`${gone} Another one is used now: ${mine[kind].track.label}.`);
+    } catch {
+      if (me === mine) notice(gone);
+    }
+    if (me === mine) refreshOwn();
+  });
+}
+
+const another = async (kind) => (await navigator.mediaDevices.enumerateDevices()).some((device) => device.kind === `${kind}input`);
 
 async function put(mine, kind, track) {
   const sender = mine[kind];
@@ -549,8 +739,9 @@ async function choose(kind, deviceId) {
   const wish = { ...size, ...(deviceId && { deviceId: { exact: deviceId } }) };
   const stream = await navigator.mediaDevices.getUserMedia({ [kind]: wish });
   const [track] = stream.getTracks();
-  if (me === mine) await put(mine, kind, track);
-  else track.stop();
+  if (me !== mine) return track.stop();
+  mind(mine, track);
+  return put(mine, kind, track);
 }
 
 /** A screen is a session of its own, with `source=screen`. */
@@ -608,7 +799,7 @@ function stopSharing() {
   refreshOwn();
 }
 
-async function openDevices() {
+async function listDevices() {
   const devices = await navigator.mediaDevices?.enumerateDevices() ?? [];
   if (!me) return;
   const current = {
@@ -622,13 +813,18 @@ async function openDevices() {
     $(kind).replaceChildren(...(options.length ? options : [new Option('As the system decides', '')]));
     $(kind).disabled = options.length === 0;
   }
-  $('chooser').showModal();
+}
+
+async function openDevices() {
+  await listDevices();
+  if (me) $('chooser').showModal();
 }
 
 function leave() {
   if (!me) return;
-  const { path, peerId, events, session, timer } = me;
+  const { path, peerId, events, session, timer, awake } = me;
   clearInterval(timer);
+  awake?.release();
   events?.close();
   stopSharing();
   others.forEach((other) => other.close());
@@ -673,7 +869,7 @@ for (const kind of ['audio', 'video']) {
   $(`${kind}input`).addEventListener('change', async ({ target }) => {
     const mine = me;
     const enabled = mine[kind].track?.enabled ?? true;
-    await choose(kind, target.value).catch(({ message }) => notice(message));
+    await choose(kind, target.value).catch((error) => notice(`${DEVICE[kind]}: ${refusedBy(error)}.`));
     if (me !== mine) return;
     if (mine[kind].track) mine[kind].track.enabled = enabled;
     refreshOwn();
@@ -689,6 +885,22 @@ document.addEventListener('keydown', ({ key, target, ctrlKey, metaKey, altKey })
   const button = { m: 'microphone', v: 'camera', s: 'screen' }[key.toLowerCase()];
   if (button && !$(button).hidden) $(button).click();
 });
+navigator.mediaDevices?.addEventListener('devicechange', () => { if (me && $('chooser').open) listDevices(); });
+for (const touch of ['pointerup', 'keyup']) {
+  addEventListener(touch, () => {
+    if (!standing.has('playing')) return;
+    takeBack('playing');
+    document.querySelectorAll('#tiles video').forEach((video) => video.play().catch(() => {}));
+  });
+}
+/** A phone's screen stays on during a call. */
+async function stayAwake() {
+  const mine = me;
+  if (!mine || document.visibilityState !== 'visible') return;
+  mine.awake = await navigator.wakeLock?.request('screen').catch(() => undefined);
+  if (me !== mine) mine.awake?.release();
+}
+document.addEventListener('visibilitychange', stayAwake);
 addEventListener('pagehide', leave);
 
 // Without a token of their own nobody could follow the link.

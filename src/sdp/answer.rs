@@ -18,7 +18,12 @@ pub enum Line<'a> {
     /// Nothing flows.
     Idle,
     /// We receive a producer.
-    Takes(&'a RtpParameters),
+    Takes {
+        /// In the client's numbers.
+        rtp: &'a RtpParameters,
+        /// The producer's id.
+        label: &'a str,
+    },
     /// We send a consumer.
     Gives {
         /// In the client's numbers.
@@ -27,6 +32,8 @@ pub enum Line<'a> {
         stream: &'a str,
         /// What names this one.
         track: &'a str,
+        /// The consumer's id.
+        label: &'a str,
     },
 }
 
@@ -68,7 +75,7 @@ impl Answer<'_> {
 
     fn write_section(&self, writer: &mut Writer, section: &Section, line: &Line<'_>) {
         let formats = match line {
-            Line::Takes(rtp) | Line::Gives { rtp, .. } => {
+            Line::Takes { rtp, .. } | Line::Gives { rtp, .. } => {
                 let types: Vec<_> = rtp.codecs.iter().map(|c| c.payload_type.to_string()).collect();
                 types.join(" ")
             }
@@ -88,14 +95,16 @@ impl Answer<'_> {
                 write_codecs(writer, &section.codecs.of(formats));
                 writer.line(format_args!("a=inactive"));
             }
-            Line::Takes(rtp) => {
+            Line::Takes { rtp, label } => {
                 write_rtp(writer, rtp);
                 writer.line(format_args!("a=recvonly"));
+                write_label(writer, label);
                 write_simulcast(writer, section, rtp);
             }
-            Line::Gives { rtp, stream, track } => {
+            Line::Gives { rtp, stream, track, label } => {
                 write_rtp(writer, rtp);
                 writer.line(format_args!("a=sendonly"));
+                write_label(writer, label);
                 writer.line(format_args!("a=msid:{stream} {track}"));
                 write_ssrcs(writer, rtp);
             }
@@ -112,6 +121,11 @@ impl Answer<'_> {
         }
         write_ice(writer, &self.transport.ice_parameters, &self.transport.ice_candidates);
     }
+}
+
+/// Under which name the other routes know this medium (RFC 4574).
+fn write_label(writer: &mut Writer, label: &str) {
+    writer.line(format_args!("a=label:{label}"));
 }
 
 fn write_rtp(writer: &mut Writer, rtp: &RtpParameters) {

@@ -64,13 +64,15 @@ fn sending(section: &Section, number: u32, room: &RtpCapabilities) -> Result<Sen
     let is_media = |codec: &&RtpCodecParameters| {
         !matches!(codec.codec(), Codec::Rtx | Codec::Red) && capability_of(room, codec).is_some()
     };
-    let is_layered =
-        |codec: &&RtpCodecParameters| matches!(codec.codec(), Codec::Vp8 | Codec::H264);
     let mut media = offered.iter().filter(is_media);
-    let layered = media.clone().find(is_layered).filter(|_| rids.len() > 1);
-    // A simulcast of another codec is taken as its first encoding alone.
+    let one_of = |these: [Codec; 2]| media.clone().find(|codec| these.contains(&codec.codec()));
+    // Studios offer one codec alone. What browsers send as encodings of VP9 is a single stream: it
+    // is taken as its first encoding alone.
+    let layered = one_of([Codec::Vp8, Codec::H264]).or_else(|| one_of([Codec::Av1, Codec::H265]));
+    let layered = layered.filter(|_| rids.len() > 1);
     let rids = if layered.is_some() { rids } else { Vec::new() };
     let Some(chosen) = layered.or_else(|| media.next()) else { return Ok(Sending::Refused) };
+    let chosen = common_profile(chosen, offered.iter().filter(is_media), room);
     let rtx = offered.iter().find(|c| c.codec().is_rtx() && c.apt() == Some(chosen.payload_type));
     let header_extensions = extensions(section, kind, room);
     let mut codecs: Vec<RtpCodecParameters> =
@@ -95,6 +97,23 @@ fn sending(section: &Section, number: u32, room: &RtpCapabilities) -> Result<Sen
         msid: section.msid.clone(),
     };
     Ok(Sending::Producer(Box::new(Publication { kind, rtp })))
+}
+
+/// Of the profiles of H264 that are offered, the one that the room lists first, which every browser
+/// decodes; some clients prefer others.
+fn common_profile<'a>(
+    chosen: &'a RtpCodecParameters,
+    media: impl Iterator<Item = &'a RtpCodecParameters>,
+    room: &RtpCapabilities,
+) -> &'a RtpCodecParameters {
+    if chosen.codec() != Codec::H264 {
+        return chosen;
+    }
+    let number = |codec: &&RtpCodecParameters| {
+        let known = capability_of(room, codec).and_then(|known| known.preferred_payload_type);
+        room.codecs.iter().position(|listed| listed.preferred_payload_type == known)
+    };
+    media.filter(|codec| codec.codec() == Codec::H264).min_by_key(number).unwrap_or(chosen)
 }
 
 fn encodings(section: &Section, rids: &[String], codec: Codec) -> Vec<RtpEncodingParameters> {

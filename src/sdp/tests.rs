@@ -10,10 +10,10 @@ use crate::control::{DtlsFingerprint, DtlsParameters, IceParameters, TransportRe
 use crate::id::TransportId;
 use crate::limits::{SDP_MEDIA_MAX, SDP_SSRCS_MAX};
 use crate::ortc::types::RtpCapabilities;
-use crate::ortc::{default_media_codecs, normalise_producer, router_capabilities, uri};
+use crate::ortc::{Menu, normalise_producer, uri};
 
 fn room() -> RtpCapabilities {
-    router_capabilities(&default_media_codecs()).unwrap()
+    Menu::EXTENDED.router_capabilities(&Menu::EXTENDED.media_codecs()).unwrap()
 }
 
 fn head(mids: &str) -> String {
@@ -153,6 +153,21 @@ fn simulcast_takes_a_codec_that_can_and_goes_from_the_smallest_to_the_largest() 
 }
 
 #[test]
+fn a_studio_that_has_one_codec_alone_is_taken_with_all_its_sizes() {
+    for (codec, encodings) in [("AV1", 2), ("H265", 2), ("VP9", 1)] {
+        let more = "a=rid:0 send\r\na=rid:1 send\r\na=simulcast:send 0;1\r\n";
+        let text = head("v1") + &video("sendonly", more);
+        let text =
+            text.replace("VP9/90000", "x/90000").replace("VP8/90000", &format!("{codec}/90000"));
+        let publication = publication(&published(&text)[0]).clone();
+        let Publication { kind, rtp } = publication;
+        assert_eq!(rtp.encodings.len(), encodings, "{codec}");
+        let rtp = normalise_producer(kind, rtp).unwrap();
+        Menu::EXTENDED.producer_type(&rtp).unwrap();
+    }
+}
+
+#[test]
 fn what_cannot_be_taken_is_refused_or_idle() {
     let sends_none = head("a0") + &audio("recvonly");
     let error = sendings(&Offer::parse(&sends_none).unwrap(), &room()).unwrap_err();
@@ -191,7 +206,7 @@ fn an_answer_has_a_line_for_each_of_the_offer() {
     let sendings = sendings(&offer, &room()).unwrap();
     let session = Session::new(&offer, &[true, true, false]);
     let rtp = &publication(&sendings[1]).rtp;
-    let lines = vec![Line::Idle, Line::Takes(rtp), Line::Refused];
+    let lines = vec![Line::Idle, Line::Takes { rtp, label: "p" }, Line::Refused];
     let transport = transport();
     let answer = Answer { offer: &offer, session: &session, lines, transport: &transport }.write();
     for line in [
@@ -209,6 +224,7 @@ fn an_answer_has_a_line_for_each_of_the_offer() {
         "a=rid:q recv",
         "a=simulcast:recv q;f",
         "a=recvonly",
+        "a=label:p",
         "a=ice-ufrag:ours",
         "a=candidate:udpcandidate 1 udp 1076302079 192.0.2.7 9 typ host",
         "a=candidate:tcpcandidate 1 tcp 1076276479 192.0.2.7 9 typ host tcptype passive",
@@ -230,7 +246,7 @@ fn nothing_that_others_wrote_begins_a_line_of_an_answer() {
     rtp.codecs[0].parameters.insert("a\r\na=evil:2".to_owned(), "b\na=evil:3".into());
     rtp.codecs[0].parameters.insert("two".to_owned(), "1;three=4".into());
     let session = Session::new(&offer, &[true]);
-    let lines = vec![Line::Gives { rtp: &rtp, stream: "s\n", track: "t" }];
+    let lines = vec![Line::Gives { rtp: &rtp, stream: "s\n", track: "t", label: "c\n" }];
     let transport = transport();
     let answer = Answer { offer: &offer, session: &session, lines, transport: &transport }.write();
     assert!(!answer.lines().any(|line| line.starts_with("a=evil")), "{answer}");
@@ -364,7 +380,7 @@ proptest! {
         let lines = sendings.iter().map(|sending| match sending {
             Sending::Refused => Line::Refused,
             Sending::Idle => Line::Idle,
-            Sending::Producer(publication) => Line::Takes(&publication.rtp),
+            Sending::Producer(publication) => Line::Takes { rtp: &publication.rtp, label: "p" },
         });
         let (lines, transport) = (lines.collect(), transport());
         let answer = Answer { offer: &offer, session: &session, lines, transport: &transport };

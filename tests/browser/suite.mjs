@@ -14,6 +14,7 @@ import './calls/quality.mjs';
 import './calls/sdp.mjs';
 import './calls/gstreamer.mjs';
 import './calls/page.mjs';
+import './calls/people.mjs';
 import './calls/lost.mjs';
 import './calls/keys.mjs';
 import './calls/admin.mjs';

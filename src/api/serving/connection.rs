@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
@@ -81,7 +81,7 @@ pub(super) async fn serve(
         return speaker.speak(stream).await;
     };
     let counts = &shared.counts;
-    let secured = secured((stream, address), certificate, shared);
+    let secured = secured((stream, shared.counts_as(address.ip())), certificate, shared);
     match tokio::time::timeout(course.patience.handshake, secured).await {
         Ok(Some(stream)) => {
             course.secured();
@@ -97,7 +97,7 @@ pub(super) async fn serve(
 
 /// The stream under TLS; `None` when the client does not speak it, which is counted.
 async fn secured(
-    (mut stream, address): (TcpStream, SocketAddr),
+    (mut stream, address): (TcpStream, IpAddr),
     certificate: &Certificate,
     Shared { counts, handshakes, .. }: &Shared,
 ) -> Option<TlsStream<TcpStream>> {
@@ -124,12 +124,12 @@ async fn secured(
 /// Shakes hands. Nobody's turn lasts while a client is waited for: neither for the rest of its
 /// ClientHello nor for its answer.
 async fn shaken<S: AsyncRead + AsyncWrite + Unpin>(
-    (stream, address): (S, SocketAddr),
+    (stream, address): (S, IpAddr),
     certificate: &Certificate,
     handshakes: &Handshakes,
 ) -> io::Result<TlsStream<S>> {
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-    let turn = handshakes.turn(address.ip()).await;
+    let turn = handshakes.turn(address).await;
     // Agrees on keys and signs, here and now.
     let accepting = hello.into_stream(certificate.current());
     // Whatever else is ready goes before the next handshake that waits for this turn.
@@ -282,7 +282,7 @@ mod tests {
         let (certificate, client) = certified();
         let name = ServerName::try_from(NAME).unwrap();
         let handshakes = Arc::new(Handshakes::default());
-        let address: SocketAddr = "192.0.2.1:5000".parse().unwrap();
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
         let (mut silent, mut held) = (JoinSet::new(), Vec::new());
         for number in 0..4 * API_HANDSHAKES {
             let mut hello = Vec::new();

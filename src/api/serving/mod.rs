@@ -17,7 +17,7 @@ pub mod tls;
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ pub(super) use self::body::BodyLate;
 use self::course::{Course, Patience};
 use self::handshakes::Handshakes;
 use self::tls::Certificate;
+use crate::config::Proxies;
 use crate::limits::{API_ACCEPT_PAUSE, API_EVICTIONS_PER_PAUSE};
 use crate::metrics::connections::{ConnectionCounts, Refused};
 
@@ -46,6 +47,8 @@ pub(super) struct Serving {
     pub(super) tls: Option<Certificate>,
     pub(super) counts: Arc<ConnectionCounts>,
     pub(super) limits: ConnectionLimits,
+    /// Who brings others, as whoever is on loopback does.
+    pub(super) proxies: Proxies,
     /// Where connections go on whose answer has no end.
     pub(super) streams: Handle,
 }
@@ -56,6 +59,7 @@ struct Shared {
     tls: Option<Certificate>,
     counts: Arc<ConnectionCounts>,
     admission: Admission,
+    proxies: Proxies,
     handshakes: Handshakes,
     patience: Patience,
     streams: Handle,
@@ -66,12 +70,21 @@ struct Shared {
 impl Serving {
     /// Takes connections until `shutdown` completes, then lets requests under way finish.
     pub(super) async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let Self { routes, tls, counts, limits, streams } = self;
+        let Self { routes, tls, counts, limits, proxies, streams } = self;
         let (stop, stopping) = watch::channel(false);
         let (admission, patience) = (Admission::new(limits), Patience::default());
         let handshakes = Handshakes::default();
-        let shared =
-            Shared { routes, tls, counts, admission, handshakes, patience, streams, stopping };
+        let shared = Shared {
+            routes,
+            tls,
+            counts,
+            admission,
+            proxies,
+            handshakes,
+            patience,
+            streams,
+            stopping,
+        };
         tokio::select! {
             () = accept(listener, Arc::new(shared)) => {}
             () = shutdown => {}
@@ -79,6 +92,14 @@ impl Serving {
         stop.send_replace(true);
         // Every connection holds the other end until it is over.
         stop.closed().await;
+    }
+}
+
+impl Shared {
+    /// The address that a connection is counted as. Trusted proxies bring everyone, and are not
+    /// counted, as loopback is not.
+    fn counts_as(&self, address: IpAddr) -> IpAddr {
+        if self.proxies.trust(address) { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address }
     }
 }
 
@@ -112,7 +133,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 
 fn admit(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>) {
     let counts = &shared.counts;
-    match shared.admission.admit(address.ip()) {
+    match shared.admission.admit(shared.counts_as(address.ip())) {
         Ok((place, evicted)) => {
             if evicted {
                 counts.refused(Refused::Evicted);

@@ -217,6 +217,7 @@ async fn an_event_stream_goes_on_where_readers_are_and_is_the_last_answer_of_its
         tls: None,
         counts: Arc::default(),
         limits: ConnectionLimits::default(),
+        proxies: Proxies::default(),
         streams: readers.runtime(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -242,4 +243,32 @@ async fn an_event_stream_goes_on_where_readers_are_and_is_the_last_answer_of_its
     assert!(text.contains("connection: close"), "{text}");
     assert_eq!(text.matches("answered by").count(), 1, "{text}");
     readers.stop();
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_brings_everyone_and_others_have_their_share() {
+    let limits = ConnectionLimits { node: 100, address: Some(1) };
+    let shared = Shared {
+        routes: Router::new(),
+        tls: None,
+        counts: Arc::default(),
+        admission: Admission::new(limits),
+        proxies: Proxies::of(["10.0.0.0/8"]).unwrap(),
+        handshakes: Handshakes::default(),
+        patience: Patience::default(),
+        streams: Handle::current(),
+        stopping: watch::channel(false).1,
+    };
+    let admit = |address: &str| {
+        let address = shared.counts_as(address.parse().unwrap());
+        shared.admission.admit(address).map(|(place, evicted)| {
+            assert!(!evicted);
+            place.is_busy();
+            place
+        })
+    };
+    let brought: Vec<Place> = (0..10).map(|_| admit("::ffff:10.0.0.1").unwrap()).collect();
+    let own = admit("192.0.2.1").unwrap();
+    assert_eq!(admit("192.0.2.1").unwrap_err(), Refused::AddressLimit);
+    drop((brought, own));
 }

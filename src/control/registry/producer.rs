@@ -25,6 +25,8 @@ pub struct NewProducer {
     pub source: String,
     /// The client's own data.
     pub app_data: Value,
+    /// A producer of the same peer is closed when this one is made, and so does not count.
+    pub replaces_one: bool,
 }
 
 /// One media source of a peer.
@@ -161,16 +163,17 @@ impl Registry {
         id: ProducerId,
         new: NewProducer,
     ) -> Result<(), ControlError> {
-        let NewProducer { made_of, source, app_data } = new;
+        let NewProducer { made_of, source, app_data, replaces_one } = new;
         let transport =
             self.transports.get_mut(&made_of.transport).ok_or(ControlError::TransportNotFound)?;
         let room = self.rooms.get_mut(&transport.room).ok_or(ControlError::RoomNotFound)?;
         let peer = room.peers.get_mut(&transport.peer).ok_or(ControlError::PeerNotFound)?;
         let limits = &self.limits;
+        let stay = |count: usize| count.saturating_sub(usize::from(replaces_one));
         limits.check(Limit::TransportProducers, transport.producers.len())?;
-        limits.check(Limit::PeerProducers, peer.producers)?;
-        limits.check(Limit::RoomProducers, room.producers.len())?;
-        limits.check(Limit::Producers, self.producers.len())?;
+        limits.check(Limit::PeerProducers, stay(peer.producers))?;
+        limits.check(Limit::RoomProducers, stay(room.producers.len()))?;
+        limits.check(Limit::Producers, stay(self.producers.len()))?;
         peer.producers += 1;
         let order = room.producers.last_key_value().map_or(0, |(last, _)| last + 1);
         room.producers.insert(order, id);

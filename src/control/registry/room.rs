@@ -143,10 +143,11 @@ impl Registry {
         }
     }
 
-    /// Ends rooms that have been without peers, and lets peers leave that have been without
-    /// transports, for longer than their grace.
+    /// Ends rooms that have been without peers, lets peers leave that have been without transports,
+    /// and ends viewers' sessions that have been without anything to play, for longer than their
+    /// grace.
     pub fn expire(&mut self, now: Instant) -> Effects {
-        let mut effects = Effects::default();
+        let mut effects = self.end_spent_sessions(now);
         let idle: Vec<_> = self
             .rooms
             .iter()

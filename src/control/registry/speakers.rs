@@ -98,7 +98,12 @@ mod tests {
             key_frame_request_delay: Duration::ZERO,
         };
         let made_of = Arc::new(made_of);
-        let new = NewProducer { made_of, source: "audio".to_owned(), app_data: Value::Null };
+        let new = NewProducer {
+            made_of,
+            source: "audio".to_owned(),
+            app_data: Value::Null,
+            replaces_one: false,
+        };
         registry.reserve_producer(producer, new).unwrap();
         let _ = registry.commit_producer(producer).unwrap();
         producer

@@ -12,7 +12,7 @@ use crate::control::ControlError;
 use crate::control::command::{DtlsState, IceState};
 use crate::events::RoomEvent;
 use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, ShardId, TransportId};
-use crate::limits::Limit;
+use crate::limits::{Limit, WHEP_GRACE};
 use crate::sdp::Session;
 
 /// What the client means to do with a transport; information only.
@@ -43,6 +43,20 @@ pub struct SdpSession {
     pub tag: String,
     /// What its fragments are made of.
     pub sdp: Session,
+    /// Since when it is known to play nothing. SDP cannot bring it anything else.
+    pub spent_since: Option<Instant>,
+}
+
+impl SdpSession {
+    /// True when it has played nothing for longer than its grace, as far as `expire` has looked.
+    fn is_spent(&mut self, plays: bool, now: Instant) -> bool {
+        if plays || self.protocol == SdpProtocol::Whip {
+            self.spent_since = None;
+            return false;
+        }
+        let since = *self.spent_since.get_or_insert(now);
+        now.saturating_duration_since(since) >= WHEP_GRACE
+    }
 }
 
 /// A transport to reserve.
@@ -227,6 +241,27 @@ impl Registry {
         let (room, peer) = (transport.room.clone(), transport.peer.clone());
         self.detach_from_peer(&room, &peer, id, now);
         Ok(self.drop_transport(id, reason))
+    }
+
+    /// Ends sessions of viewers whom nothing is left to play; who has nothing else leaves.
+    pub(super) fn end_spent_sessions(&mut self, now: Instant) -> Effects {
+        let spent = |transport: &mut Transport| {
+            let plays = !transport.consumers.is_empty();
+            transport.session.as_mut().is_some_and(|session| session.is_spent(plays, now))
+        };
+        let spent: Vec<_> = self
+            .transports
+            .iter_mut()
+            .filter_map(|(id, transport)| spent(transport).then_some(*id))
+            .collect();
+        let mut effects = Effects::default();
+        for id in spent {
+            let Some(transport) = self.transports.get(&id) else { continue };
+            let (room, peer) = (transport.room.clone(), transport.peer.clone());
+            effects.append(self.close_transport(id, "idle", now).unwrap_or_default());
+            effects.append(self.leave_if_idle(&room, &peer));
+        }
+        effects
     }
 
     /// Takes a transport out with all it carries; the peer's own set is the caller's business.

@@ -131,7 +131,8 @@ impl Control {
         };
         // Kept for the shards that will mirror it.
         let made_of = Arc::new(create.clone());
-        let new = NewProducer { made_of, source, app_data: request.app_data };
+        let (app_data, replaces_one) = (request.app_data, existing.is_some());
+        let new = NewProducer { made_of, source, app_data, replaces_one };
         state.registry.reserve_producer(id, new)?;
         if let Some(transport) = state.registry.transport_mut(on) {
             transport.cname = Some(produced.cname);

@@ -13,7 +13,7 @@ use crate::control::addresses::IceCandidate;
 use crate::control::error::ControlError;
 use crate::control::registry::{Direction, SdpProtocol, SdpSession};
 use crate::control::service::{Control, State, now, whole};
-use crate::id::{PeerId, ProducerId, RoomId, TransportId};
+use crate::id::{ConsumerId, PeerId, ProducerId, RoomId, TransportId};
 use crate::ortc;
 use crate::ortc::types::{RtpCapabilities, RtpParameters};
 use crate::sdp::Session;
@@ -57,6 +57,8 @@ pub struct PlayRequest {
 /// A consumer that fulfils a wish.
 #[derive(Debug, Clone)]
 pub struct Played {
+    /// Its name.
+    pub consumer: ConsumerId,
     /// In the client's numbers.
     pub rtp: RtpParameters,
     /// What it copies.
@@ -99,11 +101,14 @@ impl Control {
         &self.inner.capabilities
     }
 
-    /// Makes a transport with its producers, all of them or nothing.
+    /// Makes a transport with its producers, one for each publication, all of them or nothing.
     ///
     /// # Errors
     /// What making the room, the transport or a producer may be refused with.
-    pub async fn publish(&self, request: PublishRequest) -> Result<TransportReply, ControlError> {
+    pub async fn publish(
+        &self,
+        request: PublishRequest,
+    ) -> Result<(TransportReply, Vec<ProducerId>), ControlError> {
         let control = self.clone();
         whole(async move {
             let peer = named(request.peer.clone(), "whip")?;
@@ -112,8 +117,8 @@ impl Control {
             let new = TransportRequest { room, peer: peer.clone(), direction };
             let transport = control.create_transport(new).await?;
             let begun = control.publish_on(&transport, &peer, request).await;
-            control.whole_or_nothing(&transport, begun).await?;
-            Ok(transport)
+            let producers = control.whole_or_nothing(&transport, begun).await?;
+            Ok((transport, producers))
         })
         .await
     }
@@ -123,9 +128,10 @@ impl Control {
         transport: &TransportReply,
         peer: &PeerId,
         request: PublishRequest,
-    ) -> Result<(), ControlError> {
+    ) -> Result<Vec<ProducerId>, ControlError> {
         self.connect_transport(transport.id, request.dtls).await?;
         let mut counts = [0_usize; 2];
+        let mut producers = Vec::with_capacity(request.publications.len());
         for Publication { kind, rtp } in request.publications {
             let [audio, video] = &mut counts;
             let count = if kind == ortc::types::MediaKind::Audio { audio } else { video };
@@ -143,13 +149,14 @@ impl Control {
                 key_frame_request_delay: Duration::ZERO,
                 app_data: Value::Object(Map::new()),
             };
-            self.create_producer(producer).await?;
+            producers.push(self.create_producer(producer).await?);
         }
-        self.begin_session(transport, SdpProtocol::Whip, request.session)
+        self.begin_session(transport, SdpProtocol::Whip, request.session)?;
+        Ok(producers)
     }
 
     /// Makes a transport with a consumer for each wish: the k-th wish of a kind gets the k-th
-    /// producer of that kind, in the order of their making.
+    /// producer of that kind that the client decodes, in the order of their making.
     ///
     /// # Errors
     /// [`ControlError::RoomNotFound`], [`ControlError::PeerNotFound`],
@@ -200,7 +207,10 @@ impl Control {
                 numbers: Some(wish.numbers),
             };
             match self.create_consumer(consumer).await {
-                Ok(made) => played.push(Some(Played { rtp: made.rtp_parameters, producer, from })),
+                Ok(made) => {
+                    let (consumer, rtp) = (made.id, made.rtp_parameters);
+                    played.push(Some(Played { consumer, rtp, producer, from }));
+                }
                 // It closed in between.
                 Err(ControlError::ProducerNotFound) => played.push(None),
                 Err(error) => return Err(error),
@@ -220,7 +230,7 @@ impl Control {
         self.inner.state.with(|state| {
             let found = state.registry.transport_mut(transport.id);
             let made = found.ok_or(ControlError::TransportNotFound)?;
-            made.session = Some(SdpSession { protocol, tag, sdp });
+            made.session = Some(SdpSession { protocol, tag, sdp, spent_since: None });
             Ok(())
         })
     }
@@ -331,10 +341,12 @@ fn chosen(
         .filter(|(_, producer)| request.of.as_ref().is_none_or(|of| producer.peer == *of))
         .collect();
     let mut fulfil = |wish: &Wish| {
-        let at = producers.iter().position(|(_, producer)| producer.kind == wish.kind)?;
+        let at = producers.iter().position(|(_, producer)| {
+            producer.kind == wish.kind
+                && ortc::can_consume(producer.consumable(), &wish.capabilities)
+        })?;
         let (id, producer) = producers.remove(at);
-        let decodes = ortc::can_consume(producer.consumable(), &wish.capabilities);
-        decodes.then_some((id, producer.transport))
+        Some((id, producer.transport))
     };
     let chosen: Vec<_> = request.wishes.iter().map(&mut fulfil).collect();
     if chosen.iter().all(Option::is_none) {

@@ -88,7 +88,10 @@ async fn missing_and_mistyped_fields_are_refused_by_name() {
         ("keyFrameRequestDelay", json!(-1)),
         ("keyFrameRequestDelay", json!(1.5)),
         ("keyFrameRequestDelay", json!(u64::MAX)),
-        ("appData", json!("x".repeat(4096))),
+        ("appData", json!(["x".repeat(4096)])),
+        ("appData", json!("alice's camera")),
+        ("appData", json!(7)),
+        ("appData", json!(false)),
         ("rtpParameters", json!({})),
         ("rtpParameters", json!({ "codecs": "opus" })),
         ("rtpParameters", json!({ "codecs": [{ "mimeType": 4 }] })),
@@ -241,6 +244,14 @@ async fn bodies_that_are_no_json_too_large_or_undeclared_are_refused() {
         let request = request.body(Body::from("{\"roomId\":\"r\"}")).unwrap();
         let answered = stage.node.ask(request).await;
         assert_eq!((answered.status.as_u16(), answered.code()), (415, "not_json"));
+    }
+    for (coding, status) in [("gzip", 415), ("br, gzip", 415), ("Identity", 201), ("", 201)] {
+        let mut request = json_post("/media/room", r#"{"roomId":"r"}"#);
+        request.headers_mut().insert(header::CONTENT_ENCODING, coding.parse().unwrap());
+        let response = stage.node.send(request).await;
+        assert_eq!(response.status(), status, "{coding}");
+        let accepted = response.headers().get(header::ACCEPT_ENCODING);
+        assert_eq!(accepted.is_some_and(|it| it == "identity"), status == 415, "{coding}");
     }
     let request = Request::post("/media/room")
         .header(header::CONTENT_TYPE, "Application/JSON; charset=utf-8")

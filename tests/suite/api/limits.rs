@@ -1,5 +1,6 @@
 //! How much there may be of what, and how often anybody may ask: each limit, reached over HTTP.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 
 use axum::extract::ConnectInfo;
@@ -8,6 +9,7 @@ use http_body_util::BodyExt;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use ringcast::access::ApiKeys;
 use ringcast::api::ApiOptions;
+use ringcast::config::Proxies;
 use ringcast::control::command::{CloseReason, Event};
 use ringcast::limits::{Limit, Limits, RATE_BURST, Scope};
 use serde_json::{Value, json};
@@ -171,6 +173,25 @@ async fn producers_are_limited_by_node_room_and_peer_and_do_not_leak() {
 }
 
 #[tokio::test]
+async fn a_page_that_is_loaded_again_replaces_its_producer_also_where_no_other_may_be() {
+    for setting in ["producers=1", "room-producers=1", "peer-producers=1"] {
+        let (node, before, _) = pair(setting).await;
+        let mut old = node.producer("r", "alice", &before).await;
+        for _ in 0..3 {
+            let reloaded = node.transport("r", "alice").await;
+            let new = produce(&node, opus("r", "alice", &reloaded)).await.id("producerId");
+            assert_ne!(new, old, "{setting}");
+            let listed = node.get("/media/room/r/producers").await;
+            assert_eq!(listed.data()["producers"][0]["producerId"], json!(new));
+            assert_eq!(listed.data()["producers"].as_array().unwrap().len(), 1);
+            let second = produce(&node, simulcast("r", "alice", &reloaded)).await;
+            assert!(second.status == 429 || second.status == 503, "{setting}: {}", second.status);
+            old = new;
+        }
+    }
+}
+
+#[tokio::test]
 async fn consumers_are_limited_by_node_room_and_peer_and_do_not_leak() {
     for (setting, limit) in [
         ("consumers=1", Limit::Consumers),
@@ -299,6 +320,36 @@ async fn an_address_that_asks_without_end_is_slowed_down_and_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn behind_a_trusted_proxy_each_client_has_its_own_bucket_and_cannot_leave_it() {
+    let proxies = Proxies::of(["10.0.0.0/8"]).unwrap();
+    let limits = limits("address-requests=1");
+    let node = Node::start_with(1, &ApiOptions { limits, proxies, ..ApiOptions::default() });
+    let ask = async |from: &str, told: &str| {
+        let mut request = bare(Method::GET, "/media/rooms");
+        let from = ConnectInfo(SocketAddr::new(from.parse().unwrap(), 5000));
+        request.extensions_mut().insert(from);
+        request.headers_mut().insert("x-forwarded-for", told.parse().unwrap());
+        node.ask(request).await
+    };
+    let claimed = Cell::new(0);
+    let again = async || {
+        claimed.set((claimed.get() + 1) % 200);
+        ask("10.0.0.1", &format!("203.0.113.{}, 192.0.2.1", claimed.get())).await
+    };
+    let (_, refused) = ask_until_refused(again).await;
+    assert_eq!(refused.code(), "too_many_requests");
+    for (from, told, status) in [
+        ("10.0.0.2", "192.0.2.1", 429),
+        ("10.0.0.2", "192.0.2.1, 10.0.0.1", 429),
+        ("10.0.0.1", "192.0.2.2", 200),
+        ("192.0.2.1", "192.0.2.3", 429),
+        ("192.0.2.4", "192.0.2.1", 200),
+    ] {
+        assert_eq!(ask(from, told).await.status, status, "{from} for {told}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn strangers_cannot_use_up_what_a_key_at_their_address_may_ask() {
     let node = guarded("address-requests=1");
     let from = ConnectInfo(SocketAddr::new("192.0.2.1".parse().unwrap(), 5000));
@@ -333,6 +384,29 @@ async fn without_keys_the_node_is_drained_from_its_own_host_alone() {
         request.extensions_mut().insert(ConnectInfo(from));
         assert_eq!(node.send(request).await.status(), status, "{from}");
     }
+}
+
+#[tokio::test]
+async fn who_asks_through_a_proxy_on_the_nodes_host_is_not_on_that_host() {
+    let node = Node::start(1);
+    for (header, value) in [
+        ("x-forwarded-for", "192.0.2.1"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-forwarded-proto", "https"),
+        ("x-real-ip", "127.0.0.1"),
+        ("forwarded", "for=192.0.2.1"),
+        ("via", "1.1 proxy"),
+    ] {
+        for method in [Method::POST, Method::DELETE] {
+            let mut request = bare(method, "/admin/drain");
+            let from = SocketAddr::new("127.0.0.1".parse().unwrap(), 5000);
+            request.extensions_mut().insert(ConnectInfo(from));
+            request.headers_mut().insert(header, value.parse().unwrap());
+            let refused = node.ask(request).await;
+            assert_eq!((refused.status.as_u16(), refused.code()), (403, "forbidden"), "{header}");
+        }
+    }
+    assert_eq!(node.room("r").await.status, 201, "nothing is being drained");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod drain;
 mod harness;
 mod ice_servers;
 mod limits;
+mod offers;
 mod operators;
 mod overview;
 mod races;

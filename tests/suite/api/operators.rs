@@ -294,6 +294,7 @@ async fn origins_are_reflected_with_credentials_unless_configured() {
         let found = response.headers().get(header::ACCESS_CONTROL_ALLOW_ORIGIN);
         assert_eq!(found.map(|value| value.to_str().unwrap()), allowed.then_some(origin));
         assert_eq!(response.headers()[header::ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
+        assert_eq!(response.headers()[header::ACCESS_CONTROL_MAX_AGE], "7200");
     }
 }
 

@@ -1,12 +1,18 @@
 //! WHIP and WHEP: offers in, answers out, and every refusal.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use ringcast::control::command::{CloseReason, Command, Event, Refusal};
+use ringcast::limits::WHEP_GRACE;
 use serde_json::{Value, json};
 
 use super::harness::{Node, bare, opus, settle};
+
+const X_FORWARDED_PREFIX: header::HeaderName =
+    header::HeaderName::from_static("x-forwarded-prefix");
 
 /// What came back, as text.
 pub(super) struct Answered {
@@ -95,6 +101,11 @@ pub(super) fn sdp(flow: &str, kinds: &[&str]) -> String {
     text
 }
 
+/// What the m-sections of an answer are called.
+fn labels(sdp: &str) -> impl Iterator<Item = &str> {
+    sdp.lines().filter_map(|line| line.strip_prefix("a=label:"))
+}
+
 pub(super) fn restart(ufrag: &str) -> String {
     format!("a=ice-ufrag:{ufrag}\r\na=ice-pwd:x\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:m0\r\n")
 }
@@ -128,6 +139,9 @@ async fn a_whip_publisher_is_a_peer_with_producers_like_any_other() {
         producers.iter().map(|it| (it["peerId"].as_str(), it["source"].as_str())).collect();
     let obs = Some("obs");
     assert_eq!(shape, [(obs, Some("audio")), (obs, Some("video")), (obs, Some("video-2"))]);
+    let labels: Vec<_> = labels(&made.text).map(Some).collect();
+    let ids: Vec<_> = producers.iter().map(|it| it["producerId"].as_str()).collect();
+    assert_eq!(labels, ids, "each m-section is labelled with its producer");
     let told = ["CreateTransport", "ConnectTransport", "CreateProducer", "CreateProducer"];
     assert_eq!(node.shard().told()[..4], told);
 
@@ -199,6 +213,10 @@ async fn whep_plays_the_kth_producer_on_the_kth_line_in_the_clients_numbers() {
         let renumbered = consumer.renumbered[0];
         assert_eq!((renumbered.payload_type, renumbered.mapped_payload_type), (101, 111));
     });
+    let labelled: Vec<_> = labels(&played.text).collect();
+    assert_eq!(labelled.len(), 3, "each m-section that plays is labelled with its consumer");
+    let path = format!("/media/consumer/{}/pause", labelled[0]);
+    assert_eq!(node.post(&path, json!({})).await.status, 201);
     let one = offer(&node, "/whep/r?peerId=bob", &sdp("recvonly", &["audio"])).await;
     assert!(one.text.contains(&format!(" {}\r\n", track(2))), "of bob alone");
 }
@@ -420,4 +438,52 @@ async fn a_client_that_hangs_up_without_a_delete_has_left() {
     let room = node.get("/media/room/r").await;
     let peers = room.data()["peers"].as_array().unwrap();
     assert_eq!(peers.iter().map(|peer| &peer["peerId"]).collect::<Vec<_>>(), ["bob"]);
+}
+
+#[tokio::test]
+async fn a_session_is_found_below_what_a_proxy_says_that_it_took_off_the_path() {
+    let node = Node::start(1);
+    for (told, before) in [
+        ("/calls", "/calls"),
+        ("/a/b-c.d/", "/a/b-c.d"),
+        ("/", ""),
+        ("calls", ""),
+        ("//evil.example", ""),
+        ("/calls?x=", ""),
+        ("/calls, /more", ""),
+        (r"/\evil.example", ""),
+    ] {
+        for (kind, flow) in [("whip", "sendonly"), ("whep", "recvonly")] {
+            let headers = [(X_FORWARDED_PREFIX, told)];
+            let path = format!("/{kind}/r?peerId=alice");
+            let sdp = sdp(flow, &["audio"]);
+            let made =
+                send(&node, request(Method::POST, &path, "application/sdp", &headers, &sdp)).await;
+            assert_eq!(made.status, 201, "{told}: {}", made.text);
+            let location = made.header("location");
+            let session = location.strip_prefix(before).unwrap_or_default();
+            assert!(session.starts_with(&format!("/{kind}/session/")), "{told}: {location}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_viewers_session_ends_when_nothing_is_left_that_it_could_play() {
+    let node = Node::start(1);
+    let publish = sdp("sendonly", &["audio", "video"]);
+    let made = offer(&node, "/whip/r?peerId=alice", &publish).await;
+    let watch = sdp("recvonly", &["audio", "video"]);
+    let played = offer(&node, "/whep/r", &watch).await;
+    let of_bob = sdp("sendonly", &["audio"]);
+    let bob = offer(&node, "/whip/q?peerId=bob", &of_bob).await;
+    let plays_on = offer(&node, "/whep/q", &sdp("recvonly", &["audio"])).await;
+    assert_eq!(node.delete(made.header("location")).await.status, 200);
+    tokio::time::sleep(WHEP_GRACE - Duration::from_secs(1)).await;
+    assert_eq!(node.get("/media/room/r").await.status, 200, "alice may be back at once");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(node.delete(played.header("location")).await.code(), "session_not_found");
+    assert_eq!(node.get("/media/room/r").await.code(), "room_not_found", "nobody is left");
+    for session in [&plays_on, &bob] {
+        assert_eq!(node.delete(session.header("location")).await.status, 200);
+    }
 }

@@ -337,7 +337,7 @@ fn an_answer_has_no_more_than_the_offer_of_a_section_that_is_off_or_sends_whole_
     assert_eq!(answer.matches("a=mid:").count(), 1, "{answer}");
     assert!(answer.contains("a=group:BUNDLE a0\r\n"), "{answer}");
     assert!(!answer.contains("a=rtcp-rsize"), "the offer has none");
-    let small = text.clone() + "a=rtcp-rsize\r\n";
+    let small = text + "a=rtcp-rsize\r\n";
     let offer = Offer::parse(&small).unwrap();
     assert!(offer.sections[2].rtcp_rsize);
 }

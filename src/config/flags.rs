@@ -96,6 +96,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "IP|NAME", value_delimiter = ',', help_heading = "Media")]
     announce: Vec<String>,
 
+    /// Codecs of video that rooms carry, comma-separated; clients send the first that they can, unless
+    /// their page chooses [default: VP8,VP9,H264,AV1,H265] [env: RINGCAST_VIDEO_CODECS]
+    #[arg(long, value_name = "CODEC", value_delimiter = ',', help_heading = "Media")]
+    video_codecs: Vec<String>,
+
     /// STUN servers that clients are told of, comma-separated [default: none]
     /// [env: RINGCAST_ICE_SERVERS]
     #[arg(long, value_name = "URL", value_delimiter = ',', help_heading = "Media")]
@@ -237,6 +242,7 @@ impl Flags {
             "media-port" => one(&self.media_port),
             "media-listen" => many(&self.media_listen),
             "announce" => many(&self.announce),
+            "video-codecs" => many(&self.video_codecs),
             "ice-servers" => many(&self.ice_servers),
             "ice-servers-file" => one(&self.ice_servers_file),
             "media-udp" => one(&self.media_udp),

@@ -60,6 +60,7 @@ fn nothing_said_gives_the_documented_defaults() {
             drain_timeout: Duration::from_secs(3600),
             media_udp: true,
             media_tcp: true,
+            video_codecs: VideoCodec::ALL.to_vec(),
             docs_path: "docs".to_owned(),
             cors_origins: vec![],
             allow_anonymous: false,
@@ -125,6 +126,7 @@ fn every_flag_sets_its_setting() {
             "--drain-timeout=90",
             "--media-udp=true",
             "--media-tcp=no",
+            "--video-codecs=h264,VP8,H264",
             "--docs-path=/api/docs/",
             "--cors-origins=https://A.example,http://localhost:5173",
             "--allow-anonymous",
@@ -158,6 +160,7 @@ fn every_flag_sets_its_setting() {
             drain_timeout: Duration::from_secs(90),
             media_udp: true,
             media_tcp: false,
+            video_codecs: vec![VideoCodec::H264, VideoCodec::Vp8],
             docs_path: "api/docs".to_owned(),
             cors_origins: vec!["https://a.example".to_owned(), "http://localhost:5173".to_owned()],
             allow_anonymous: true,
@@ -182,6 +185,7 @@ fn every_setting_has_a_variable_and_a_name_in_the_file() {
         "open-metrics": true, "limits": ["rooms=7", "peer-producers=2"],
         "cors-origins": ["https://a.example"], "media-port": 2, "media-listen": "127.0.0.1",
         "announce": ["a.example", "b.example"], "ice-servers": "stun:a", "media-udp": false, "media-tcp": true,
+        "video-codecs": ["AV1", "VP9"],
         "shards": 4, "pin": false, "runtime": "glommio", "steer": "off", "coalesce-us": 2000,
         "kafka-brokers": ["k:1"], "kafka-tls": true, "kafka-user": "u", "kafka-password": "p",
         "kafka-room-events-topic": "t", "webhook-url": "http://h/", "webhook-secret": "s",
@@ -201,6 +205,7 @@ fn every_setting_has_a_variable_and_a_name_in_the_file() {
         ("RINGCAST_ICE_SERVERS", "stun:a"),
         ("RINGCAST_MEDIA_UDP", "false"),
         ("RINGCAST_MEDIA_TCP", "true"),
+        ("RINGCAST_VIDEO_CODECS", "AV1,VP9"),
         ("RINGCAST_SHARDS", "4"),
         ("RINGCAST_PIN", "false"),
         ("RINGCAST_RUNTIME", "glommio"),
@@ -343,7 +348,7 @@ fn secrets_are_neither_shown_nor_quoted() {
 
 #[test]
 fn a_wrong_value_is_refused_with_the_setting_and_its_source() {
-    let table: [(Texts, Variables, &str); 42] = [
+    let table: [(Texts, Variables, &str); 43] = [
         (&["--api-listen=6040"], &[], "--api-listen: \"6040\" is no address and port"),
         (&["--api-listen=localhost:1"], &[], "--api-listen: \"localhost:1\" is no address"),
         (&["--media-port=65536"], &[], "--media-port: \"65536\" is no port (0 to 65535)"),
@@ -355,6 +360,7 @@ fn a_wrong_value_is_refused_with_the_setting_and_its_source() {
         (&["--media-listen=eth0"], &[], "--media-listen: \"eth0\" is no IP address"),
         (&["--media-listen=[127.0.0.1]"], &[], "--media-listen: \"[127.0.0.1]\" is no IP"),
         (&[], &[("MEDIASOUP_LISTEN_IP", "host")], "MEDIASOUP_LISTEN_IP: \"host\" is no IP address"),
+        (&["--video-codecs=VP8,opus"], &[], "--video-codecs: \"opus\" is none of VP8, VP9, H264"),
         (&["--announce=0.0.0.0"], &[], "--announce: \"0.0.0.0\" is no address that a client"),
         (&["--announce=224.0.0.1"], &[], "--announce: \"224.0.0.1\" is a multicast address"),
         (&["--announce=1.2.3"], &[], "--announce: \"1.2.3\" is neither an IP address nor a host"),

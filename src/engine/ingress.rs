@@ -206,9 +206,11 @@ pub(super) fn note_media(
         return;
     }
     stream.rate.add(now, len + RTP_HEADER_BYTES);
+    stream.slow_rate.add(now, len + RTP_HEADER_BYTES);
     stream.tally.media.add(bytes);
     stream.layers.handle_packet(now, timestamp, len + RTP_HEADER_BYTES, &info);
     stream.activity.handle_packet(now);
+    stream.key_frames.handle_packet();
     if info.key_frame {
         stream.key_frames.handle_key_frame();
     }

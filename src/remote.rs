@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use ureq::http::{Response, StatusCode};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body};
 
 use crate::config::Config;
@@ -187,20 +187,7 @@ fn here(config: &Config) -> Result<(String, bool), RemoteError> {
 }
 
 fn roots(path: &Path) -> Result<RootCerts, RemoteError> {
-    let wrong = |why: String| RemoteError::Roots(path.display().to_string(), why);
-    let text = std::fs::read(path).map_err(|error: io::Error| wrong(error.to_string()))?;
-    let certificates: Result<Vec<Certificate<'static>>, ureq::Error> = parse_pem(&text)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
-            Ok(_) => None,
-            Err(error) => Some(Err(error)),
-        })
-        .collect();
-    let certificates = certificates.map_err(|error| wrong(error.to_string()))?;
-    if certificates.is_empty() {
-        return Err(wrong("there is no certificate in it".to_owned()));
-    }
-    Ok(certificates.into())
+    crate::roots::read(path).map_err(|why| RemoteError::Roots(path.display().to_string(), why))
 }
 
 /// The URL of an API, without the slash at its end.

@@ -199,6 +199,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "SECRET", help_heading = "Events")]
     webhook_secret: Option<String>,
 
+    /// Certificates that the webhook is trusted by (PEM file) [default: the web's]
+    /// [env: RINGCAST_WEBHOOK_CA]
+    #[arg(long, value_name = "FILE", help_heading = "Events")]
+    webhook_ca: Option<String>,
+
     /// Folder for events that cannot be delivered yet [default: memory alone]
     /// [env: RINGCAST_SPOOL_DIR, STATE_DIRECTORY]
     #[arg(long, value_name = "FOLDER", help_heading = "Events")]
@@ -263,6 +268,7 @@ impl Flags {
             "kafka-room-events-topic" => one(&self.kafka_room_events_topic),
             "webhook-url" => one(&self.webhook_url),
             "webhook-secret" => one(&self.webhook_secret),
+            "webhook-ca" => one(&self.webhook_ca),
             "spool-dir" => one(&self.spool_dir),
             "log" => one(&self.log),
             "log-format" => one(&self.log_format),

@@ -93,8 +93,9 @@ fn connection_values(connections: &ConnectionsConfig) -> [(&'static str, Value);
     ]
 }
 
-fn outlet_values(outlets: &OutletsConfig) -> [(&'static str, Value); 12] {
-    let OutletsConfig { kafka, webhook: _, spool_dir, warnings: _ } = outlets;
+fn outlet_values(outlets: &OutletsConfig) -> [(&'static str, Value); 13] {
+    let OutletsConfig { kafka, webhook, spool_dir, warnings: _ } = outlets;
+    let webhook_ca = webhook.as_ref().and_then(|webhook| webhook.ca.as_ref());
     let kafka = kafka.as_ref();
     let ca = kafka.and_then(|kafka| kafka.security.ca.as_ref());
     let identity = kafka.and_then(|kafka| kafka.security.identity.as_ref());
@@ -117,6 +118,7 @@ fn outlet_values(outlets: &OutletsConfig) -> [(&'static str, Value); 12] {
         ),
         ("webhook-url", Value::Null),
         ("webhook-secret", Value::Null),
+        ("webhook-ca", webhook_ca.map_or(Value::Null, |path| json!(path))),
         ("spool-dir", spool_dir.as_deref().map_or(Value::Null, |path: &Path| json!(path))),
     ]
 }

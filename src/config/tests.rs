@@ -101,6 +101,7 @@ fn all_outlets() -> OutletsConfig {
         webhook: Some(WebhookConfig {
             url: Secret::new("https://hooks.example/in?token=1"),
             secret: Secret::new("s3cret"),
+            ca: Some(PathBuf::from("/etc/our-ca.pem")),
         }),
         spool_dir: Some(PathBuf::from("/var/lib/ringcast")),
         warnings: vec![],
@@ -139,6 +140,7 @@ fn every_flag_sets_its_setting() {
             "--kafka-room-events-topic=rooms",
             "--webhook-url=https://hooks.example/in?token=1",
             "--webhook-secret=s3cret",
+            "--webhook-ca=/etc/our-ca.pem",
             "--spool-dir=/var/lib/ringcast",
             "--log-format=json",
             "--log=ringcast=debug,warn",
@@ -189,6 +191,7 @@ fn every_setting_has_a_variable_and_a_name_in_the_file() {
         "shards": 4, "pin": false, "runtime": "glommio", "steer": "off", "coalesce-us": 2000,
         "kafka-brokers": ["k:1"], "kafka-tls": true, "kafka-user": "u", "kafka-password": "p",
         "kafka-room-events-topic": "t", "webhook-url": "http://h/", "webhook-secret": "s",
+        "webhook-ca": "/c",
         "spool-dir": "/s", "log": "debug", "log-format": "json"
     }"#;
     let file = SettingsFile::new("all", text);
@@ -218,6 +221,7 @@ fn every_setting_has_a_variable_and_a_name_in_the_file() {
         ("RINGCAST_KAFKA_ROOM_EVENTS_TOPIC", "t"),
         ("RINGCAST_WEBHOOK_URL", "http://h/"),
         ("RINGCAST_WEBHOOK_SECRET", "s"),
+        ("RINGCAST_WEBHOOK_CA", "/c"),
         ("RINGCAST_SPOOL_DIR", "/s"),
         ("RINGCAST_LOG", "debug"),
         ("RINGCAST_LOG_FORMAT", "json"),

@@ -159,7 +159,8 @@ pub const FEEDBACK_STATUSES_MAX: u16 = 8192;
 /// [`UNUSED_TRANSPORT_MAX`](crate::limits::UNUSED_TRANSPORT_MAX)).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A transport without a valid STUN request for this long is closed (RFC 7675 consent).
+/// A transport without a valid STUN request or an authentic media packet for this long is closed
+/// (RFC 7675 consent).
 pub const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Silence of the selected address after which media from another validated one moves the

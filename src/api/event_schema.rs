@@ -288,7 +288,8 @@ mod tests {
         let samples = samples();
         let mut told: Vec<_> = samples.iter().map(RoomEvent::name).collect();
         let mut known: Vec<_> = EVENTS.iter().map(|(name, ..)| *name).collect();
-        (told.sort_unstable(), known.sort_unstable());
+        told.sort_unstable();
+        known.sort_unstable();
         assert_eq!(told, known);
         for sample in samples {
             let (_, _, fields) = EVENTS.iter().find(|(name, ..)| *name == sample.name()).unwrap();

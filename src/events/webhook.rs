@@ -168,6 +168,7 @@ impl Turns {
             select! {
                 recv(queue) -> given => if !intake.take(given) { break },
                 recv(intake.stop) -> _ => break,
+                recv(intake.keep) -> _ => intake.keep(),
                 recv(self.told) -> told => {
                     let Ok((batch, verdict)) = told else { break };
                     is_posting = false;

@@ -4,16 +4,22 @@
 //! [`REMOTE_TIMEOUT`]; what is sent is secured as the URL says, and only a server on this host is
 //! taken without looking at its certificate, which names no address.
 
+mod trust;
+
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use ureq::http::{Response, StatusCode};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, TcpConnector};
 use ureq::{Agent, Body};
 
+use self::trust::Trusting;
 use crate::config::Config;
 use crate::health::reachable;
 use crate::limits::{REMOTE_ANSWER_BYTES_MAX, REMOTE_TIMEOUT};
@@ -23,7 +29,7 @@ use crate::server::own_addresses;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RemoteError {
     /// Nobody answered.
-    #[error("{0}: {1}")]
+    #[error("{0}: {1}{more}", more = unless_running(.1))]
     Unreachable(String, ureq::Error),
     /// It answered no.
     #[error("{0}")]
@@ -42,14 +48,23 @@ pub(crate) enum RemoteError {
 impl RemoteError {
     /// Whether nobody listens there.
     pub(crate) fn is_nobody(&self) -> bool {
-        let Self::Unreachable(_, ureq::Error::Io(error)) = self else { return false };
-        error.kind() == io::ErrorKind::ConnectionRefused
+        matches!(self, Self::Unreachable(_, error) if is_refused(error))
     }
 
     /// Whether asking again may help.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::Unreachable(..) | Self::Busy(_))
     }
+}
+
+fn is_refused(error: &ureq::Error) -> bool {
+    let ureq::Error::Io(error) = error else { return false };
+    error.kind() == io::ErrorKind::ConnectionRefused
+}
+
+/// What to add to an error of who asks a server.
+pub(crate) fn unless_running(error: &ureq::Error) -> &'static str {
+    if is_refused(error) { ": is it running?" } else { "" }
 }
 
 /// A server that is asked.
@@ -61,7 +76,7 @@ pub(crate) struct Remote {
 
 impl Remote {
     /// The server at `url`, else the one with these settings on this host. Its certificate is
-    /// checked against the public roots, or those in `ca`.
+    /// checked against the public roots, or must be in `ca` or come from what is.
     ///
     /// # Errors
     /// [`RemoteError::Unknown`], [`RemoteError::Roots`].
@@ -75,22 +90,28 @@ impl Remote {
             None => here(config)?,
         };
         let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let roots = ca.map(roots).transpose()?;
+        let trusted = ca.map(trusting).transpose()?;
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
-            .disable_verification(is_here && roots.is_none())
-            .root_certs(roots.unwrap_or(RootCerts::WebPki))
+            .disable_verification(is_here)
+            .root_certs(RootCerts::WebPki)
             .unversioned_rustls_crypto_provider(crypto)
             .build();
-        let agent = Agent::config_builder()
+        let settings = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
             .user_agent(concat!("ringcast/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls)
             .timeout_global(Some(REMOTE_TIMEOUT))
-            .build()
-            .into();
+            .build();
+        let agent = match trusted {
+            None => settings.into(),
+            Some(trusting) => {
+                let connector = ().chain(TcpConnector::default()).chain(trusting);
+                Agent::with_parts(settings, connector, DefaultResolver::default())
+            }
+        };
         Ok(Self { agent, base })
     }
 
@@ -186,12 +207,12 @@ fn here(config: &Config) -> Result<(String, bool), RemoteError> {
     Ok((format!("{scheme}://{address}"), is_ours(address.ip())))
 }
 
-fn roots(path: &Path) -> Result<RootCerts, RemoteError> {
+fn trusting(path: &Path) -> Result<Trusting, RemoteError> {
     let wrong = |why: String| RemoteError::Roots(path.display().to_string(), why);
     let text = std::fs::read(path).map_err(|error: io::Error| wrong(error.to_string()))?;
-    let certificates: Result<Vec<Certificate<'static>>, ureq::Error> = parse_pem(&text)
+    let certificates: Result<Vec<CertificateDer<'static>>, ureq::Error> = parse_pem(&text)
         .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+            Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate.der().to_vec().into())),
             Ok(_) => None,
             Err(error) => Some(Err(error)),
         })
@@ -200,7 +221,7 @@ fn roots(path: &Path) -> Result<RootCerts, RemoteError> {
     if certificates.is_empty() {
         return Err(wrong("there is no certificate in it".to_owned()));
     }
-    Ok(certificates.into())
+    Trusting::new(certificates).map_err(wrong)
 }
 
 /// The URL of an API, without the slash at its end.

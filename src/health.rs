@@ -11,7 +11,7 @@ use ureq::tls::{TlsConfig, TlsProvider};
 
 use crate::config::Config;
 use crate::limits::{HEALTH_TIMEOUT, REMOTE_ANSWER_BYTES_MAX};
-use crate::remote::unless_running;
+use crate::remote::hint;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(crate) fn ask(config: &Config, question: Question) -> Result<String, String>
         .build()
         .into();
     let answer = agent.get(&url).call();
-    let mut answer = answer.map_err(|error| format!("{url}: {error}{}", unless_running(&error)))?;
+    let mut answer = answer.map_err(|error| format!("{url}: {error}{}", hint(&error)))?;
     let status = answer.status();
     let says = format!("{url}: {status}");
     if status.is_success() {

@@ -29,7 +29,7 @@ use crate::server::own_addresses;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RemoteError {
     /// Nobody answered.
-    #[error("{0}: {1}{more}", more = unless_running(.1))]
+    #[error("{0}: {1}{more}", more = hint(.1))]
     Unreachable(String, ureq::Error),
     /// It answered no.
     #[error("{0}")]
@@ -62,9 +62,15 @@ fn is_refused(error: &ureq::Error) -> bool {
     error.kind() == io::ErrorKind::ConnectionRefused
 }
 
-/// What to add to an error of who asks a server.
-pub(crate) fn unless_running(error: &ureq::Error) -> &'static str {
-    if is_refused(error) { ": is it running?" } else { "" }
+/// What to add to an error of who asks a server, from `: ` on.
+pub(crate) fn hint(error: &ureq::Error) -> &'static str {
+    let ureq::Error::Io(inner) = error else { return "" };
+    let tls = inner.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidCertificate(_)) => ": --ca names certificates of your own",
+        _ if is_refused(error) => ": is it running?",
+        _ => "",
+    }
 }
 
 /// A server that is asked.

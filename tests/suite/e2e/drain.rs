@@ -198,6 +198,7 @@ fn a_command_drains_shows_how_many_are_left_and_ends_with_the_last_of_them() {
     assert_eq!(status.code(), Some(0), "{log:#?}");
     let (status, text) = said(&["drain", &listen]);
     assert!(status == Some(1) && text.contains("refused"), "{status:?} {text}");
+    assert!(text.contains("is it running?"), "{text}");
 }
 
 #[test]
@@ -214,6 +215,7 @@ fn a_drain_over_tls_takes_a_key_and_a_certificate_that_is_trusted() {
     let url = format!("--url=https://{}", process.api().0);
     let (status, text) = said(&["drain", &url, &keys]);
     assert_eq!(status, Some(1), "a certificate that nobody vouches for: {text}");
+    assert!(text.contains("--ca names"), "{text}");
     let ca = format!("--ca={}", files.path("cert.pem"));
     let (status, text) = said(&["drain", &url, &keys, &ca]);
     assert!(status == Some(1) && text.contains("certificate"), "of another name: {text}");

@@ -156,6 +156,7 @@ pub mod metrics;
 pub mod node;
 pub mod ortc;
 mod remote;
+mod roots;
 pub mod sdp;
 pub mod server;
 pub mod shard;

@@ -130,7 +130,9 @@ impl Server {
         let (drain_timeout, limits) = (config.drain_timeout, config.limits.clone());
         let thread = ReaderThread::start()?;
         let readers = thread.runtime();
-        let setup = ControlConfig { media, clock, outlets, limits, readers, drain_timeout };
+        let video_codecs = config.video_codecs.clone();
+        let setup =
+            ControlConfig { media, clock, outlets, limits, readers, video_codecs, drain_timeout };
         let control = Control::start(links, setup)
             .map_err(|error| ServerError::Setting(error.to_string()))?;
         tokio::spawn(empty_lanes(control.clone(), from_shards, waker));

@@ -79,9 +79,9 @@ pub(super) async fn publish(
     Ok(created((&prefix, "whip"), &transport, &ice_servers, answer.write()))
 }
 
-/// Plays by WHEP: the k-th m-section of a kind gets the k-th producer of the room, or of the peer
-/// that `peerId` names; what is left over is inactive. `viewerId` is who plays; a name that is not
-/// given is made up. What is published later needs a new session. The answer's `a=label` (RFC 4574)
+/// Plays by WHEP: the k-th m-section of a kind gets the k-th producer that the client decodes, of the
+/// room or of the peer that `peerId` names; what is left over is inactive. `viewerId` is who plays; a
+/// name that is not given is made up. What is published later needs a new session. The answer's `a=label` (RFC 4574)
 /// is the id of each m-section's consumer, its `a=msid` ends with that of the producer.
 #[utoipa::path(post, path = "/whep/{roomId}",
     operation_id = "whep", tag = "sdp",

@@ -96,6 +96,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "IP|NAME", value_delimiter = ',', help_heading = "Media")]
     announce: Vec<String>,
 
+    /// Codecs of video that rooms carry, comma-separated; clients send the first that they can, unless
+    /// their page chooses [default: VP8,VP9,H264,AV1,H265] [env: RINGCAST_VIDEO_CODECS]
+    #[arg(long, value_name = "CODEC", value_delimiter = ',', help_heading = "Media")]
+    video_codecs: Vec<String>,
+
     /// STUN servers that clients are told of, comma-separated [default: none]
     /// [env: RINGCAST_ICE_SERVERS]
     #[arg(long, value_name = "URL", value_delimiter = ',', help_heading = "Media")]
@@ -194,6 +199,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "SECRET", help_heading = "Events")]
     webhook_secret: Option<String>,
 
+    /// Certificates that the webhook is trusted by (PEM file) [default: the web's]
+    /// [env: RINGCAST_WEBHOOK_CA]
+    #[arg(long, value_name = "FILE", help_heading = "Events")]
+    webhook_ca: Option<String>,
+
     /// Folder for events that cannot be delivered yet, for the next start to deliver [default: memory
     /// alone, which a restart or a crash loses]
     /// [env: RINGCAST_SPOOL_DIR, STATE_DIRECTORY]
@@ -238,6 +248,7 @@ impl Flags {
             "media-port" => one(&self.media_port),
             "media-listen" => many(&self.media_listen),
             "announce" => many(&self.announce),
+            "video-codecs" => many(&self.video_codecs),
             "ice-servers" => many(&self.ice_servers),
             "ice-servers-file" => one(&self.ice_servers_file),
             "media-udp" => one(&self.media_udp),
@@ -258,6 +269,7 @@ impl Flags {
             "kafka-room-events-topic" => one(&self.kafka_room_events_topic),
             "webhook-url" => one(&self.webhook_url),
             "webhook-secret" => one(&self.webhook_secret),
+            "webhook-ca" => one(&self.webhook_ca),
             "spool-dir" => one(&self.spool_dir),
             "log" => one(&self.log),
             "log-format" => one(&self.log_format),

@@ -41,6 +41,7 @@ pub(crate) use self::sources::unknown_variables;
 pub(crate) use self::values::docs_path;
 use crate::access::ApiKeys;
 use crate::limits::Limits;
+use crate::ortc::VideoCodec;
 
 /// Port of the API when nothing else is said: the replaced service's.
 const API_PORT: u16 = 6040;
@@ -99,6 +100,8 @@ pub struct Config {
     pub media_udp: bool,
     /// Media over TCP (RFC 6544).
     pub media_tcp: bool,
+    /// What rooms carry of pictures, the one that clients should send first; never empty.
+    pub video_codecs: Vec<VideoCodec>,
     /// Path of the Swagger UI, without slashes at the ends.
     pub docs_path: String,
     /// Origins allowed by CORS; empty reflects the request's.
@@ -288,6 +291,10 @@ impl Config {
             coalesce: sources.one("coalesce-us", values::coalesce)?.unwrap_or(COALESCE),
             media_udp,
             media_tcp,
+            video_codecs: sources
+                .many("video-codecs", values::video_codec)?
+                .filter(|codecs| !codecs.is_empty())
+                .unwrap_or_else(|| VideoCodec::ALL.to_vec()),
             docs_path: sources.one("docs-path", docs_path)?.unwrap_or_else(|| "docs".to_owned()),
             cors_origins: sources.many("cors-origins", values::web_origin)?.unwrap_or_default(),
             drain_timeout: sources

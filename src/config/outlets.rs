@@ -90,6 +90,8 @@ pub struct WebhookConfig {
     pub url: Secret,
     /// What deliveries are signed with.
     pub secret: Secret,
+    /// The file of certificates that it is trusted by; `None`: the web's.
+    pub ca: Option<PathBuf>,
 }
 
 /// All outlets.
@@ -210,8 +212,9 @@ fn replaced_services_broker(
 fn webhook(sources: &Sources<'_>) -> Result<Option<WebhookConfig>, ConfigError> {
     let url = sources.secret("webhook-url", webhook_url)?;
     let secret = sources.secret("webhook-secret", text)?;
+    let ca = sources.one("webhook-ca", |text| Ok(PathBuf::from(text)))?;
     match (url, secret) {
-        (Some((url, _)), Some((secret, _))) => Ok(Some(WebhookConfig { url, secret })),
+        (Some((url, _)), Some((secret, _))) => Ok(Some(WebhookConfig { url, secret, ca })),
         (None, _) => Ok(None),
         (Some(_), None) => Err(ConfigError::Missing("webhook-url", "webhook-secret")),
     }

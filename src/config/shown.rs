@@ -31,6 +31,7 @@ fn values(config: &Config) -> Vec<(&'static str, Value)> {
         coalesce,
         media_udp,
         media_tcp,
+        video_codecs,
         docs_path,
         cors_origins,
         drain_timeout,
@@ -62,6 +63,7 @@ fn values(config: &Config) -> Vec<(&'static str, Value)> {
         ("media-port", json!(media_port)),
         ("media-listen", json!(media_listen)),
         ("announce", json!(announce)),
+        ("video-codecs", video_codecs.iter().map(|codec| codec.name()).collect()),
         ("ice-servers", json!(ice.urls)),
         ("ice-servers-file", ice.file.as_ref().map_or(Value::Null, |path| json!(path))),
         ("media-udp", json!(media_udp)),
@@ -91,8 +93,9 @@ fn connection_values(connections: &ConnectionsConfig) -> [(&'static str, Value);
     ]
 }
 
-fn outlet_values(outlets: &OutletsConfig) -> [(&'static str, Value); 12] {
-    let OutletsConfig { kafka, webhook: _, spool_dir, warnings: _ } = outlets;
+fn outlet_values(outlets: &OutletsConfig) -> [(&'static str, Value); 13] {
+    let OutletsConfig { kafka, webhook, spool_dir, warnings: _ } = outlets;
+    let webhook_ca = webhook.as_ref().and_then(|webhook| webhook.ca.as_ref());
     let kafka = kafka.as_ref();
     let ca = kafka.and_then(|kafka| kafka.security.ca.as_ref());
     let identity = kafka.and_then(|kafka| kafka.security.identity.as_ref());
@@ -115,6 +118,7 @@ fn outlet_values(outlets: &OutletsConfig) -> [(&'static str, Value); 12] {
         ),
         ("webhook-url", Value::Null),
         ("webhook-secret", Value::Null),
+        ("webhook-ca", webhook_ca.map_or(Value::Null, |path| json!(path))),
         ("spool-dir", spool_dir.as_deref().map_or(Value::Null, |path: &Path| json!(path))),
     ]
 }

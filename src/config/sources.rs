@@ -10,7 +10,7 @@ use super::ConfigError;
 use super::flags::Flags;
 
 /// Every setting: its flag (and name in the file), and its variables in order of precedence.
-pub(super) const SETTINGS: [(&str, &[&str]); 40] = [
+pub(super) const SETTINGS: [(&str, &[&str]); 42] = [
     // FILES_SERVICE_APP_PORT gives only the port, and is read apart.
     ("api-listen", &["RINGCAST_API_LISTEN"]),
     ("allow-anonymous", &["RINGCAST_ALLOW_ANONYMOUS"]),
@@ -29,6 +29,7 @@ pub(super) const SETTINGS: [(&str, &[&str]); 40] = [
     ("media-port", &["RINGCAST_MEDIA_PORT", "MEDIASOUP_RTC_MIN_PORT"]),
     ("media-listen", &["RINGCAST_MEDIA_LISTEN", "MEDIASOUP_LISTEN_IP"]),
     ("announce", &["RINGCAST_ANNOUNCE", "MEDIASOUP_ANNOUNCED_IP"]),
+    ("video-codecs", &["RINGCAST_VIDEO_CODECS"]),
     ("ice-servers", &["RINGCAST_ICE_SERVERS"]),
     ("ice-servers-file", &["RINGCAST_ICE_SERVERS_FILE"]),
     ("media-udp", &["RINGCAST_MEDIA_UDP"]),
@@ -50,6 +51,7 @@ pub(super) const SETTINGS: [(&str, &[&str]); 40] = [
     ("kafka-room-events-topic", &["RINGCAST_KAFKA_ROOM_EVENTS_TOPIC", "KAFKA_ROOM_EVENTS_TOPIC"]),
     ("webhook-url", &["RINGCAST_WEBHOOK_URL"]),
     ("webhook-secret", &["RINGCAST_WEBHOOK_SECRET"]),
+    ("webhook-ca", &["RINGCAST_WEBHOOK_CA"]),
     ("spool-dir", &["RINGCAST_SPOOL_DIR", "STATE_DIRECTORY"]),
     ("log", &["RINGCAST_LOG"]),
     ("log-format", &["RINGCAST_LOG_FORMAT"]),

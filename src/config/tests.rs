@@ -60,6 +60,7 @@ fn nothing_said_gives_the_documented_defaults() {
             drain_timeout: Duration::from_secs(3600),
             media_udp: true,
             media_tcp: true,
+            video_codecs: VideoCodec::ALL.to_vec(),
             docs_path: "docs".to_owned(),
             cors_origins: vec![],
             allow_anonymous: false,
@@ -100,6 +101,7 @@ fn all_outlets() -> OutletsConfig {
         webhook: Some(WebhookConfig {
             url: Secret::new("https://hooks.example/in?token=1"),
             secret: Secret::new("s3cret"),
+            ca: Some(PathBuf::from("/etc/our-ca.pem")),
         }),
         spool_dir: Some(PathBuf::from("/var/lib/ringcast")),
         warnings: vec![],
@@ -125,6 +127,7 @@ fn every_flag_sets_its_setting() {
             "--drain-timeout=90",
             "--media-udp=true",
             "--media-tcp=no",
+            "--video-codecs=h264,VP8,H264",
             "--docs-path=/api/docs/",
             "--cors-origins=https://A.example,http://localhost:5173",
             "--allow-anonymous",
@@ -137,6 +140,7 @@ fn every_flag_sets_its_setting() {
             "--kafka-room-events-topic=rooms",
             "--webhook-url=https://hooks.example/in?token=1",
             "--webhook-secret=s3cret",
+            "--webhook-ca=/etc/our-ca.pem",
             "--spool-dir=/var/lib/ringcast",
             "--log-format=json",
             "--log=ringcast=debug,warn",
@@ -158,6 +162,7 @@ fn every_flag_sets_its_setting() {
             drain_timeout: Duration::from_secs(90),
             media_udp: true,
             media_tcp: false,
+            video_codecs: vec![VideoCodec::H264, VideoCodec::Vp8],
             docs_path: "api/docs".to_owned(),
             cors_origins: vec!["https://a.example".to_owned(), "http://localhost:5173".to_owned()],
             allow_anonymous: true,
@@ -182,9 +187,11 @@ fn every_setting_has_a_variable_and_a_name_in_the_file() {
         "open-metrics": true, "limits": ["rooms=7", "peer-producers=2"],
         "cors-origins": ["https://a.example"], "media-port": 2, "media-listen": "127.0.0.1",
         "announce": ["a.example", "b.example"], "ice-servers": "stun:a", "media-udp": false, "media-tcp": true,
+        "video-codecs": ["AV1", "VP9"],
         "shards": 4, "pin": false, "runtime": "glommio", "steer": "off", "coalesce-us": 2000,
         "kafka-brokers": ["k:1"], "kafka-tls": true, "kafka-user": "u", "kafka-password": "p",
         "kafka-room-events-topic": "t", "webhook-url": "http://h/", "webhook-secret": "s",
+        "webhook-ca": "/c",
         "spool-dir": "/s", "log": "debug", "log-format": "json"
     }"#;
     let file = SettingsFile::new("all", text);
@@ -201,6 +208,7 @@ fn every_setting_has_a_variable_and_a_name_in_the_file() {
         ("RINGCAST_ICE_SERVERS", "stun:a"),
         ("RINGCAST_MEDIA_UDP", "false"),
         ("RINGCAST_MEDIA_TCP", "true"),
+        ("RINGCAST_VIDEO_CODECS", "AV1,VP9"),
         ("RINGCAST_SHARDS", "4"),
         ("RINGCAST_PIN", "false"),
         ("RINGCAST_RUNTIME", "glommio"),
@@ -213,6 +221,7 @@ fn every_setting_has_a_variable_and_a_name_in_the_file() {
         ("RINGCAST_KAFKA_ROOM_EVENTS_TOPIC", "t"),
         ("RINGCAST_WEBHOOK_URL", "http://h/"),
         ("RINGCAST_WEBHOOK_SECRET", "s"),
+        ("RINGCAST_WEBHOOK_CA", "/c"),
         ("RINGCAST_SPOOL_DIR", "/s"),
         ("RINGCAST_LOG", "debug"),
         ("RINGCAST_LOG_FORMAT", "json"),
@@ -343,7 +352,7 @@ fn secrets_are_neither_shown_nor_quoted() {
 
 #[test]
 fn a_wrong_value_is_refused_with_the_setting_and_its_source() {
-    let table: [(Texts, Variables, &str); 42] = [
+    let table: [(Texts, Variables, &str); 43] = [
         (&["--api-listen=6040"], &[], "--api-listen: \"6040\" is no address and port"),
         (&["--api-listen=localhost:1"], &[], "--api-listen: \"localhost:1\" is no address"),
         (&["--media-port=65536"], &[], "--media-port: \"65536\" is no port (0 to 65535)"),
@@ -355,6 +364,7 @@ fn a_wrong_value_is_refused_with_the_setting_and_its_source() {
         (&["--media-listen=eth0"], &[], "--media-listen: \"eth0\" is no IP address"),
         (&["--media-listen=[127.0.0.1]"], &[], "--media-listen: \"[127.0.0.1]\" is no IP"),
         (&[], &[("MEDIASOUP_LISTEN_IP", "host")], "MEDIASOUP_LISTEN_IP: \"host\" is no IP address"),
+        (&["--video-codecs=VP8,opus"], &[], "--video-codecs: \"opus\" is none of VP8, VP9, H264"),
         (&["--announce=0.0.0.0"], &[], "--announce: \"0.0.0.0\" is no address that a client"),
         (&["--announce=224.0.0.1"], &[], "--announce: \"224.0.0.1\" is a multicast address"),
         (&["--announce=1.2.3"], &[], "--announce: \"1.2.3\" is neither an IP address nor a host"),

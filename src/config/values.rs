@@ -9,6 +9,7 @@ use tracing_subscriber::EnvFilter;
 use super::sources::Parsed;
 use super::{LogFormat, Runtime, Steer};
 use crate::limits::{COALESCE_MAX, DRAIN_TIMEOUT_MAX, SHARDS_MAX};
+use crate::ortc::VideoCodec;
 
 /// First segments of paths that the API itself answers.
 const TAKEN_PATHS: [&str; 9] =
@@ -73,6 +74,13 @@ fn is_host_name(text: &str) -> bool {
     text.len() <= 253
         && text.split('.').all(label)
         && text.rsplit('.').next().is_some_and(|last| !numeric(last))
+}
+
+pub(super) fn video_codec(text: &str) -> Parsed<VideoCodec> {
+    VideoCodec::named(text).ok_or_else(|| {
+        let names = VideoCodec::ALL.map(VideoCodec::name).join(", ");
+        format!("{text:?} is none of {names}")
+    })
 }
 
 /// `None` for `auto`.

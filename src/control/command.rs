@@ -278,7 +278,7 @@ pub enum Refusal {
 pub enum CloseReason {
     /// It did not connect in time.
     NeverConnected,
-    /// No valid STUN request for the consent time-out.
+    /// No valid STUN request and no media for the consent time-out.
     ConsentLost,
     /// The DTLS handshake failed or the client's certificate was not the announced one.
     DtlsFailed,

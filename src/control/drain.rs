@@ -355,6 +355,7 @@ mod tests {
             limits: Limits::default(),
             readers: tokio::runtime::Handle::current(),
             drain_timeout: Duration::ZERO,
+            video_codecs: Vec::new(),
         };
         let control = Control::start(vec![Box::new(Mute)], config).unwrap();
         let rooms = OUTLET_QUEUE + OUTLET_QUEUE / 4;

@@ -31,8 +31,8 @@ use crate::events::{GaugeOf, Readers, RoomEvent, RoomLog};
 use crate::id::{RoomId, ShardId, TransportId};
 use crate::limits::{CLOSE_RETRY_DELAY, Limits, ROOM_STATS_CALLS_MAX};
 use crate::metrics::latency::LatencyHistory;
-use crate::ortc::Menu;
 use crate::ortc::types::RtpCapabilities;
+use crate::ortc::{Menu, VideoCodec};
 
 /// What the control plane must be told at start.
 #[derive(Debug, Clone)]
@@ -47,6 +47,8 @@ pub struct ControlConfig {
     pub limits: Limits,
     /// Where readers of events are written to.
     pub readers: Handle,
+    /// What rooms carry of pictures, the first one first.
+    pub video_codecs: Vec<VideoCodec>,
     /// How long rooms may go on during a drain that says nothing else.
     pub drain_timeout: Duration,
 }
@@ -168,7 +170,7 @@ impl Control {
     ) -> Result<Self, ControlError> {
         let menu = Menu::EXTENDED;
         let capabilities = menu
-            .router_capabilities(&menu.media_codecs())
+            .router_capabilities(&menu.media_codecs_with(&config.video_codecs))
             .map_err(|error| ControlError::Unsupported(error.to_string()))?;
         let shards = vec![ShardState::default(); links.len()];
         let control = Self {

@@ -13,7 +13,7 @@ use crate::engine::codec::{self, PayloadInfo, red};
 use crate::engine::codec_table::{CodecEntry, CodecTable};
 use crate::engine::io::Received;
 use crate::engine::listener::{Hints, Role, Route};
-use crate::engine::nack::NackOutcome;
+use crate::engine::nack::{NackGenerator, NackOutcome};
 use crate::engine::packet::PacketMeta;
 use crate::engine::report::{Counters, Discard};
 use crate::engine::ring::{PacketIndex, SLOT_BYTES};
@@ -25,6 +25,9 @@ use crate::engine::transport::{Incoming, Transport};
 use crate::engine::{Engine, StreamKey, TimerKey, TransportKey};
 use crate::limits::STRAGGLERS_MAX;
 use crate::ortc::codec::Codec;
+
+/// Half of the sequence numbers that 16 bits tell apart.
+const HALF_A_TURN: u64 = 0x8000;
 
 impl From<OpenError> for Discard {
     fn from(error: OpenError) -> Self {
@@ -138,6 +141,7 @@ fn accept_media(
     let srtp = transport.srtp.as_ref().ok_or(Discard::NoKeys)?;
     let incoming = transport.incoming.entry(packet.view.ssrc).ok_or(Discard::UnknownStream)?;
     let codec = media_codec(stream, packet.view.payload_type);
+    let before = incoming.context.highest();
     let mut slot = stream.ring.push_slot(packet.arrival);
     let opened = srtp.opener.open_rtp(
         &mut incoming.context,
@@ -148,6 +152,11 @@ fn accept_media(
     counters.packets_in += 1;
     counters.bytes_in += packet.bytes.len() as u64;
     let codec = codec?;
+    if before.is_some_and(|before| opened.index.saturating_sub(before) >= HALF_A_TURN) {
+        // By 16 bits what comes now would be old, and nothing that is lost be missed.
+        stream.nack.iter_mut().for_each(NackGenerator::reset);
+        stream.key_frames.request(packet.now);
+    }
     let bytes = packet.view.header_len() + opened.len;
     let seq = stream.seq_base + opened.index;
     stream.reception.handle_packet(packet.arrival, opened.index, packet.view.timestamp);
@@ -206,9 +215,11 @@ pub(super) fn note_media(
         return;
     }
     stream.rate.add(now, len + RTP_HEADER_BYTES);
+    stream.slow_rate.add(now, len + RTP_HEADER_BYTES);
     stream.tally.media.add(bytes);
     stream.layers.handle_packet(now, timestamp, len + RTP_HEADER_BYTES, &info);
     stream.activity.handle_packet(now);
+    stream.key_frames.handle_packet();
     if info.key_frame {
         stream.key_frames.handle_key_frame();
     }

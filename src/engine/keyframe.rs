@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits::{
     KEY_FRAME_BURST, KEY_FRAME_REFILL, KEY_FRAME_RETRY_FIRST, KEY_FRAME_RETRY_MAX,
-    KEY_FRAME_RETRY_MIN, KEY_FRAME_SPACING_MAX, KEY_FRAME_SPACING_MIN,
+    KEY_FRAME_RETRY_MIN, KEY_FRAME_RETRY_SILENT_MAX, KEY_FRAME_SPACING_MAX, KEY_FRAME_SPACING_MIN,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct KeyFrameThrottle {
     last_sent: Option<Instant>,
     /// When the bucket is full again: each request moves it by one refill.
     full_at: Option<Instant>,
+    /// Requests since the stream last brought anything.
+    unheard: u32,
 }
 
 impl KeyFrameThrottle {
@@ -45,7 +47,14 @@ impl KeyFrameThrottle {
     pub fn new(spacing: Duration) -> Self {
         let spacing = spacing.clamp(KEY_FRAME_SPACING_MIN, KEY_FRAME_SPACING_MAX);
         let retry_after = KEY_FRAME_RETRY_FIRST;
-        Self { state: State::Idle, spacing, retry_after, last_sent: None, full_at: None }
+        Self {
+            state: State::Idle,
+            spacing,
+            retry_after,
+            last_sent: None,
+            full_at: None,
+            unheard: 0,
+        }
     }
 
     /// Somebody needs a key frame.
@@ -60,13 +69,20 @@ impl KeyFrameThrottle {
         self.state = State::Idle;
     }
 
+    /// The stream brought a packet: its sender makes pictures, and an unanswered request was lost.
+    #[inline]
+    pub fn handle_packet(&mut self) {
+        self.unheard = 0;
+    }
+
     /// Nobody needs it any more.
     pub fn cancel(&mut self) {
         self.state = State::Idle;
     }
 
     /// A request is lost with its packet: it is repeated when a round trip and the encoding of a
-    /// frame should be over, not earlier than 300 ms and not later than 1 s.
+    /// frame should be over, not earlier than 300 ms and not later than 1 s; less and less often
+    /// while the stream brings nothing at all.
     pub fn handle_round_trip(&mut self, round_trip: Duration) {
         let expected = round_trip.saturating_mul(2).saturating_add(KEY_FRAME_RETRY_MIN);
         self.retry_after = expected.min(KEY_FRAME_RETRY_MAX);
@@ -79,8 +95,15 @@ impl KeyFrameThrottle {
         }
         self.state = State::Asked { at: now };
         self.last_sent = Some(now);
+        self.unheard = self.unheard.saturating_add(1);
         self.full_at = Some(self.full_at.map_or(now, |at| at.max(now)) + KEY_FRAME_REFILL);
         true
+    }
+
+    fn repeated_after(&self) -> Duration {
+        let times = 1_u32.checked_shl(self.unheard.saturating_sub(1)).unwrap_or(u32::MAX);
+        let patient = self.retry_after.saturating_mul(times);
+        patient.min(KEY_FRAME_RETRY_SILENT_MAX).max(self.retry_after)
     }
 
     /// When [`poll`](Self::poll) will next be true (possibly in the past); `None` when idle.
@@ -89,7 +112,7 @@ impl KeyFrameThrottle {
         let wish = match self.state {
             State::Idle => return None,
             State::Wanted { since } => since,
-            State::Asked { at } => at + self.retry_after,
+            State::Asked { at } => at + self.repeated_after(),
         };
         let spaced = self.last_sent.map(|at| at + self.spacing);
         // A bucket of `n` has a request to give until it is `n − 1` refills from full.
@@ -115,7 +138,8 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Milliseconds at which requests go out until `end`, waking only at deadlines.
+    /// Milliseconds at which requests go out until `end`, waking only at deadlines, of a stream that
+    /// brings packets all the time.
     fn sent_until(
         throttle: &mut KeyFrameThrottle,
         start: Instant,
@@ -127,6 +151,7 @@ mod tests {
         while now <= start + ms(end) {
             if throttle.poll(now) {
                 sent.push(u64::try_from((now - start).as_millis()).expect("small"));
+                throttle.handle_packet();
             }
             let Some(due) = throttle.next_deadline() else { break };
             now = due.max(now);
@@ -158,6 +183,23 @@ mod tests {
             sent_until(&mut throttle, start, 0, 3_500),
             [0, 500, 1_000, 1_500, 2_000, 3_000]
         );
+    }
+
+    #[test]
+    fn a_stream_that_brings_nothing_is_asked_less_and_less_until_it_does() {
+        let start = origin();
+        let mut throttle = KeyFrameThrottle::new(Duration::ZERO);
+        throttle.request(start);
+        let mut sent = Vec::new();
+        for at in 0..20_000 {
+            if at == 18_700 {
+                throttle.handle_packet();
+            }
+            if throttle.poll(start + ms(at)) {
+                sent.push(at);
+            }
+        }
+        assert_eq!(sent, [0, 500, 1_500, 3_500, 7_500, 12_500, 17_500, 18_700, 19_200]);
     }
 
     #[test]
@@ -235,7 +277,7 @@ mod tests {
                 }
                 if let Some(due) = throttle.next_deadline() {
                     prop_assert!(due > now, "due wishes are sent when polled");
-                    prop_assert!(due <= now + ms(spacing) + ms(3_000));
+                    prop_assert!(due <= now + ms(spacing) + KEY_FRAME_RETRY_SILENT_MAX);
                 }
             }
             for pair in sent.windows(2) {

@@ -8,7 +8,8 @@
 use std::time::{Duration, Instant};
 
 use crate::limits::{
-    RELAY_PULSE_INTERVAL, STREAM_INACTIVE, STREAM_INACTIVE_DTX, STREAM_INACTIVE_SLOW,
+    RELAY_PULSE_INTERVAL, STREAM_APART_MAX, STREAM_INACTIVE, STREAM_INACTIVE_DTX,
+    STREAM_INACTIVE_SLOW, STREAM_PAUSE_FIRST, STREAM_PAUSE_MAX, STREAM_RESUMES_FOR,
     STREAM_SLOW_FOR, STREAM_SLOW_GAP, STREAM_YOUNG,
 };
 
@@ -18,17 +19,57 @@ pub struct Activity {
     dtx: bool,
     /// Added to every silence: what is heard of the stream comes so late.
     late: Duration,
-    /// First packet after the last silence, and the newest packet.
-    span: Option<(Instant, Instant)>,
+    /// What was heard of it.
+    span: Option<Span>,
     /// When pictures last came slowly, without a silence between.
     slow: Option<Instant>,
+    /// Since when another stream of its producer is heard and this one is not.
+    missed: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    /// First packet since it was left behind by the other streams.
+    since: Instant,
+    /// First packet after the last silence.
+    awake: Instant,
+    /// The newest packet.
+    last: Instant,
+    /// The longest pause of late between two pictures, and when the last one was over.
+    pause: (Duration, Instant),
+}
+
+impl Span {
+    /// One that begins.
+    fn new(now: Instant) -> Self {
+        Self { since: now, awake: now, last: now, pause: (STREAM_PAUSE_FIRST, now) }
+    }
+
+    /// The pause that another one may be as long as: the last one counts until pictures have come
+    /// without any for as long as it was.
+    fn pause(&self) -> Option<Duration> {
+        let (pause, over) = self.pause;
+        Some(pause).filter(|pause| self.last.saturating_duration_since(over) <= *pause)
+    }
+
+    /// A packet came at `now`.
+    fn go_on(mut self, now: Instant) -> Self {
+        let gap = now.saturating_duration_since(self.last);
+        if gap >= STREAM_SLOW_GAP {
+            // A longer one is forgotten little by little.
+            let before = self.pause().unwrap_or_default() / 4 * 3;
+            self.pause = (gap.max(before), now);
+        }
+        self.last = now;
+        self
+    }
 }
 
 impl Activity {
     /// A stream of which nothing came yet; with DTX its silences may be longer.
     #[must_use]
     pub fn new(dtx: bool) -> Self {
-        Self { dtx, late: Duration::ZERO, span: None, slow: None }
+        Self { dtx, late: Duration::ZERO, span: None, slow: None, missed: None }
     }
 
     /// A value of it, to read it ahead of time.
@@ -44,41 +85,66 @@ impl Activity {
 
     /// Takes over what the origin's told; packets that came since count on.
     pub fn adopt(&mut self, told: &Self) {
-        let newest = self.span.map(|(_, last)| last);
-        self.span = told.span.map(|(since, last)| (since, newest.map_or(last, |at| at.max(last))));
+        let newest = self.span.map(|span| span.last);
+        let ahead = told.span.zip(newest).is_some_and(|(told, newest)| newest > told.last);
+        self.span = told.span.map(|told| Span {
+            last: newest.map_or(told.last, |newest| newest.max(told.last)),
+            ..told
+        });
         self.slow = told.slow;
+        self.missed = if ahead { self.missed } else { told.missed };
     }
 
     /// Takes the arrival of one media packet (padding does not count).
     pub fn handle_packet(&mut self, now: Instant) {
-        let since = match self.span {
-            Some((since, last)) if self.is_active(now) => {
-                if now.saturating_duration_since(last) >= STREAM_SLOW_GAP {
+        let span = match self.span {
+            Some(span) if self.is_active(now) => {
+                if now.saturating_duration_since(span.last) >= STREAM_SLOW_GAP {
                     self.slow = Some(now);
                 }
-                since
+                span.go_on(now)
             }
             // It may have been slow rather than silent: the next gap will not be taken for an end.
-            Some((_, last)) => {
-                let gap = now.saturating_duration_since(last);
+            Some(span) => {
+                let gap = now.saturating_duration_since(span.last);
                 self.slow = (gap < STREAM_INACTIVE_SLOW).then_some(now).or(self.slow);
-                now
+                let since = if self.is_left_behind(now) { now } else { span.since };
+                Span { since, awake: now, ..span.go_on(now) }
             }
-            None => now,
+            None => Span::new(now),
         };
-        self.span = Some((since, now));
+        self.span = Some(span);
+        self.missed = None;
+    }
+
+    /// Compares it with the other streams of its producer. One that is silent is missed from the
+    /// moment on at which another one is clearly heard: where all are silent there is nothing to
+    /// show, and the picture after that may reach us in one encoding before the others.
+    pub fn compare(&mut self, now: Instant, others: impl Iterator<Item = Self>) {
+        let Some(Span { last, .. }) = self.span.filter(|_| !self.is_active(now)) else { return };
+        if self.missed.is_some() {
+            return;
+        }
+        let apart = STREAM_APART_MAX + self.late;
+        self.missed = others
+            .filter(|other| other.is_active(now))
+            .filter_map(|other| other.span)
+            .filter(|other| other.last.saturating_duration_since(last) >= apart)
+            .map(|other| other.awake.max(last))
+            .min();
     }
 
     /// The sender was paused or began anew: what came before does not count.
     pub fn reset(&mut self) {
         self.span = None;
         self.slow = None;
+        self.missed = None;
     }
 
     /// True when the last packet is recent.
     #[must_use]
     pub fn is_active(&self, now: Instant) -> bool {
-        self.span.is_some_and(|(_, last)| {
+        self.span.is_some_and(|Span { last, .. }| {
             now.saturating_duration_since(last) < self.inactive_after(last)
         })
     }
@@ -94,25 +160,66 @@ impl Activity {
         own + self.late
     }
 
-    /// How long the stream has been arriving without a silence; zero when it is not.
-    #[must_use]
-    pub fn active_for(&self, now: Instant) -> Duration {
-        let since = self.span.filter(|_| self.is_active(now)).map_or(now, |(since, _)| since);
-        now.saturating_duration_since(since)
+    /// When a silent stream that is missed counts as left behind.
+    fn left_behind_at(&self) -> Option<Instant> {
+        Some(self.missed? + STREAM_APART_MAX + self.late)
     }
 
-    /// When time alone changes what [`target`] makes of this stream: it stops being young, or
-    /// falls silent.
+    /// True when it is silent and others have been heard for long enough without it.
+    fn is_left_behind(&self, now: Instant) -> bool {
+        !self.is_active(now) && self.left_behind_at().is_some_and(|at| at <= now)
+    }
+
+    /// True when it is one of those that a picture may come in: it was heard, and was not left
+    /// behind by the others.
+    #[must_use]
+    pub fn arrives(&self, now: Instant) -> bool {
+        self.span.is_some() && !self.is_left_behind(now)
+    }
+
+    /// True while nothing comes and the next picture is not due either: it has been silent for much
+    /// longer than between two pictures of late.
+    #[must_use]
+    pub fn rests(&self, now: Instant) -> bool {
+        self.span.is_none_or(|span| {
+            let pause = span.pause().map_or(Duration::ZERO, |pause| pause.saturating_mul(3));
+            let after = pause.min(STREAM_PAUSE_MAX).max(self.inactive_after(span.last));
+            now.saturating_duration_since(span.last) >= after
+        })
+    }
+
+    /// True when its next picture may come at any moment, and is missed if it does not.
+    #[must_use]
+    pub fn is_alive(&self, now: Instant) -> bool {
+        self.arrives(now) && !self.rests(now)
+    }
+
+    /// True when it is heard again after a silence, for too short a time to know what it takes now.
+    #[must_use]
+    pub fn resumes(&self, now: Instant) -> bool {
+        self.span.is_some_and(|span| {
+            span.awake > span.since
+                && now.saturating_duration_since(span.awake) < STREAM_RESUMES_FOR
+        })
+    }
+
+    /// How long the stream has been arriving without having been left behind by the others of its
+    /// producer; zero when it is not arriving.
+    #[must_use]
+    pub fn active_for(&self, now: Instant) -> Duration {
+        let span = self.span.filter(|_| self.arrives(now));
+        now.saturating_duration_since(span.map_or(now, |span| span.since))
+    }
+
+    /// When time alone changes what [`target`] makes of this stream: it stops being young, falls
+    /// silent, or is left behind.
     #[must_use]
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
-        let (since, last) = self.span.filter(|_| self.is_active(now))?;
-        let silent = last + self.inactive_after(last);
-        Some(
-            [since + STREAM_YOUNG, silent]
-                .into_iter()
-                .filter(|at| *at > now)
-                .fold(silent, Instant::min),
-        )
+        let span = self.span?;
+        let young = span.since + STREAM_YOUNG;
+        let silent = span.last + self.inactive_after(span.last);
+        let left = self.left_behind_at();
+        [Some(young), Some(silent), left].into_iter().flatten().filter(|at| *at > now).min()
     }
 }
 
@@ -134,10 +241,10 @@ impl Candidate {
     }
 }
 
-/// The stream to aim at among `streams`, or `None` when nothing arrives.
+/// The stream to aim at among `streams`, or `None` when nothing was ever heard.
 ///
 /// `preferred` is the highest index wanted, `current` the one being forwarded. In this order:
-/// 1. a silent stream is never taken;
+/// 1. a stream that was left behind by the others, or never heard, is never taken;
 /// 2. one above `preferred` is taken only when none up to it arrives;
 /// 3. one that is young or has no sender report yet is taken only when no settled one is there
 ///    (the current one counts as settled, so that nothing flaps);
@@ -158,7 +265,7 @@ pub fn target(
     streams
         .into_iter()
         .enumerate()
-        .filter(|(_, stream)| stream.activity.is_active(now))
+        .filter(|(_, stream)| stream.activity.arrives(now))
         .max_by_key(|(index, stream)| rank(*index, *stream))
         .map(|(index, _)| index)
 }
@@ -187,6 +294,16 @@ mod tests {
         Candidate { activity, has_sender_report }
     }
 
+    /// As they are when each was compared with the others.
+    fn compared(now: Instant, streams: &[Candidate]) -> Vec<Candidate> {
+        let mut compared = streams.to_vec();
+        for (index, candidate) in compared.iter_mut().enumerate() {
+            let others = streams.iter().enumerate().filter(|(other, _)| *other != index);
+            candidate.activity.compare(now, others.map(|(_, other)| other.activity));
+        }
+        compared
+    }
+
     #[test]
     fn the_highest_wanted_stream_that_really_arrives_is_the_target() {
         let now = origin() + ms(60_000);
@@ -197,8 +314,9 @@ mod tests {
         let slow = stream(now, 9_000, 690, true);
         let none = Candidate { activity: Activity::new(false), has_sender_report: false };
         type Case<'a> = (&'a str, &'a [Candidate], usize, Option<usize>, Option<usize>);
-        let table: [Case<'_>; 15] = [
-            ("nothing arrives", &[none, silent], 9, Some(1), None),
+        let table: [Case<'_>; 16] = [
+            ("nothing was heard", &[none, none], 9, None, None),
+            ("of what is silent together nothing is left", &[silent, silent], 9, None, Some(1)),
             ("all there", &[good, good, good], 9, None, Some(2)),
             ("capped", &[good, good, good], 1, Some(2), Some(1)),
             ("the highest stopped", &[good, good, silent], 9, Some(2), Some(1)),
@@ -215,11 +333,7 @@ mod tests {
             ("no streams", &[], 0, None, None),
         ];
         for (name, streams, preferred, current, expected) in table {
-            assert_eq!(
-                target(now, streams.iter().copied(), preferred, current),
-                expected,
-                "{name}"
-            );
+            assert_eq!(target(now, compared(now, streams), preferred, current), expected, "{name}");
         }
     }
 
@@ -239,7 +353,7 @@ mod tests {
         assert!(activity.is_active(start + ms(3_499)));
         assert!(!activity.is_active(start + ms(3_500)));
         activity.handle_packet(start + ms(3_000));
-        assert_eq!(activity.active_for(start + ms(3_100)), ms(1_100));
+        assert_eq!(activity.active_for(start + ms(3_100)), ms(3_100));
         // Fast again for ten seconds.
         run(&mut activity, start, 3_100..=12_900);
         assert!(activity.is_active(start + ms(14_000)));
@@ -248,18 +362,81 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_was_silent_is_young_again() {
+    fn a_stream_that_was_left_behind_is_young_again() {
         let start = origin();
-        let mut activity = Activity::new(false);
+        let (mut activity, mut other) = (Activity::new(false), Activity::new(false));
         run(&mut activity, start, 0..=1_000);
         assert_eq!(activity.active_for(start + ms(1_100)), ms(1_100));
         assert!(activity.is_active(start + ms(1_699)));
         assert!(!activity.is_active(start + ms(1_700)));
+        run(&mut other, start, 0..=1_700);
+        activity.compare(start + ms(1_700), [other].into_iter());
+        assert!(!activity.arrives(start + ms(1_700)));
         assert_eq!(activity.active_for(start + ms(1_700)), Duration::ZERO);
         activity.handle_packet(start + ms(3_000));
         assert_eq!(activity.active_for(start + ms(3_100)), ms(100));
         activity.reset();
         assert!(!activity.is_active(start + ms(3_100)));
+    }
+
+    #[test]
+    fn streams_that_are_silent_together_stay_what_they_were() {
+        let start = origin();
+        let mut streams = [Activity::new(false); 3];
+        let compare = |streams: &mut [Activity; 3], now| {
+            let others = *streams;
+            for (index, activity) in streams.iter_mut().enumerate() {
+                let others = others.iter().enumerate().filter(|(other, _)| *other != index);
+                activity.compare(now, others.map(|(_, other)| *other));
+            }
+        };
+        // One picture every three seconds, of which the encodings come 20 ms after each other.
+        for picture in 0..4 {
+            for (index, apart) in [0, 20, 40].into_iter().enumerate() {
+                let now = start + ms(3_000 * picture + apart);
+                streams[index].handle_packet(now);
+                compare(&mut streams, now);
+                assert!(streams.iter().all(|s| picture == 0 || s.arrives(now)), "{picture}");
+            }
+            for later in (100..3_000).step_by(100) {
+                let now = start + ms(3_000 * picture + later);
+                compare(&mut streams, now);
+                assert!(streams.iter().all(|stream| stream.arrives(now)), "{picture} {later}");
+            }
+        }
+        let last = start + ms(11_900);
+        assert!(streams.iter().all(|stream| stream.active_for(last) >= ms(11_800)));
+        // The third comes no more.
+        let fifth = start + ms(12_000);
+        streams[..2].iter_mut().for_each(|stream| stream.handle_packet(fifth));
+        compare(&mut streams, fifth);
+        assert_eq!(streams[2].next_deadline(fifth), Some(fifth + STREAM_APART_MAX));
+        assert!(streams[2].arrives(fifth + STREAM_APART_MAX - ms(1)));
+        assert!(!streams[2].arrives(fifth + STREAM_APART_MAX));
+        streams[2].handle_packet(fifth + ms(3_000));
+        assert_eq!(streams[2].active_for(fifth + ms(3_000)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_stream_rests_when_its_next_picture_is_long_overdue() {
+        let start = origin();
+        let mut activity = Activity::new(false);
+        assert!(activity.rests(start));
+        activity.handle_packet(start);
+        assert!(!activity.rests(start + STREAM_PAUSE_FIRST));
+        run(&mut activity, start, 0..=10_000);
+        assert!(!activity.rests(start + ms(10_699)));
+        assert!(activity.rests(start + ms(10_700)));
+        // One picture in four seconds or somewhat less, of some packets each.
+        for picture in 4..10 {
+            run(&mut activity, start, picture * 4_000 - picture * 10..=picture * 4_000);
+        }
+        assert!(!activity.rests(start + ms(40_000)) && activity.rests(start + ms(52_000)));
+        assert!(activity.is_alive(start + ms(40_000)) && activity.resumes(start + ms(36_900)));
+        assert!(!activity.resumes(start + ms(36_911)));
+        // It moves for as long as it paused.
+        run(&mut activity, start, 40_000..=44_200);
+        assert!(!activity.rests(start + ms(44_899)) && activity.rests(start + ms(45_700)));
     }
 
     #[test]
@@ -315,9 +492,10 @@ mod tests {
             let now = origin() + ms(60_000);
             let streams: Vec<Candidate> =
                 streams.iter().map(|(age, last, sr)| stream(now, age + last, *last, *sr)).collect();
+            let streams = compared(now, &streams);
             let chosen = target(now, streams.iter().copied(), preferred, current);
             let active =
-                |index: usize| streams.get(index).is_some_and(|s| s.activity.is_active(now));
+                |index: usize| streams.get(index).is_some_and(|s| s.activity.arrives(now));
             prop_assert_eq!(chosen.is_some(), (0..streams.len()).any(active));
             if let Some(index) = chosen {
                 prop_assert!(active(index));

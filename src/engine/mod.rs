@@ -53,6 +53,7 @@ pub mod select;
 pub mod sent;
 mod sharing;
 mod shed;
+pub mod slow_rate;
 mod sound;
 pub mod source_clock;
 pub mod srtp;

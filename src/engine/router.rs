@@ -182,6 +182,10 @@ impl Engine {
             return;
         }
         let layered = producer.producer_type == ProducerType::Simulcast;
+        if layered {
+            self.compare_streams(now, key);
+        }
+        let Some(producer) = self.producers.get(key) else { return };
         for index in 0..producer.consumers.len() {
             let consumer = self.producers.get(key).and_then(|p| p.consumers.get(index).copied());
             if let Some(consumer) = consumer {
@@ -190,6 +194,22 @@ impl Engine {
         }
         if layered {
             self.arm_layers(now, key);
+        }
+    }
+
+    /// Finds out which streams of a producer the others go on without.
+    fn compare_streams(&mut self, now: Instant, key: ProducerKey) {
+        let Some(producer) = self.producers.get(key) else { return };
+        for stream in &producer.streams {
+            let Some(mut activity) = self.streams.get(*stream).map(|s| s.activity) else {
+                continue;
+            };
+            let others = producer.streams.iter().filter(|other| *other != stream);
+            let others = others.filter_map(|other| self.streams.get(*other));
+            activity.compare(now, others.map(|other| other.activity));
+            if let Some(stream) = self.streams.get_mut(*stream) {
+                stream.activity = activity;
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use crate::engine::producer::Producer;
 use crate::engine::rtcp::{ReportBlock, TransportCc};
 use crate::engine::select::{LayerRates, LayerTarget};
 use crate::engine::stream::Stream;
-use crate::engine::{ConsumerKey, Engine, TimerKey, TransportKey};
+use crate::engine::{ConsumerKey, Engine, ProducerKey, TimerKey, TransportKey};
 use crate::limits::{AUDIO_OVERHEAD_BPS, VIDEO_OVERHEAD_PERCENT};
 use crate::ortc::types::MediaKind;
 
@@ -225,7 +225,7 @@ impl Engine {
     /// bits/s on the wire of a producer without layers.
     fn fixed_bps(&self, now: Instant, producer: &Producer) -> u64 {
         let stream = producer.streams.first().and_then(|key| self.streams.get(*key));
-        match (producer.kind, stream.map_or(0, |stream| stream.rate.bitrate_bps(now))) {
+        match (producer.kind, stream.map_or(0, |stream| stream.price_bps(now))) {
             (_, 0) => 0,
             (MediaKind::Audio, bps) => bps + AUDIO_OVERHEAD_BPS,
             (MediaKind::Video, bps) => on_wire(bps),
@@ -238,12 +238,15 @@ impl Engine {
         let mut ladder = Ladder::default();
         let streams = || producer.streams.iter().filter_map(|key| self.streams.get(*key));
         if producer.streams.len() == 1 {
-            if let Some(stream) = streams().next().filter(|s| s.activity.is_active(now)) {
+            if let Some(stream) = streams().next().filter(|s| s.can_be_priced(now)) {
                 let rates = stream.layer_rates(now);
                 for spatial in 0..=rates.highest().spatial.min(wanted.spatial) {
                     add(&mut ladder, spatial, &rates, spatial, wanted);
                 }
             }
+            return ladder;
+        }
+        if !streams().any(|stream| stream.can_be_priced(now)) {
             return ladder;
         }
         let playing = consumer.playing.map(|playing| playing.stream);
@@ -277,6 +280,15 @@ impl Engine {
         let spatial = if consumer.simulcast { 0 } else { u8::MAX };
         let nothing = claim.ladder.top().is_none();
         let waited = nothing.then_some(LayerTarget { spatial, ..LayerTarget::HIGHEST });
+        if nothing && consumer.allowed.is_some() {
+            // When something does, it goes on as it was.
+            if !self.is_alive(now, producer_key)
+                && let Some(consumer) = self.consumers.get_mut(claim.consumer)
+            {
+                consumer.share.why = why;
+            }
+            return;
+        }
         let allowed = claim.granted().map(|rung| rung.layers).or(waited);
         consumer.share.why = why;
         consumer.share.stopped = match allowed {
@@ -320,6 +332,13 @@ impl Engine {
         }
     }
 
+    /// True while a picture of a producer may come at any moment.
+    fn is_alive(&self, now: Instant, key: ProducerKey) -> bool {
+        let streams = self.producers.get(key).map(|producer| producer.streams.iter());
+        let mut streams = streams.into_iter().flatten().filter_map(|key| self.streams.get(*key));
+        streams.any(|stream| stream.activity.is_alive(now))
+    }
+
     fn why_shared(&self, now: Instant, key: TransportKey, claim: &Claim) -> WhyLayer {
         let outgoing = self.transports.get(key).and_then(|t| t.outgoing.as_ref());
         let Some(outgoing) = outgoing else { return WhyLayer::default() };
@@ -351,7 +370,7 @@ impl Engine {
         let arrives = above
             .take(usize::from(wanted - granted.spatial))
             .filter_map(|key| self.streams.get(*key))
-            .any(|stream| stream.activity.is_active(now));
+            .any(|stream| stream.activity.arrives(now));
         if arrives { Reason::Young } else { Reason::NotArriving }
     }
 
@@ -382,7 +401,7 @@ impl Engine {
         let producer = self.producers.get(consumer.producer)?;
         let playing = consumer.playing?;
         let stream = self.streams.get(playing.stream)?;
-        if !stream.activity.is_active(now) {
+        if !stream.activity.is_alive(now) {
             return None;
         }
         let inside = consumer.select.layers(&stream.layers);

@@ -167,7 +167,7 @@ impl Engine {
 impl Stream {
     /// Works out the score of the last second.
     fn score(&mut self, now: Instant) {
-        if !self.activity.is_active(now) {
+        if !self.activity.is_alive(now) {
             return self.tally.score.cease();
         }
         let (received, lost) = self.reception.totals();

@@ -22,6 +22,7 @@ use crate::engine::reception::Reception;
 use crate::engine::relay::{MirroredStream, Tap};
 use crate::engine::ring::{PacketIndex, PacketRing};
 use crate::engine::select::{LayerRates, StreamLayers};
+use crate::engine::slow_rate::SlowMeter;
 use crate::engine::source_clock::StreamClock;
 use crate::engine::tally::IncomingTally;
 use crate::engine::voice::VoiceMeter;
@@ -65,6 +66,8 @@ pub struct Stream {
     pub activity: Activity,
     /// bits/s, headers included.
     pub rate: RateMeter,
+    /// The same where few pictures come.
+    pub slow_rate: SlowMeter,
     /// The layers inside it.
     pub layers: StreamLayers,
     /// What is counted for statistics.
@@ -145,6 +148,7 @@ impl Stream {
                 Activity::new(setup.dtx)
             },
             rate: RateMeter::new(setup.now),
+            slow_rate: SlowMeter::default(),
             layers: StreamLayers::default(),
             tally: IncomingTally::default(),
             templates: None,
@@ -174,6 +178,7 @@ impl Stream {
             self.templates = None;
             self.red = red::Sight::default();
             self.layers.reset();
+            self.slow_rate.reset();
             // No consumer may begin anew with a key frame of the old one.
             self.ring.clear();
         }
@@ -266,8 +271,25 @@ impl Stream {
     /// tells.
     #[must_use]
     pub fn layer_rates(&self, now: Instant) -> LayerRates {
-        let layered = self.layers.rates(now);
-        layered.unwrap_or_else(|| LayerRates::single(self.rate.bitrate_bps(now)))
+        let slow = self.slow_rate.bitrate_bps(now).filter(|_| self.source.relayed().is_none());
+        let layered = match slow {
+            Some(bps) => self.layers.rates_of(bps),
+            None => self.layers.rates(now),
+        };
+        layered.unwrap_or_else(|| LayerRates::single(self.price_bps(now)))
+    }
+
+    /// bits/s that have to be reckoned with: of the last second, or, where that brings few pictures,
+    /// of the last ones.
+    #[must_use]
+    pub fn price_bps(&self, now: Instant) -> u64 {
+        self.slow_rate.bitrate_bps(now).unwrap_or_else(|| self.rate.bitrate_bps(now))
+    }
+
+    /// True while it brings pictures, and has for long enough since it last did not.
+    #[must_use]
+    pub fn can_be_priced(&self, now: Instant) -> bool {
+        self.activity.is_alive(now) && !self.activity.resumes(now)
     }
 
     /// What a consumer's choice among streams has to know of it.

@@ -11,6 +11,7 @@
 //! followed, and neither URL nor secret is logged.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -25,6 +26,7 @@ use crate::limits::{
     OUTLET_FLUSH_TIMEOUT, WEBHOOK_ANSWER_BYTES_MAX, WEBHOOK_BATCH, WEBHOOK_BATCH_BYTES_MAX,
     WEBHOOK_LAST_TIMEOUT, WEBHOOK_RETRY, WEBHOOK_TIMEOUT,
 };
+use crate::roots;
 
 /// The outlet to a webhook.
 pub(crate) struct Webhook {
@@ -65,8 +67,10 @@ impl Webhook {
     /// Prepares the connection; nothing is sent yet.
     ///
     /// # Errors
-    /// When the URL cannot be used.
+    /// When the certificates that the receiver is trusted by cannot be read.
     pub(crate) fn new(config: &WebhookConfig) -> io::Result<Self> {
+        let wrong =
+            |path: &Path, why| io::Error::other(format!("--webhook-ca {}: {why}", path.display()));
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
             .root_certs(RootCerts::WebPki)
@@ -74,14 +78,16 @@ impl Webhook {
                 rustls::crypto::aws_lc_rs::default_provider(),
             ))
             .build();
-        let agent = ureq::Agent::config_builder()
+        let settings = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
             .user_agent(concat!("ringcast/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls)
-            .build()
-            .into();
+            .build();
+        let ca = config.ca.as_deref();
+        let agent =
+            roots::agent(settings, ca).map_err(|why| wrong(ca.unwrap_or(Path::new("")), why))?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, config.secret.reveal().as_bytes());
         Ok(Self { agent, url: config.url.reveal().to_owned(), key })
     }
@@ -295,6 +301,7 @@ mod tests {
         let config = WebhookConfig {
             url: Secret::new("http://127.0.0.1:1/"),
             secret: Secret::new("It's a secret"),
+            ca: None,
         };
         let webhook = Webhook::new(&config).unwrap();
         // printf '1700000000.{"events":[]}' | openssl dgst -sha256 -hmac "It's a secret"

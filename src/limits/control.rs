@@ -99,9 +99,9 @@ pub const WHEP_GRACE: Duration = Duration::from_secs(10);
 
 /// A transport whose client was never told to connect is closed after this long, unless the peer
 /// uses another: mediasoup-client connects with its first producer or consumer, and a page may wait
-/// from morning to evening for somebody to come. Each takes some hundred bytes, and those older than
-/// [`CONNECT_TIMEOUT`](super::CONNECT_TIMEOUT) go as soon as there are as many transports as there
-/// may be.
+/// from morning to evening for somebody to come. Each takes little without its DTLS, and those older
+/// than [`CONNECT_TIMEOUT`](super::CONNECT_TIMEOUT) go as soon as there are as many transports as
+/// there may be.
 pub const UNUSED_TRANSPORT_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// A room without peers is closed after this long: the first peer needs time to come after creation.

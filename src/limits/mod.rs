@@ -4,12 +4,14 @@
 //! asserted at the foot.
 
 mod control;
+mod layers;
 mod media;
 mod outlets;
 mod quotas;
 mod shard;
 
 pub use self::control::*;
+pub use self::layers::*;
 pub use self::media::*;
 pub use self::outlets::*;
 pub use self::quotas::*;

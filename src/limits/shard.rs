@@ -142,6 +142,11 @@ pub const RECEIVE_SLOTS_PLAIN: usize = 64;
 /// Trains of one `sendmmsg`.
 pub const TRAINS_PER_BATCH_MAX: usize = 32;
 
+/// Hosts to which one shard sends datagram by datagram because the kernel refused trains for their
+/// route (clients behind a tunnel or IPsec); with more of them the device is taken to be the one of
+/// all, and nobody gets trains. Looked through for each train as soon as there are some.
+pub const PLAIN_HOSTS_MAX: usize = 64;
+
 /// Segments of one train: longer ones save little more and hit real networks as bursts.
 pub const SEGMENTS_PER_TRAIN_MAX: usize = 8;
 

@@ -63,6 +63,68 @@ impl Menu {
         }
         codecs
     }
+
+    /// The same with these videos alone, in this order: a client sends the first that it can, unless
+    /// its page chooses another. Further profiles of one come behind all first ones, as above.
+    #[must_use]
+    pub fn media_codecs_with(self, videos: &[VideoCodec]) -> Vec<RtpCodecCapability> {
+        let all = self.media_codecs();
+        let (mut chosen, mut further) = (Vec::new(), all.clone());
+        for video in videos {
+            let at = further.iter().position(|codec| video.is(codec));
+            chosen.extend(at.map(|at| further.remove(at)));
+        }
+        further.retain(|codec| videos.iter().any(|video| video.is(codec)));
+        let mut chosen = chosen.into_iter().chain(further);
+        let places = all.into_iter().map(|codec| match codec.kind {
+            MediaKind::Audio => Some(codec),
+            MediaKind::Video => chosen.next(),
+        });
+        places.flatten().collect()
+    }
+}
+
+/// A codec of pictures that rooms may carry; in this order they do unless told otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VideoCodec {
+    /// RFC 7741.
+    Vp8,
+    /// RFC 9628.
+    Vp9,
+    /// RFC 6184, in each profile that rooms carry.
+    H264,
+    /// AV1.
+    Av1,
+    /// RFC 7798, Main.
+    H265,
+}
+
+impl VideoCodec {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Vp8, Self::Vp9, Self::H264, Self::Av1, Self::H265];
+
+    /// As MIME types name it, behind `video/`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vp8 => "VP8",
+            Self::Vp9 => "VP9",
+            Self::H264 => "H264",
+            Self::Av1 => "AV1",
+            Self::H265 => "H265",
+        }
+    }
+
+    /// The one of that name; the letters' case does not matter.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|codec| codec.name().eq_ignore_ascii_case(name))
+    }
+
+    fn is(self, codec: &RtpCodecCapability) -> bool {
+        let video = codec.mime_type.strip_prefix("video/");
+        video.is_some_and(|name| name.eq_ignore_ascii_case(self.name()))
+    }
 }
 
 const RED: &str = "audio/red";

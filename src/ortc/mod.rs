@@ -42,7 +42,7 @@ pub use consumable::consumable_parameters;
 pub(crate) use consumer::unusable_feedback;
 pub use consumer::{ConsumerRequest, can_consume, consumer_parameters};
 pub use error::OrtcError;
-pub use menu::{Menu, default_media_codecs};
+pub use menu::{Menu, VideoCodec, default_media_codecs};
 pub use parse::{parse_rtp_capabilities, parse_rtp_parameters};
 pub use pipe::{PipeRequest, pipe_consumer_parameters};
 pub use producer::{normalise_producer, producer_mapping, producer_type};

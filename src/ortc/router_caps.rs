@@ -147,7 +147,7 @@ pub(super) fn rtx_codec_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ortc::default_media_codecs;
+    use crate::ortc::{VideoCodec, default_media_codecs};
     use serde_json::json;
 
     fn codec(value: serde_json::Value) -> RtpCodecCapability {
@@ -195,6 +195,7 @@ mod tests {
         let h264 = [&("video/H264", 112), &("video/H264", 114), &("video/H264", 116)];
         assert_eq!(profiles, h264, "Main, High, Baseline");
         assert_eq!(Menu::MEDIASOUP.media_codecs(), default_media_codecs());
+        assert_eq!(Menu::EXTENDED.media_codecs_with(&VideoCodec::ALL), codecs);
         for extra in codecs
             .iter()
             .filter(|codec| ["audio/red", "video/H265"].contains(&codec.mime_type.as_str()))

@@ -396,7 +396,7 @@ const others = new Map();
 let me;
 let speaker = '';
 /** A name without what keeps it apart from others, of which something must be left. */
-const shown = (peerId) => peerId.replace(/(?<=.)#[0-9a-f]{4}$/s, '');
+const shown = (peerId) => peerId.replace(/(.)#[0-9a-f]{4}$/s, '$1');
 
 /** What is told until it is taken back, whatever else is told for a moment; by what it is about. */
 const standing = new Map();

@@ -64,11 +64,12 @@ fn sending(section: &Section, number: u32, room: &RtpCapabilities) -> Result<Sen
     let is_media = |codec: &&RtpCodecParameters| {
         !matches!(codec.codec(), Codec::Rtx | Codec::Red) && capability_of(room, codec).is_some()
     };
-    let is_layered =
-        |codec: &&RtpCodecParameters| matches!(codec.codec(), Codec::Vp8 | Codec::H264);
     let mut media = offered.iter().filter(is_media);
-    let layered = media.clone().find(is_layered).filter(|_| rids.len() > 1);
-    // A simulcast of another codec is taken as its first encoding alone.
+    let one_of = |these: [Codec; 2]| media.clone().find(|codec| these.contains(&codec.codec()));
+    // Studios offer one codec alone. What browsers send as encodings of VP9 is a single stream: it
+    // is taken as its first encoding alone.
+    let layered = one_of([Codec::Vp8, Codec::H264]).or_else(|| one_of([Codec::Av1, Codec::H265]));
+    let layered = layered.filter(|_| rids.len() > 1);
     let rids = if layered.is_some() { rids } else { Vec::new() };
     let Some(chosen) = layered.or_else(|| media.next()) else { return Ok(Sending::Refused) };
     let chosen = common_profile(chosen, offered.iter().filter(is_media), room);

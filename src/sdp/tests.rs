@@ -153,6 +153,21 @@ fn simulcast_takes_a_codec_that_can_and_goes_from_the_smallest_to_the_largest() 
 }
 
 #[test]
+fn a_studio_that_has_one_codec_alone_is_taken_with_all_its_sizes() {
+    for (codec, encodings) in [("AV1", 2), ("H265", 2), ("VP9", 1)] {
+        let more = "a=rid:0 send\r\na=rid:1 send\r\na=simulcast:send 0;1\r\n";
+        let text = head("v1") + &video("sendonly", more);
+        let text =
+            text.replace("VP9/90000", "x/90000").replace("VP8/90000", &format!("{codec}/90000"));
+        let publication = publication(&published(&text)[0]).clone();
+        let Publication { kind, rtp } = publication;
+        assert_eq!(rtp.encodings.len(), encodings, "{codec}");
+        let rtp = normalise_producer(kind, rtp).unwrap();
+        Menu::EXTENDED.producer_type(&rtp).unwrap();
+    }
+}
+
+#[test]
 fn what_cannot_be_taken_is_refused_or_idle() {
     let sends_none = head("a0") + &audio("recvonly");
     let error = sendings(&Offer::parse(&sends_none).unwrap(), &room()).unwrap_err();

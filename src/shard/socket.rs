@@ -9,7 +9,7 @@
 #![expect(unsafe_code, reason = "recvmmsg, sendmmsg and four socket options have no safe wrapper")]
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
@@ -19,9 +19,9 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use super::control_message::{NAME_LENGTH, RECEIVE_CONTROL_BYTES};
 use super::run::ClockPair;
 use super::slots::{ReceiveSlots, SendSlots};
-use crate::engine::io::{Protocol, TransmitBatch};
+use crate::engine::io::{Protocol, Train, TransmitBatch};
 use crate::engine::report::TrainSizes;
-use crate::limits::{SEND_WAIT_MAX, SOCKET_BUFFER_BYTES, TRAINS_PER_BATCH_MAX};
+use crate::limits::{PLAIN_HOSTS_MAX, SEND_WAIT_MAX, SOCKET_BUFFER_BYTES, TRAINS_PER_BATCH_MAX};
 
 /// A non-blocking UDP socket in the `SO_REUSEPORT` group of its port.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(crate) struct UdpSocket {
     v6: bool,
     gso: bool,
     gro: bool,
+    /// Hosts whose route takes no trains.
+    plain: Vec<IpAddr>,
 }
 
 /// What became of a batch.
@@ -73,7 +75,7 @@ impl UdpSocket {
             sockopt::set_socket_reuseport(&fd, true)?;
         }
         rustix::net::bind(&fd, &address)?;
-        let mut socket = Self { fd, v6, gso: false, gro: false };
+        let mut socket = Self { fd, v6, gso: false, gro: false, plain: Vec::new() };
         let (level, kind) = if v6 {
             (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
         } else {
@@ -188,7 +190,12 @@ impl UdpSocket {
             trains = later;
             slots.used = 0;
             for train in now.iter().filter(|train| train.path.protocol == Protocol::Udp) {
-                slots.add(train.path, batch.bytes(train), *train, self.v6);
+                if self.is_plain(train) {
+                    // Those of one segment too, so that they keep their order.
+                    self.send_singly(batch, slots, train, &mut sent);
+                } else {
+                    slots.add(train.path, batch.bytes(train), *train, self.v6);
+                }
             }
             self.send_slots(batch, slots, &mut may_wait, &mut sent);
         }
@@ -247,15 +254,46 @@ impl UdpSocket {
             return;
         }
         if error == libc::EIO {
-            // About the device or its route, not about this receiver's MTU: do not try again.
-            self.gso = false;
+            self.note_plain(train.path.remote.ip());
         }
         sent.refused += 1;
+        self.send_singly(batch, slots, &train, sent);
+    }
+
+    /// The device or the transformation on the way to that host makes no checksums (a tunnel, IPsec):
+    /// it is not tried again. Where that is so for many the device is everybody's.
+    fn note_plain(&mut self, host: IpAddr) {
+        if self.plain.contains(&host) {
+            // Of several trains that were given to the kernel together.
+        } else if self.plain.len() < PLAIN_HOSTS_MAX {
+            tracing::info!(remote = %host, "no UDP segmentation on the way there: one by one");
+            self.plain.push(host);
+        } else {
+            self.gso = false;
+        }
+    }
+
+    fn is_plain(&self, train: &Train) -> bool {
+        !self.plain.is_empty() && self.plain.contains(&train.path.remote.ip())
+    }
+
+    /// Sends a train datagram by datagram.
+    fn send_singly(
+        &self,
+        batch: &TransmitBatch,
+        slots: &mut SendSlots,
+        train: &Train,
+        sent: &mut Sent,
+    ) {
         let mut one = slots.single.take().unwrap_or_else(|| Box::new(SendSlots::with_capacity(1)));
-        for bytes in batch.bytes(&train).chunks(train.segment()) {
+        for bytes in batch.bytes(train).chunks(train.segment()) {
             one.used = 0;
             one.add_single(train.path, bytes, self.v6);
-            if self.sendmmsg(&mut one, 0) == Ok(1) {
+            let mut outcome = self.sendmmsg(&mut one, 0);
+            while outcome == Err(libc::EINTR) {
+                outcome = self.sendmmsg(&mut one, 0);
+            }
+            if outcome == Ok(1) {
                 sent.note(1);
             } else {
                 sent.failed += 1;
@@ -454,6 +492,44 @@ mod tests {
         assert_eq!(sent.trains.iter().next(), Some((1, 5)));
         let lens: Vec<_> = receive(&receiver, 5).iter().map(|r| r.1).collect();
         assert_eq!(lens, [90, 90, 90, 30, 90]);
+    }
+
+    #[test]
+    fn a_host_whose_route_takes_no_trains_costs_the_others_none() {
+        let (mut sender, _) = socket("127.0.0.1:0");
+        if !sender.has_gso() {
+            return;
+        }
+        let (near, near_at) = socket("127.0.0.1:0");
+        let (far, far_at) = socket("127.0.0.2:0");
+        let lens = [90, 90, 90, 30, 90];
+        let to_both: Vec<_> = [far_at, near_at]
+            .into_iter()
+            .flat_map(|to| lens.map(|len| (path("127.0.0.1", to), len)))
+            .collect();
+        let batch = batch(8, &to_both);
+        let mut slots = SendSlots::new();
+        let (first, mut sent) = (batch.trains()[0], Sent::default());
+        slots.add(first.path, batch.bytes(&first), first, sender.v6);
+        // Only a tunnel's device or IPsec says so.
+        sender.handle_refused(&batch, &mut slots, 0, libc::EIO, &mut sent);
+        assert_eq!((sent.datagrams, sent.messages, sent.refused, sent.failed), (4, 4, 1, 0));
+        let sent = sender.send_batch(&batch, &mut slots);
+        assert_eq!((sent.datagrams, sent.messages, sent.refused, sent.failed), (10, 7, 0, 0));
+        let lens_of = |receiver: &UdpSocket, count| -> Vec<_> {
+            receive(receiver, count).iter().map(|received| received.1).collect()
+        };
+        assert_eq!(lens_of(&far, 9), [&lens[..4], &lens[..]].concat());
+        assert_eq!(lens_of(&near, 5), lens);
+        assert!(sender.has_gso());
+        let host = |n: usize| IpAddr::from([10, 0, 0, u8::try_from(n).unwrap()]);
+        // The first is known, and told of twice.
+        for n in [0].into_iter().chain(0..PLAIN_HOSTS_MAX - 1) {
+            sender.note_plain(host(n));
+        }
+        assert!(sender.has_gso());
+        sender.note_plain(host(PLAIN_HOSTS_MAX));
+        assert!(!sender.has_gso(), "what is so for many is so for the device of all");
     }
 
     #[test]

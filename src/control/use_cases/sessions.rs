@@ -156,7 +156,7 @@ impl Control {
     }
 
     /// Makes a transport with a consumer for each wish: the k-th wish of a kind gets the k-th
-    /// producer of that kind, in the order of their making.
+    /// producer of that kind that the client decodes, in the order of their making.
     ///
     /// # Errors
     /// [`ControlError::RoomNotFound`], [`ControlError::PeerNotFound`],
@@ -341,10 +341,12 @@ fn chosen(
         .filter(|(_, producer)| request.of.as_ref().is_none_or(|of| producer.peer == *of))
         .collect();
     let mut fulfil = |wish: &Wish| {
-        let at = producers.iter().position(|(_, producer)| producer.kind == wish.kind)?;
+        let at = producers.iter().position(|(_, producer)| {
+            producer.kind == wish.kind
+                && ortc::can_consume(producer.consumable(), &wish.capabilities)
+        })?;
         let (id, producer) = producers.remove(at);
-        let decodes = ortc::can_consume(producer.consumable(), &wish.capabilities);
-        decodes.then_some((id, producer.transport))
+        Some((id, producer.transport))
     };
     let chosen: Vec<_> = request.wishes.iter().map(&mut fulfil).collect();
     if chosen.iter().all(Option::is_none) {

@@ -26,6 +26,9 @@ const SPAN: Duration = Duration::from_millis(200);
 /// Spans without a packet behind which no packet of an older picture is to come: three seconds.
 const SILENCE_SPANS: u64 = 15;
 
+/// How soon what a layer took of its stream counts for half.
+const LATELY_PICTURES: u32 = 8;
+
 /// bits/s of a stream's layers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LayerRates {
@@ -136,6 +139,13 @@ impl StreamLayers {
         Some(self.seen.as_ref()?.rates(now, highest))
     }
 
+    /// The same for a stream that takes so many bits/s in all, as the layers shared them lately.
+    #[must_use]
+    pub fn rates_of(&self, bps: u64) -> Option<LayerRates> {
+        let highest = LayerTarget { spatial: self.top_spatial, temporal: self.top_temporal };
+        Some(self.seen.as_ref()?.rates_of(bps, highest))
+    }
+
     /// Highest spatial layer that arrives.
     #[must_use]
     pub fn top_spatial(&self) -> u8 {
@@ -183,6 +193,8 @@ struct Seen {
     /// Number of the span being filled.
     span: u64,
     spans: [Bytes; SPANS_KEPT],
+    /// Of the last pictures, whenever they came; older ones count for less and less.
+    lately: Bytes,
 }
 
 impl Seen {
@@ -195,6 +207,7 @@ impl Seen {
             began: now,
             span: 0,
             spans: [Bytes::default(); SPANS_KEPT],
+            lately: Bytes::default(),
         }
     }
 
@@ -221,23 +234,16 @@ impl Seen {
         if begins {
             self.newest = timestamp;
             self.pictures = self.pictures.wrapping_add(1);
+            if self.pictures.is_multiple_of(LATELY_PICTURES) {
+                self.lately.halve();
+            }
         }
         if let Some(last) = self.last.get_mut(spatial) {
             *last = Some((now, self.pictures));
         }
-        let Some(bytes) = self.spans.get_mut(place(number)) else { return };
-        let len = u32::try_from(len).unwrap_or(u32::MAX);
-        let add = |cells: &mut [[u32; TEMPORAL]; SPATIAL]| {
-            if let Some(cell) = cells.get_mut(spatial).and_then(|row| row.get_mut(temporal)) {
-                *cell = cell.saturating_add(len);
-            }
-        };
-        add(&mut bytes.own);
-        if info.for_upper {
-            add(&mut bytes.for_upper);
-        }
-        if let Some(pictures) = bytes.pictures.get_mut(temporal).filter(|_| begins) {
-            *pictures = pictures.saturating_add(1);
+        let layer = (spatial, temporal);
+        for bytes in self.spans.get_mut(place(number)).into_iter().chain([&mut self.lately]) {
+            bytes.count(layer, len, info.for_upper, begins);
         }
     }
 
@@ -295,9 +301,54 @@ impl Seen {
         }
         rates
     }
+
+    fn rates_of(&self, bps: u64, highest: LayerTarget) -> LayerRates {
+        let sum = &self.lately;
+        let all: u64 = sum.own.iter().flatten().map(|bytes| u64::from(*bytes)).sum();
+        let rate = |bytes: u64| {
+            let part = u128::from(bps) * u128::from(bytes) / u128::from(all.max(1));
+            u32::try_from(part).unwrap_or(u32::MAX)
+        };
+        let mut rates = LayerRates { highest, ..LayerRates::default() };
+        for (spatial, row) in rates.bps.iter_mut().enumerate() {
+            for (temporal, bps) in row.iter_mut().enumerate() {
+                *bps = rate(sum.up_to(spatial, temporal));
+            }
+        }
+        rates
+    }
 }
 
 impl Bytes {
+    /// One packet of a layer; `begins` a picture.
+    fn count(
+        &mut self,
+        (spatial, temporal): (usize, usize),
+        len: usize,
+        for_upper: bool,
+        begins: bool,
+    ) {
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        let add = |cells: &mut [[u32; TEMPORAL]; SPATIAL]| {
+            if let Some(cell) = cells.get_mut(spatial).and_then(|row| row.get_mut(temporal)) {
+                *cell = cell.saturating_add(len);
+            }
+        };
+        add(&mut self.own);
+        if for_upper {
+            add(&mut self.for_upper);
+        }
+        if let Some(pictures) = self.pictures.get_mut(temporal).filter(|_| begins) {
+            *pictures = pictures.saturating_add(1);
+        }
+    }
+
+    fn halve(&mut self) {
+        for row in self.own.iter_mut().chain(&mut self.for_upper) {
+            row.iter_mut().for_each(|bytes| *bytes /= 2);
+        }
+    }
+
     fn add(&mut self, other: &Self) {
         let rows = self.own.iter_mut().chain(&mut self.for_upper);
         for (to, from) in rows.zip(other.own.iter().chain(&other.for_upper)) {

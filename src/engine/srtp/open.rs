@@ -89,7 +89,7 @@ impl SrtpOpener {
     /// is unspecified.
     ///
     /// # Errors
-    /// See [`OpenError`]; a replay is told before any cipher runs.
+    /// See [`OpenError`]; a replay from within the window is told before any cipher runs.
     pub fn open_rtp(
         &self,
         context: &mut OpenContext,
@@ -114,7 +114,8 @@ impl SrtpOpener {
                 break;
             }
             if !context.window.is_fresh(index) {
-                return Err(OpenError::Replayed);
+                result = Err(OpenError::Replayed);
+                continue;
             }
             if self.open_rtp_as((ssrc, index), header, sealed, out).is_some() {
                 context.window.accept(index);

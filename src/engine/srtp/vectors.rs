@@ -257,6 +257,8 @@ fn a_stream_is_followed_over_rollovers_in_whatever_order_it_starts() {
             &[10, 32_000, 64_000, 96_000, 128_000, 160_000, 159_999, 131_000 + 29_500],
             // A jump ahead while the counter is still 0.
             &[3, 40_000, 40_001, 70_000],
+            // More than half a turn was lost, once nearly a whole one, and what comes late behind it.
+            &[70_000, 105_000, 169_500, 169_499, 205_000, 205_002, 205_001],
         ] {
             let (sealer, opener) = ends(profile);
             let mut context = OpenContext::default();

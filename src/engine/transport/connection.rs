@@ -206,13 +206,13 @@ impl Connection {
         if refused { Err(Discard::Dtls) } else { Ok(()) }
     }
 
-    /// Notes that an authentic media packet arrived over `path`, so that the selection can follow a
-    /// client whose address changed. To be called after SRTP accepted the packet.
+    /// Notes that an authentic media packet arrived over `path`: its client is there, and the
+    /// selection can follow it where its address changed. To be called after SRTP accepted the packet.
     pub fn handle_media_path(&mut self, now: Instant, path: &Path) -> Result<(), Discard> {
         if self.is_closed() {
             return Err(Discard::UnknownAddress);
         }
-        let moved = self.ice.handle_packet(now, path)?;
+        let moved = self.ice.handle_media(now, path)?;
         self.tell_ice(moved);
         Ok(())
     }

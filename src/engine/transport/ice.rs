@@ -133,7 +133,7 @@ impl IceLite {
         &self.tuples
     }
 
-    /// When consent ends unless another request comes; `None` before the first.
+    /// When consent ends unless another request or media packet comes; `None` before the first.
     #[must_use]
     pub fn consent_until(&self) -> Option<Instant> {
         self.consent_until
@@ -229,6 +229,15 @@ impl IceLite {
             return Err(Discard::UnknownAddress);
         }
         Ok(silent && self.tuples.select(*path))
+    }
+
+    /// Notes an authentic media packet, as [`handle_packet`](Self::handle_packet) does. Its sender is
+    /// there and wants this call: some send no more requests once they have an address (FFmpeg up to
+    /// 8.0; libnice, unless it is told to), and must not be cut off while they are heard.
+    pub fn handle_media(&mut self, now: Instant, path: &Path) -> Result<bool, Discard> {
+        let moved = self.handle_packet(now, path)?;
+        self.consent_until = now.checked_add(CONSENT_TIMEOUT);
+        Ok(moved)
     }
 
     /// Forgets an address whose TCP connection ended. `None` when it was not known, else whether

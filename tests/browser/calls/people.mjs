@@ -1,8 +1,9 @@
 // The page at `/` as people use it: devices come and go, somebody speaks, somebody only watches, somebody shares a screen.
 
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import {
-  CANVAS_AS_SCREEN, DESKTOP, SEEN_MS, caller, complaints, enter, isSeenAndHeard, picture, shows, tileOf,
+  CANVAS_AS_SCREEN, DESKTOP, PHONE, SEEN_MS, caller, callerOfFirefox, complaints, enter, isSeenAndHeard, picture, shows, tileOf,
 } from '../harness/callpage.mjs';
 import { scenario, until } from '../harness/stage.mjs';
 
@@ -165,4 +166,59 @@ scenario('no more is asked for of a picture than its tile shows, nor sent than a
   await isMeant('true,true,true');
   await shows(alice, 'Bob', isSeenAndHeard);
   for (const page of [alice, bob]) assert.deepEqual(await complaints(page), []);
+});
+
+scenario('two people call each other from the page, one of them in Firefox', async (call) => {
+  const room = call.room();
+  const alice = await caller(call, 'Alice', room);
+  await enter(alice);
+  const bob = await callerOfFirefox(call, 'Bob', room);
+  await shows(bob, 'Bob (you)', ({ seen, moves }) => seen && moves);
+  await Promise.all([shows(alice, 'Bob', isSeenAndHeard), shows(bob, 'Alice', isSeenAndHeard)]);
+  await bob.evaluate("document.querySelector('#camera').click()");
+  await shows(alice, 'Bob', ({ seen }) => !seen);
+  await bob.evaluate("document.querySelector('#camera').click()");
+  await shows(alice, 'Bob', isSeenAndHeard);
+  await alice.click('#microphone');
+  await shows(bob, 'Alice', ({ silent }) => silent);
+  await bob.evaluate("document.querySelector('#leave').click()");
+  await until('Bob is gone', SEEN_MS, async () => !(await tileOf(alice, 'Bob')));
+  for (const page of [alice, bob]) assert.deepEqual(await complaints(page), []);
+});
+
+const OFFER = readFileSync(new URL('../../data/offers/ffmpeg.sdp', import.meta.url), 'utf8');
+const NAMES = ['Al', 'Maximiliane-Charlotte von Hohenstein-Wolfenbüttel (Marketing)', '李小龍', '👩‍👩‍👧 family'];
+
+scenario('the tiles of fifty people stand side by side, in any size of window, and none needs another page', async (call) => {
+  const room = call.room();
+  const alice = await caller(call, 'Alice', room);
+  await enter(alice);
+  await shows(alice, 'Alice (you)', ({ seen }) => seen);
+  const joins = Array.from({ length: 49 }, (_, number) => {
+    const query = new URLSearchParams({ peerId: `${NAMES[number % NAMES.length]} ${number}` });
+    const url = `${call.server.api}/whip/${encodeURIComponent(room)}?${query}`;
+    return fetch(url, { method: 'POST', headers: { 'content-type': 'application/sdp' }, body: OFFER });
+  });
+  for (const { status } of await Promise.all(joins)) assert.equal(status, 201);
+  const places = () => alice.evaluate(`[...document.querySelectorAll('#tiles figure')].map((tile) => {
+    const { left, top, right, bottom } = tile.getBoundingClientRect();
+    return { left, top, right, bottom };
+  })`);
+  await until('all are there', SEEN_MS, async () => (await places()).length === 50);
+  assert.equal(await alice.evaluate("document.querySelector('#count').textContent"), '50 people');
+  for (const look of [DESKTOP, PHONE, { width: 1900, height: 1000, dark: true }]) {
+    await picture(alice, `call-fifty-${look.width}`, look);
+    const tiles = await places();
+    const top = await alice.evaluate("document.querySelector('#tiles').getBoundingClientRect().top");
+    assert.ok(Math.min(...tiles.map((tile) => tile.top)) >= top - 1, 'the first can be scrolled to');
+    for (const [number, one] of tiles.entries()) {
+      const [width, height] = [one.right - one.left, one.bottom - one.top];
+      assert.ok(Math.abs(height - (width * 9) / 16) < 2, `${width} by ${height}`);
+      const over = tiles.slice(number + 1).filter((other) => one.left < other.right - 1 && other.left < one.right - 1
+        && one.top < other.bottom - 1 && other.top < one.bottom - 1);
+      assert.deepEqual(over, [], `tile ${number} at ${look.width}`);
+    }
+    assert.equal(await alice.evaluate('document.documentElement.scrollWidth > innerWidth'), false);
+  }
+  assert.deepEqual(await complaints(alice), []);
 });

@@ -332,15 +332,27 @@ class FirefoxPage {
     return JSON.parse(answer.result.value);
   }
 
+  /** The value of an expression in the page; promises are awaited. */
+  async evaluate(expression) {
+    const answer = await this.wire.send('script.evaluate', {
+      expression: `(async () => JSON.stringify(await (${expression}) ?? null))()`,
+      awaitPromise: true,
+      userActivation: true,
+      target: { context: this.context },
+    });
+    if (answer.type === 'exception') throw new Error(`${expression}: ${answer.exceptionDetails.text}`);
+    return JSON.parse(answer.result.value);
+  }
+
   async close() {
     await this.wire.send('browsingContext.close', { context: this.context });
   }
 }
 
 export class Firefox {
-  static async start() {
+  static async start(extraPrefs = {}) {
     const flags = (folder) => {
-      const lines = Object.entries(FIREFOX_PREFS).map(([name, value]) => `user_pref("${name}", ${JSON.stringify(value)});`);
+      const lines = Object.entries({ ...FIREFOX_PREFS, ...extraPrefs }).map(([name, value]) => `user_pref("${name}", ${JSON.stringify(value)});`);
       writeFileSync(path.join(folder, 'user.js'), `${lines.join('\n')}\n`);
       return ['--headless', '--no-remote', '--remote-debugging-port', '0', '--profile', folder, 'about:blank'];
     };

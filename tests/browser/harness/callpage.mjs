@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { after } from 'node:test';
-import { Chromium } from './browser.mjs';
+import { Chromium, Firefox } from './browser.mjs';
 import { until } from './stage.mjs';
 
 export const DESKTOP = { width: 1280, height: 800 };
@@ -17,7 +17,13 @@ const FAKE = ['--use-fake-device-for-media-stream', '--use-fake-ui-for-media-str
 
 let starting;
 const browser = () => (starting ??= Chromium.start(FAKE));
-after(async () => (await starting)?.close());
+/** The same in Firefox. */
+const FAKED = { 'media.navigator.streams.fake': true, 'media.navigator.permission.disabled': true };
+let startingFirefox;
+after(async () => {
+  await (await starting)?.close();
+  await (await startingFirefox)?.close();
+});
 
 export async function picture(page, name, look) {
   await page.look(look);
@@ -54,6 +60,19 @@ export async function caller(call, name, room, at) {
   await page.type(room);
   await page.press('Tab', 'Tab');
   await page.type(name);
+  return page;
+}
+
+/** The same page in Firefox, with a room and a name put into it and sent off. */
+export async function callerOfFirefox(call, name, room) {
+  startingFirefox ??= Firefox.start(FAKED);
+  const page = await (await startingFirefox).open(`${call.server.api}/`);
+  call.peers.push({ close: () => page.close() });
+  await page.evaluate(`(() => { ${LISTEN} })()`);
+  await page.evaluate(`(() => {
+    [document.querySelector('#room').value, document.querySelector('#name').value] = ${JSON.stringify([room, name])};
+    document.querySelector('#join').requestSubmit();
+  })()`);
   return page;
 }
 

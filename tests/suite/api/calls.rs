@@ -1,9 +1,11 @@
 //! A call from the first room to the last leave.
 
+use ringcast::api::ApiOptions;
 use ringcast::control::command::{Command, Refusal};
-use serde_json::json;
+use ringcast::ortc::VideoCodec;
+use serde_json::{Value, json};
 
-use super::harness::{Node, dtls, opus};
+use super::harness::{Node, dtls, opus, simulcast};
 
 #[tokio::test]
 async fn the_seven_routes_carry_a_call() {
@@ -259,4 +261,32 @@ async fn a_slash_at_the_end_of_a_path_means_nothing() {
     for (path, status) in [("/media/", 404), ("/media/rooms//", 404), ("/media/rooms/", 200)] {
         assert_eq!(node.get(path).await.status, status, "{path}");
     }
+}
+
+#[tokio::test]
+async fn rooms_carry_the_videos_that_the_operator_names_the_preferred_one_first() {
+    let videos = [VideoCodec::H264, VideoCodec::Vp9];
+    let node = Node::start_carrying(&videos, 1, &ApiOptions::default());
+    let made = node.room("r").await;
+    let codecs = made.data()["routerRtpCapabilities"]["codecs"].as_array().unwrap();
+    let is_video =
+        |codec: &&Value| codec["kind"] == json!("video") && codec["mimeType"] != json!("video/rtx");
+    let told: Vec<(&str, u64)> = codecs
+        .iter()
+        .filter(is_video)
+        .map(|codec| {
+            let number = codec["preferredPayloadType"].as_u64().unwrap();
+            (codec["mimeType"].as_str().unwrap(), number)
+        })
+        .collect();
+    assert_eq!(told[..2], [("video/H264", 101), ("video/VP9", 103)]);
+    assert!(told[2..].iter().all(|(mime, _)| *mime == "video/H264"), "{told:?}");
+    let sound = codecs.iter().filter(|codec| codec["kind"] == json!("audio"));
+    assert_eq!(sound.count(), 2, "Opus and its redundancy");
+    let send = node.transport("r", "alice").await;
+    let refused = node.post("/media/producer", simulcast("r", "alice", &send)).await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (422, "not_supported"), "VP8");
+    let mut camera = simulcast("r", "alice", &send);
+    camera["rtpParameters"]["codecs"][0]["mimeType"] = json!("video/VP9");
+    assert_eq!(node.post("/media/producer", camera).await.status, 201);
 }

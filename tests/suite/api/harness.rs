@@ -26,6 +26,7 @@ use ringcast::events::outlet::Outlets;
 use ringcast::events::timestamp::WallAnchor;
 use ringcast::id::ShardId;
 use ringcast::metrics::latency::LatencyRecorder;
+use ringcast::ortc::VideoCodec;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 use tower::ServiceExt;
@@ -230,6 +231,10 @@ impl Node {
     }
 
     pub(crate) fn start_with(shards: u16, options: &ApiOptions) -> Self {
+        Self::start_carrying(&VideoCodec::ALL, shards, options)
+    }
+
+    pub(crate) fn start_carrying(videos: &[VideoCodec], shards: u16, options: &ApiOptions) -> Self {
         let shards: Vec<Shard> = (0..shards)
             .map(|id| Shard { id: ShardId(id), script: Arc::default(), heard: Arc::default() })
             .collect();
@@ -255,6 +260,7 @@ impl Node {
             limits: options.limits.clone(),
             readers: tokio::runtime::Handle::current(),
             drain_timeout: Duration::from_secs(600),
+            video_codecs: videos.to_vec(),
         };
         let control = Control::start(links, config).unwrap();
         for (shard, lane) in shards.iter().zip(lanes) {

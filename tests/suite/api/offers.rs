@@ -108,3 +108,21 @@ async fn h264_of_a_higher_profile_goes_to_those_who_decode_it() {
     let refused = offer(&node, "/whep/of-640028", &viewer(&["42e01f"])).await;
     assert_eq!(refused.code(), (409, "nothing_to_play".to_owned()));
 }
+
+#[tokio::test]
+async fn a_line_goes_to_what_its_viewer_decodes_and_not_to_what_came_first() {
+    let node = Node::start(1);
+    let high = written(FFMPEG).replace("42e01f", "64001f");
+    for (peer, sdp) in [("high", high), ("common", written(FFMPEG))] {
+        assert_eq!(offer(&node, &format!("/whip/r?peerId={peer}"), &sdp).await.status, 201);
+    }
+    let played = offer(&node, "/whep/r", &viewer(&["42e01f"])).await;
+    assert_eq!(played.status, 201, "{}", played.text);
+    let listed = node.get("/media/room/r/producers").await;
+    let producers = listed.data()["producers"].as_array().unwrap();
+    let is_common = |producer: &&serde_json::Value| {
+        producer["peerId"] == "common" && producer["kind"] == "video"
+    };
+    let id = producers.iter().find(is_common).unwrap()["producerId"].as_str().unwrap();
+    assert!(played.text.contains(&format!(" {id}\r\n")), "{}", played.text);
+}

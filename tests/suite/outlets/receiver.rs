@@ -2,11 +2,13 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver as Channel, Sender, channel};
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use ringcast::config::{Secret, WebhookConfig};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 use super::calls::{PATIENCE, Told};
@@ -40,30 +42,47 @@ impl Delivery {
 
 /// The receiver; each delivery waits for its answer by the test.
 pub(crate) struct Receiver {
+    scheme: &'static str,
     address: String,
     deliveries: Channel<Delivery>,
 }
 
 impl Receiver {
     pub(crate) fn start() -> Self {
+        Self::serve("http", Ok)
+    }
+
+    /// One that speaks TLS alone.
+    pub(crate) fn start_secured(tls: Arc<ServerConfig>) -> Self {
+        Self::serve("https", move |stream| {
+            let connection = ServerConnection::new(Arc::clone(&tls))?;
+            Ok(StreamOwned::new(connection, stream))
+        })
+    }
+
+    fn serve<S: Read + Write>(
+        scheme: &'static str,
+        secured: impl Fn(TcpStream) -> Result<S, rustls::Error> + Clone + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (tell, deliveries) = channel();
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let tell = tell.clone();
-                std::thread::spawn(move || serve(&stream, &tell));
+                let (tell, secured) = (tell.clone(), secured.clone());
+                std::thread::spawn(move || serve(secured(stream).unwrap(), &tell));
             }
         });
-        Self { address, deliveries }
+        Self { scheme, address, deliveries }
     }
 
     pub(crate) fn config(&self) -> WebhookConfig {
-        WebhookConfig { url: Secret::new(self.url()), secret: Secret::new(SECRET) }
+        let (url, secret) = (Secret::new(self.url()), Secret::new(SECRET));
+        WebhookConfig { url, secret, ca: None }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/hook?token=1", self.address)
+        format!("{}://{}/hook?token=1", self.scheme, self.address)
     }
 
     pub(crate) fn next(&self) -> Delivery {
@@ -107,7 +126,7 @@ impl Receiver {
     }
 }
 
-fn serve(stream: &TcpStream, tell: &Sender<Delivery>) {
+fn serve(stream: impl Read + Write, tell: &Sender<Delivery>) {
     let mut reader = BufReader::new(stream);
     while let Some((head, body)) = request(&mut reader) {
         assert!(head.starts_with("POST /hook?token=1 HTTP/1.1"), "{head}");
@@ -119,13 +138,13 @@ fn serve(stream: &TcpStream, tell: &Sender<Delivery>) {
         match answered.recv() {
             Ok(Answer::Status(status)) => {
                 let text = format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\n\r\n");
-                if (&mut &*stream).write_all(text.as_bytes()).is_err() {
+                if reader.get_mut().write_all(text.as_bytes()).is_err() {
                     return;
                 }
             }
             Ok(Answer::Hang) => {
                 // Until the other side lets go.
-                let _ = (&mut &*stream).read(&mut [0]);
+                let _ = reader.get_mut().read(&mut [0]);
                 return;
             }
             Ok(Answer::HangUp) | Err(_) => return,

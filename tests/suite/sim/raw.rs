@@ -81,6 +81,11 @@ impl RawClient {
         self.next_check = Some(now);
     }
 
+    /// Checks no more, as clients without consent freshness do.
+    pub(crate) fn check_no_more(&mut self) {
+        self.next_check = None;
+    }
+
     /// A nominating binding request.
     pub(crate) fn ice_check(&self) -> Vec<u8> {
         let options = RequestOptions {

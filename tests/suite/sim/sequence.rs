@@ -70,3 +70,36 @@ fn two_wraps_later_early_and_late_joiners_still_open_every_packet() {
         assert!(heard.iter().rev().take(2_000).any(|h| *h.payload == *last.payload), "to the end");
     }
 }
+
+#[test]
+fn a_sender_is_heard_again_after_more_than_half_a_turn_of_its_numbers_was_lost() {
+    let mut room = Room::new(40);
+    let alice = room.publisher();
+    let bob = room.subscriber();
+    let camera = room.produce(alice, &Camera { first_seq: 64_000, ..Camera::new(Codec::Vp8) });
+    let picture = room.consume(bob, &camera);
+    {
+        let source = room.source_mut(&camera, 0);
+        source.packets_per_frame = 20;
+        source.interval = ms(5);
+        source.payload_bytes = 40;
+    }
+    room.start(&camera);
+    // 4,000 packets a second: over a wrap.
+    room.run_for(secs(1));
+    room.seat(alice).lose_up = Some(Box::new(|_, bytes| bytes[0] >= 128));
+    let before = room.source(&camera, 0).sent.len();
+    room.run_for(secs(12));
+    let lost = room.source(&camera, 0).sent.len() - before;
+    assert!((0x8000..0x1_0000).contains(&lost), "{lost}");
+    room.seat(alice).lose_up = None;
+    let back = room.now;
+    room.run_for(secs(1));
+    // What is lost now is asked for again.
+    room.seat(alice).up.loss = 0.02;
+    room.run_for(secs(2));
+    let heard = room.heard(&picture);
+    let first = heard.iter().find(|heard| heard.at > back).expect("heard again");
+    assert!(first.at < back + secs(1), "{:?}", first.at - back);
+    assert!(room.counters().nacks_sent > 50, "{:?}", room.counters().nacks_sent);
+}

@@ -218,6 +218,51 @@ fn a_publisher_that_tells_when_pictures_were_taken_is_seen_and_so_is_that() {
 }
 
 #[test]
+fn a_screen_that_changes_seldom_is_seen_in_full_and_asked_for_nothing() {
+    // One picture in so many ms, of which the encodings come so many ms after each other.
+    for (interval, apart) in [(1_000, 20), (2_000, 0), (2_000, 20), (5_000, 20), (5_000, 100)] {
+        let mut room = Room::new(59);
+        let alice = room.publisher();
+        let bob = room.subscriber();
+        let camera = room.produce(alice, &layered(&["q", "h", "f"]));
+        let picture = room.consume(bob, &camera);
+        room.start(&camera);
+        for encoding in 0..3 {
+            let at = room.now + ms(apart * encoding);
+            let source = room.source_mut(&camera, usize::try_from(encoding).unwrap());
+            source.interval = ms(interval);
+            source.next_at = Some(at);
+        }
+        room.run_for(secs(30));
+        let carol = room.subscriber();
+        let late = room.consume(carol, &camera);
+        room.run_for(secs(12));
+        let before = room.counters();
+        let (seen, joined) = (room.heard(&picture).len(), room.heard(&late).len());
+        room.run_for(secs(60));
+        let after = room.counters();
+        let name = format!("every {interval} ms, {apart} ms apart");
+        assert_eq!(
+            (after.plis_sent, after.layer_switches),
+            (before.plis_sent, before.layer_switches)
+        );
+        for (view, before) in [(&picture, seen), (&late, joined)] {
+            assert_eq!(assert_clean(&room, view, &camera).last(), Some(&2), "{name}");
+            let heard = &room.heard(view)[before..];
+            let mut pictures: Vec<u32> = heard.iter().map(|packet| packet.timestamp).collect();
+            pictures.dedup();
+            assert_eq!(pictures.len() as u64, 60_000 / interval, "{name}");
+        }
+        // The largest stops: the next picture shows that.
+        room.stop(&camera, 2);
+        room.run_for(ms(3 * interval));
+        for view in [&picture, &late] {
+            assert_eq!(assert_clean(&room, view, &camera).last(), Some(&1), "{name}");
+        }
+    }
+}
+
+#[test]
 fn going_over_keeps_to_capture_times_however_far_the_clocks_ran_apart() {
     let mut room = Room::new(60);
     let alice = room.raw_peer(SrtpProfile::AeadAes128Gcm);

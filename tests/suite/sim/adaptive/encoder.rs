@@ -185,7 +185,7 @@ impl Encoder {
         let debt = &mut self.debts[spatial];
         let usual = noisy(mean);
         let bytes = if key {
-            noisy(second) * KEY_FRAME_MS / 1_000
+            (noisy(second) * KEY_FRAME_MS / 1_000).max(usual)
         } else if *debt > 0 {
             usual * (100 - THRIFT_PERCENT) / 100
         } else {

@@ -20,4 +20,5 @@ mod lost_keys;
 mod pacing;
 mod proofs;
 mod sharing;
+mod slow;
 mod table;

@@ -4,25 +4,20 @@
 //! [`REMOTE_TIMEOUT`]; what is sent is secured as the URL says, and only a server on this host is
 //! taken without looking at its certificate, which names no address.
 
-mod trust;
-
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use ureq::http::{Response, StatusCode};
-use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
-use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{Connector as _, TcpConnector};
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body};
 
-use self::trust::Trusting;
 use crate::config::Config;
 use crate::health::reachable;
 use crate::limits::{REMOTE_ANSWER_BYTES_MAX, REMOTE_TIMEOUT};
+use crate::roots;
 use crate::server::own_addresses;
 
 /// Why there is no answer to work with.
@@ -96,7 +91,6 @@ impl Remote {
             None => here(config)?,
         };
         let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let trusted = ca.map(trusting).transpose()?;
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
             .disable_verification(is_here)
@@ -111,13 +105,9 @@ impl Remote {
             .tls_config(tls)
             .timeout_global(Some(REMOTE_TIMEOUT))
             .build();
-        let agent = match trusted {
-            None => settings.into(),
-            Some(trusting) => {
-                let connector = ().chain(TcpConnector::default()).chain(trusting);
-                Agent::with_parts(settings, connector, DefaultResolver::default())
-            }
-        };
+        let agent = roots::agent(settings, ca).map_err(|why| {
+            RemoteError::Roots(ca.unwrap_or(Path::new("")).display().to_string(), why)
+        })?;
         Ok(Self { agent, base })
     }
 
@@ -211,23 +201,6 @@ fn here(config: &Config) -> Result<(String, bool), RemoteError> {
     let is_ours = |ip: IpAddr| ip.is_loopback() || own_addresses().contains(&ip);
     let scheme = if config.connections.tls.is_some() { "https" } else { "http" };
     Ok((format!("{scheme}://{address}"), is_ours(address.ip())))
-}
-
-fn trusting(path: &Path) -> Result<Trusting, RemoteError> {
-    let wrong = |why: String| RemoteError::Roots(path.display().to_string(), why);
-    let text = std::fs::read(path).map_err(|error: io::Error| wrong(error.to_string()))?;
-    let certificates: Result<Vec<CertificateDer<'static>>, ureq::Error> = parse_pem(&text)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate.der().to_vec().into())),
-            Ok(_) => None,
-            Err(error) => Some(Err(error)),
-        })
-        .collect();
-    let certificates = certificates.map_err(|error| wrong(error.to_string()))?;
-    if certificates.is_empty() {
-        return Err(wrong("there is no certificate in it".to_owned()));
-    }
-    Trusting::new(certificates).map_err(wrong)
 }
 
 /// The URL of an API, without the slash at its end.

@@ -36,8 +36,8 @@ pub(crate) enum RemoteError {
     #[error("{0}")]
     Unknown(&'static str),
     /// The certificates to trust.
-    #[error("--ca {0}: {1}")]
-    Roots(String, String),
+    #[error("--ca {0}")]
+    Roots(String),
 }
 
 impl RemoteError {
@@ -105,9 +105,7 @@ impl Remote {
             .tls_config(tls)
             .timeout_global(Some(REMOTE_TIMEOUT))
             .build();
-        let agent = roots::agent(settings, ca).map_err(|why| {
-            RemoteError::Roots(ca.unwrap_or(Path::new("")).display().to_string(), why)
-        })?;
+        let agent = roots::agent(settings, ca).map_err(RemoteError::Roots)?;
         Ok(Self { agent, base })
     }
 

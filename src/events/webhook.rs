@@ -11,7 +11,6 @@
 //! followed, and neither URL nor secret is logged.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -69,8 +68,6 @@ impl Webhook {
     /// # Errors
     /// When the certificates that the receiver is trusted by cannot be read.
     pub(crate) fn new(config: &WebhookConfig) -> io::Result<Self> {
-        let wrong =
-            |path: &Path, why| io::Error::other(format!("--webhook-ca {}: {why}", path.display()));
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
             .root_certs(RootCerts::WebPki)
@@ -85,9 +82,8 @@ impl Webhook {
             .user_agent(concat!("ringcast/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls)
             .build();
-        let ca = config.ca.as_deref();
-        let agent =
-            roots::agent(settings, ca).map_err(|why| wrong(ca.unwrap_or(Path::new("")), why))?;
+        let agent = roots::agent(settings, config.ca.as_deref())
+            .map_err(|why| io::Error::other(format!("--webhook-ca {why}")))?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, config.secret.reveal().as_bytes());
         Ok(Self { agent, url: config.url.reveal().to_owned(), key })
     }

@@ -17,10 +17,12 @@ use self::named::Trusting;
 /// one that they vouch for.
 ///
 /// # Errors
-/// One sentence, when the file cannot be read or holds no certificate.
+/// One sentence, which begins with the file's name, when it cannot be read or holds no certificate.
 pub(crate) fn agent(settings: Config, ca: Option<&Path>) -> Result<Agent, String> {
     let Some(path) = ca else { return Ok(settings.into()) };
-    let connector = ().chain(TcpConnector::default()).chain(Trusting::new(read(path)?)?);
+    let trusting = read(path).and_then(Trusting::new);
+    let trusting = trusting.map_err(|why| format!("{}: {why}", path.display()))?;
+    let connector = ().chain(TcpConnector::default()).chain(trusting);
     Ok(Agent::with_parts(settings, connector, DefaultResolver::default()))
 }
 

@@ -14,7 +14,8 @@ use crate::events::{NoPosition, Position, sse, ws};
 use crate::id::RoomId;
 use crate::limits::EVENT_READER_SAYS_MAX;
 
-/// Follows a room's events (SSE): after `Last-Event-ID` or `after`, else from a snapshot on.
+/// Follows a room's events (SSE): after `Last-Event-ID` or `after`, else from a snapshot on. Each
+/// has the entry's `id` and its type as `event`; its `data` is a `RoomEntry`.
 #[utoipa::path(get, path = "/media/room/{roomId}/events",
     operation_id = "followRoom", tag = "events", params(
     ("roomId" = String, Path), ("after" = Option<String>, Query)), responses(
@@ -39,8 +40,8 @@ pub(super) async fn follow(
     Ok(sse::response(subscription, first))
 }
 
-/// Follows a room's events (WebSocket, one text message each): after `after`, else from a
-/// snapshot on.
+/// Follows a room's events (WebSocket, one text message each, a `RoomEntry`): after `after`, else
+/// from a snapshot on.
 #[utoipa::path(get, path = "/media/room/{roomId}/ws",
     operation_id = "followRoomOverWebSocket", tag = "events", params(
     ("roomId" = String, Path), ("after" = Option<String>, Query)), responses(

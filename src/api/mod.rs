@@ -12,6 +12,7 @@ pub mod cors;
 mod drain;
 mod dtls;
 pub mod error;
+mod event_schema;
 mod events;
 mod fields;
 mod gate;

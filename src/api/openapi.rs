@@ -11,8 +11,8 @@ use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, Required, ResponseBuil
 
 use super::rule::{self, Rule};
 use super::{
-    consumers, drain, error, events, health, overview, pages, producers, rooms, sessions, status,
-    transports,
+    consumers, drain, error, event_schema, events, health, overview, pages, producers, rooms,
+    sessions, status, transports,
 };
 
 #[derive(OpenApi)]
@@ -90,6 +90,7 @@ pub fn document() -> utoipa::openapi::OpenApi {
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
     let bearer = SecurityScheme::Http(bearer.description(Some(about)).build());
     components.add_security_scheme(BEARER, bearer);
+    components.schemas.insert(event_schema::NAME.to_owned(), event_schema::schema());
     let about = "The same, for `EventSource` and `WebSocket`, which send no headers.";
     let in_query = ApiKeyValue::with_description("access_token", about);
     components.add_security_scheme(ACCESS_TOKEN, SecurityScheme::ApiKey(ApiKey::Query(in_query)));

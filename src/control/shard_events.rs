@@ -236,12 +236,13 @@ fn transport_closed(state: &mut State, id: TransportId, reason: CloseReason) -> 
         let is_reached = transport.ice != IceState::New;
         state.counts.fail(if is_reached { Stage::Dtls } else { Stage::Ice });
     }
-    let hangs_up = reason == CloseReason::DtlsClosed;
-    let found = state.registry.any_transport(id).filter(|it| hangs_up && it.session.is_some());
-    let member = found.map(|transport| (transport.room.clone(), transport.peer.clone()));
-    let closed = state.registry.close_transport(id, reason.label(), now());
-    let mut effects = closed.unwrap_or_default();
-    if let Some((room, peer)) = member {
+    let Some(transport) = state.registry.any_transport(id) else { return Effects::default() };
+    let (room, peer) = (transport.room.clone(), transport.peer.clone());
+    let hangs_up = reason == CloseReason::DtlsClosed && transport.session.is_some();
+    let now = now();
+    let mut effects = state.registry.close_transport(id, reason.label(), now).unwrap_or_default();
+    state.registry.note_lost(&room, &peer, now);
+    if hangs_up {
         effects.append(state.registry.leave_if_idle(&room, &peer));
     }
     effects

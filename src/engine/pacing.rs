@@ -8,8 +8,10 @@
 //! read when its turn comes, so nothing is copied, no number is given before the packet leaves, and
 //! whatever stops a consumer, or makes it go over to another stream, empties its queue.
 //!
-//! * Only estimates below [`PACED_BPS_MAX`] are kept to, and only where the path has shown that it
-//!   carries no more: what any other link is sent costs one comparison a turn.
+//! * Only estimates below [`PACED_LARGE_BPS_MAX`] are kept to, and only where the path has shown that
+//!   it carries no more: what any other link is sent costs one comparison a turn. From
+//!   [`PACED_BPS_MAX`] on more leaves at once ([`PACE_AHEAD_LARGE`]): there only a key picture of all
+//!   layers is so much that a short buffer would overflow.
 //! * Before anything is known of a link, the first key frame leaves at once, and what follows it for
 //!   [`START_AHEAD`]; the rest waits for the first that the receiver tells.
 //! * Sound is counted and never waits. Probes are counted and do not wait, and while one wants
@@ -31,10 +33,13 @@ use crate::engine::outgoing::{Outgoing, Telling};
 use crate::engine::stream::Stream;
 use crate::engine::{ConsumerKey, StreamKey};
 use crate::limits::{
-    PACE_AHEAD, PACE_PERCENT, PACE_REST, PACED_AGE_MAX, PACED_BPS_MAX, PACED_LOOK, START_AHEAD,
-    START_LOOK,
+    PACE_AHEAD, PACE_AHEAD_LARGE, PACE_PERCENT, PACE_REST, PACED_AGE_MAX, PACED_BPS_MAX,
+    PACED_LARGE_BPS_MAX, PACED_LOOK, START_AHEAD, START_LOOK,
 };
 use crate::ortc::types::MediaKind;
+
+/// What leaves together once it may, in time on the link.
+const PACE_TRAIN: Duration = PACE_AHEAD.saturating_sub(PACE_REST);
 
 /// What a link still has to carry of what was sent over it, in time. Pure.
 #[derive(Debug)]
@@ -67,13 +72,15 @@ impl Pacer {
         }
     }
 
-    /// True when a packet more may leave now; otherwise [`opens_at`](Self::opens_at) tells when.
-    pub fn is_open(&mut self, now: Instant) -> bool {
+    /// True when a packet more may leave now, of which as much leaves without waiting as takes
+    /// `at_once` on the link; otherwise [`opens_at`](Self::opens_at) tells when.
+    pub fn is_open(&mut self, now: Instant, at_once: Duration) -> bool {
         if self.closed_until.is_some_and(|until| now < until) {
             return false;
         }
         let ahead = self.clear_at.saturating_duration_since(now);
-        self.closed_until = self.clear_at.checked_sub(PACE_REST).filter(|_| ahead >= PACE_AHEAD);
+        let rest = at_once.saturating_sub(PACE_TRAIN);
+        self.closed_until = self.clear_at.checked_sub(rest).filter(|_| ahead >= at_once);
         self.closed_until.is_none()
     }
 
@@ -97,7 +104,7 @@ impl Pacer {
 impl Outgoing {
     /// What leaves for it is paced.
     pub(super) fn is_paced(&self) -> bool {
-        let is_slow = || self.estimate_bps().is_some_and(|bps| bps < PACED_BPS_MAX);
+        let is_slow = || self.estimate_bps().is_some_and(|bps| bps < PACED_LARGE_BPS_MAX);
         self.is_unsure() || (is_slow() && self.estimator().is_bounded())
     }
 
@@ -112,7 +119,9 @@ impl Outgoing {
             self.pacer.closed_until = closed.then(|| now + START_LOOK);
             return !closed;
         }
-        self.pacer.is_open(now) || self.poll_probe(now).is_some()
+        let is_slow = self.estimate_bps().is_some_and(|bps| bps < PACED_BPS_MAX);
+        let at_once = if is_slow { PACE_AHEAD } else { PACE_AHEAD_LARGE };
+        self.pacer.is_open(now, at_once) || self.poll_probe(now).is_some()
     }
 
     fn note_paced(&mut self, now: Instant, bytes: usize) {
@@ -229,7 +238,7 @@ mod tests {
         let mut at = from;
         let mut left = Vec::new();
         for bytes in packets {
-            while !pacer.is_open(start + Duration::from_millis(at)) {
+            while !pacer.is_open(start + Duration::from_millis(at), PACE_AHEAD) {
                 at += 1;
             }
             pacer.note_sent(start + Duration::from_millis(at), *bytes, BPS);
@@ -247,7 +256,7 @@ mod tests {
     fn a_burst_leaves_at_its_pace_and_what_fits_leaves_at_once() {
         let start = test_instant();
         let mut pacer = Pacer::new(start);
-        assert!(pacer.is_open(start));
+        assert!(pacer.is_open(start, PACE_AHEAD));
         assert_eq!(pacer.opens_at(), None);
         assert_eq!(sent(&mut pacer, start, 0, &[100; 4]), [0; 4], "less than may leave at once");
         let left = sent(&mut pacer, start, 1_000, &[1_000; 10]);
@@ -265,9 +274,9 @@ mod tests {
         for _ in 0..1_000 {
             pacer.note_sent(start, 1_000, BPS);
         }
-        assert!(!pacer.is_open(start));
+        assert!(!pacer.is_open(start, PACE_AHEAD));
         assert!(pacer.opens_at() <= Some(start + PACED_AGE_MAX));
-        assert!(pacer.is_open(start + PACED_AGE_MAX));
+        assert!(pacer.is_open(start + PACED_AGE_MAX, PACE_AHEAD));
     }
 
     #[test]
@@ -296,7 +305,7 @@ mod tests {
                 prop_assert!(ahead <= PACE_AHEAD + Duration::from_millis(longest));
             }
             let clear = pacer.clear_at;
-            prop_assert!(pacer.is_open(clear) && pacer.opens_at().is_none());
+            prop_assert!(pacer.is_open(clear, PACE_AHEAD) && pacer.opens_at().is_none());
         }
     }
 }

@@ -332,6 +332,14 @@ pub const BANDWIDTH_NEWS_PERCENT: u64 = 10;
 /// to matter to sound.
 pub const PACED_BPS_MAX: u64 = 500_000;
 
+/// Estimates from here on are not paced at all; up to here only what is far larger than pictures
+/// are: the key picture of all layers inside a stream (43 KB) overflowed 300 ms of a buffer at
+/// 1 Mbit/s, and was 0.6 s late.
+pub const PACED_LARGE_BPS_MAX: u64 = 1_500_000;
+
+/// What may leave at once for those, in time on the link.
+pub const PACE_AHEAD_LARGE: Duration = Duration::from_millis(150);
+
 /// Part of the estimate at which a burst leaves for a slow link: at 115 the pictures behind a key
 /// frame came 50 ms later than at 150, and sound no sooner (simulation, 100 to 300 kbit/s).
 pub const PACE_PERCENT: u64 = 150;

@@ -84,7 +84,9 @@ impl Answer<'_> {
         let port = if matches!(line, Line::Refused) { 0 } else { 9 };
         writer.line(format_args!("m={} {port} {} {formats}", section.media, section.protocol));
         writer.line(format_args!("c=IN IP4 0.0.0.0"));
-        writer.line(format_args!("a=mid:{}", section.mid));
+        if !section.mid.is_empty() {
+            writer.line(format_args!("a=mid:{}", section.mid));
+        }
         match line {
             Line::Refused => {
                 writer.line(format_args!("a=inactive"));
@@ -110,7 +112,9 @@ impl Answer<'_> {
             }
         }
         writer.line(format_args!("a=rtcp-mux"));
-        writer.line(format_args!("a=rtcp-rsize"));
+        if section.rtcp_rsize {
+            writer.line(format_args!("a=rtcp-rsize"));
+        }
         let setup = if self.offer.setup.client_begins() { "passive" } else { "active" };
         writer.line(format_args!("a=setup:{setup}"));
         for fingerprint in &self.transport.dtls_parameters.fingerprints {

@@ -135,14 +135,16 @@ fn check(sections: &[Section], bundle: &[String]) -> Result<(), SdpError> {
     }
     for (index, section) in sections.iter().enumerate() {
         let refuse = |what: &str| format!("m-section {}: {what}", index + 1);
-        if section.mid.is_empty() {
-            return Err(SdpError::unsupported(refuse("has no a=mid")));
-        }
-        if sections.iter().take(index).any(|other| other.mid == section.mid) {
+        let has_mid = !section.mid.is_empty();
+        if has_mid && sections.iter().take(index).any(|other| other.mid == section.mid) {
             return Err(SdpError::malformed(refuse("repeats an a=mid")));
         }
+        // Of a section that is off only its place counts.
         if section.off {
             continue;
+        }
+        if !has_mid {
+            return Err(SdpError::unsupported(refuse("has no a=mid")));
         }
         let alone = sections.len() == 1 && bundle.is_empty();
         if !alone && !bundle.contains(&section.mid) {

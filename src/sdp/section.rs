@@ -47,6 +47,8 @@ pub struct Section {
     pub off: bool,
     /// RTP and RTCP share a port.
     pub rtcp_mux: bool,
+    /// RTCP packets may be single (RFC 5506 §5).
+    pub rtcp_rsize: bool,
     /// Media stream and track id, `stream track`.
     pub msid: Option<String>,
     /// Canonical name of its sources.
@@ -112,6 +114,7 @@ impl Section {
             "inactive" => self.flow = Flow::Idle,
             "bundle-only" => self.off = false,
             "rtcp-mux" => self.rtcp_mux = true,
+            "rtcp-rsize" => self.rtcp_rsize = true,
             "rtpmap" => self.codecs.read_map(line, &self.media, value)?,
             "fmtp" => self.codecs.read_parameters(line, value)?,
             "rtcp-fb" => self.codecs.read_feedback(line, value)?,

@@ -323,6 +323,26 @@ fn a_section_alone_needs_no_bundle_and_bundle_only_is_not_off() {
 }
 
 #[test]
+fn an_answer_has_no_more_than_the_offer_of_a_section_that_is_off_or_sends_whole_reports() {
+    let off = "m=video 0 UDP/TLS/RTP/SAVPF 0\r\n".repeat(2);
+    let text = head("a0") + &off + &audio("sendonly");
+    let offer = Offer::parse(&text).unwrap();
+    let sendings = sendings(&offer, &room()).unwrap();
+    let rtp = &publication(&sendings[2]).rtp;
+    let session = Session::new(&offer, &[false, false, true]);
+    let lines = vec![Line::Refused, Line::Refused, Line::Takes { rtp, label: "p" }];
+    let transport = transport();
+    let answer = Answer { offer: &offer, session: &session, lines, transport: &transport }.write();
+    assert_eq!(answer.matches("m=video 0 UDP/TLS/RTP/SAVPF 0\r\n").count(), 2, "{answer}");
+    assert_eq!(answer.matches("a=mid:").count(), 1, "{answer}");
+    assert!(answer.contains("a=group:BUNDLE a0\r\n"), "{answer}");
+    assert!(!answer.contains("a=rtcp-rsize"), "the offer has none");
+    let small = text + "a=rtcp-rsize\r\n";
+    let offer = Offer::parse(&small).unwrap();
+    assert!(offer.sections[2].rtcp_rsize);
+}
+
+#[test]
 fn fragments_name_an_ice_session_or_bring_candidates() {
     let restart = "a=ice-ufrag:new1\r\na=ice-pwd:p\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n";
     assert_eq!(Fragment::parse(restart).unwrap().ice_ufrag.as_deref(), Some("new1"));

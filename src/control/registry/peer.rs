@@ -21,7 +21,7 @@ pub struct Peer {
     pub(super) consumers: usize,
     /// True once its first transport was made and the room was told.
     pub joined: bool,
-    /// Since when it has no transport.
+    /// Since when it has no transport, or lost the last that it used.
     pub(super) idle_since: Option<Instant>,
     /// Taken by a `produce` for its whole length: what a peer already sends must not change
     /// between looking and answering.

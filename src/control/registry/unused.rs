@@ -3,13 +3,14 @@
 //! A client of mediasoup's makes its transports when it joins, and connects each with its first
 //! producer or consumer: who is alone in a room, or only listens, has one that waits. So it stays for
 //! as long as its peer uses another, and for [`UNUSED_TRANSPORT_MAX`] in any case; but it must neither
-//! keep others out nor hold up a drain. From the moment its client is told to connect its shard looks
-//! after it.
+//! keep others out nor hold up a drain, nor keep a peer in its room whose client was lost. From the
+//! moment its client is told to connect its shard looks after it.
 
 use std::time::Instant;
 
 use super::{Effects, Registry, Transport};
 use crate::control::command::{CloseReason, IceState};
+use crate::id::{PeerId, RoomId, TransportId};
 use crate::limits::{CONNECT_TIMEOUT, Limit, TRANSPORTS_PER_SHARD_MAX, UNUSED_TRANSPORT_MAX};
 
 impl Transport {
@@ -38,6 +39,31 @@ impl Registry {
             effects.append(closed.unwrap_or_default());
         }
         effects
+    }
+
+    /// The client of a transport was lost. One that nobody uses is no sign that its peer is still
+    /// there: without any other, the peer has its grace to come back.
+    pub fn note_lost(&mut self, room: &RoomId, peer: &PeerId, now: Instant) {
+        let peer = self.rooms.get_mut(room).and_then(|room| room.peers.get_mut(peer));
+        let Some(peer) = peer else { return };
+        let mut left = peer.transports.iter().filter_map(|id| self.transports.get(id));
+        if left.all(Transport::is_unused) {
+            peer.idle_since.get_or_insert(now);
+        }
+    }
+
+    /// The shard looks after a transport's client since `asked`: only from then on it may come, and
+    /// its peer is there.
+    pub fn expect_client(&mut self, id: TransportId, asked: Instant) {
+        let Some(transport) = self.transports.get_mut(&id) else { return };
+        transport.expects = true;
+        if transport.ice == IceState::New {
+            transport.since = Some(asked);
+        }
+        let room = self.rooms.get_mut(&transport.room);
+        if let Some(peer) = room.and_then(|room| room.peers.get_mut(&transport.peer)) {
+            peer.idle_since = None;
+        }
     }
 
     /// True when the peer of an unused transport has one that it uses.

@@ -1,19 +1,17 @@
 //! Making, connecting and closing transports.
 
-use std::time::Instant;
-
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::control::addresses::IceCandidate;
 use crate::control::command::{
-    BitrateChange, BitrateLimits, Command, ConnectTransport, CreateTransport, IceState, Refusal,
-    Reply, TransportCreated,
+    BitrateChange, BitrateLimits, Command, ConnectTransport, CreateTransport, Refusal, Reply,
+    TransportCreated,
 };
 use crate::control::counts::Stage;
 use crate::control::error::ControlError;
 use crate::control::registry::{Close, Direction, NewTransport};
-use crate::control::service::{Control, State, now, whole};
+use crate::control::service::{Control, now, whole};
 use crate::engine::dtls::PeerCertificate;
 use crate::engine::transport::rtc::RemoteDtls;
 use crate::id::{PeerId, RoomId, TransportId};
@@ -190,7 +188,7 @@ impl Control {
             })?;
             let connected = pending.answer().await;
             if connected.is_ok() {
-                control.inner.state.with(|state| expect_client(state, id, asked));
+                control.inner.state.with(|state| state.registry.expect_client(id, asked));
             }
             connected.map(drop).map_err(Refusal::into)
         })
@@ -256,16 +254,6 @@ impl Control {
             Ok(())
         })
         .await
-    }
-}
-
-/// The shard looks after a transport's client since `asked`: only from then on it may come.
-fn expect_client(state: &mut State, id: TransportId, asked: Instant) {
-    if let Some(transport) = state.registry.transport_mut(id) {
-        transport.expects = true;
-        if transport.ice == IceState::New {
-            transport.since = Some(asked);
-        }
     }
 }
 

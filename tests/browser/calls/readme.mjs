@@ -79,6 +79,9 @@ scenario('the example with mediasoup-client in the README is a call of two who p
   await until('bob is gone', 10_000, async () => await shown(alice) === '1,1,0');
   const { data } = await call.request('GET', '/media/room/tea');
   assert.equal(data.peers.length, 1);
+  await alice.evaluate('window.before = true');
+  await call.server.again();
+  await until('the page begins anew', 20_000, async () => await alice.evaluate('window.before').catch(() => true) === undefined);
 });
 
 scenario('the example without a library in the README publishes a camera and shows it', async (call) => {

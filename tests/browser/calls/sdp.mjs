@@ -123,3 +123,16 @@ scenario('WHEP plays the room in the order of its producers, and what is left ov
   const { peers } = (await call.request('GET', `/media/room/${encodeURIComponent(room)}`)).data;
   assert.deepEqual(peers.map(({ peerId }) => peerId), ['bob', 'carol'], 'who ends their last session has left');
 });
+
+scenario('the player of a viewer whom nothing is left to play is told so, and the room ends', async (call) => {
+  const room = call.room();
+  const [alice, bob] = [await call.bare('alice', { room }), await call.bare('bob', { room })];
+  await alice.ask('publish', { source: alice.source });
+  await bob.ask('play', { of: 'alice' });
+  const dtls = async () => (await bob.ask('transportStats', 'recv')).find(({ type }) => type === 'transport').dtlsState;
+  await until('bob is connected', 10_000, async () => await dtls() === 'connected');
+  assert.equal(await alice.ask('end', 'send'), 200);
+  assert.equal(await dtls(), 'connected', 'alice may be back at once');
+  await until('bob is told', 30_000, async () => await dtls() === 'closed');
+  assert.equal((await call.request('GET', `/media/room/${encodeURIComponent(room)}`)).status, 404, 'nobody is left');
+});

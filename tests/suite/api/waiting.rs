@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use ringcast::api::ApiOptions;
-use ringcast::control::command::{DtlsState, Event, IceState};
-use ringcast::limits::{CONNECT_TIMEOUT, HOUSEKEEPING_PERIOD, Limits, UNUSED_TRANSPORT_MAX};
+use ringcast::control::command::{CloseReason, DtlsState, Event, IceState};
+use ringcast::limits::{
+    CONNECT_TIMEOUT, HOUSEKEEPING_PERIOD, Limits, PEER_GRACE, UNUSED_TRANSPORT_MAX,
+};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -61,6 +63,26 @@ async fn who_only_listens_waits_in_an_empty_room_and_is_given_up_at_the_end_of_t
     assert_eq!(node.connect(&receive).await, 404);
     let closed = "ringcast_transports_closed_total{reason=\"never_connected\"} 1\n";
     assert!(text_of(&node, "/metrics").await.contains(closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_lost_leaves_although_a_transport_still_waits() {
+    for returns in [false, true] {
+        let node = Node::start(1);
+        node.room("r").await;
+        let [send, receive] =
+            [node.transport("r", "alice").await, node.transport("r", "alice").await];
+        node.comes(&send).await;
+        let (transport, reason) = (send.parse().unwrap(), CloseReason::ConsentLost);
+        node.happens(Event::TransportClosed { transport, reason });
+        sleep(PEER_GRACE.saturating_sub(MARGIN)).await;
+        assert!(node.has(&receive).await, "a page that reloads takes less");
+        if returns {
+            assert_eq!(node.connect(&receive).await, 201);
+        }
+        sleep(MARGIN * 2).await;
+        assert_eq!(node.has(&receive).await, returns);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use ringcast::control::command::{Command, CreateTransport};
+use ringcast::control::command::{Command, ConnectTransport, CreateTransport};
+use ringcast::engine::dtls::PeerCertificate;
 use ringcast::engine::io::{Train, TransmitBatch};
 use ringcast::engine::machine::Machine;
+use ringcast::engine::transport::rtc::RemoteDtls;
 use ringcast::id::{PeerId, RoomId, TransportId};
 use uuid::Uuid;
 
@@ -288,13 +290,17 @@ fn timers_beyond_a_turns_part_are_left_for_the_next() {
     let mut room = Room::new(4);
     let count = 600;
     for number in 0..count {
+        let transport = TransportId(Uuid::from_u128(number));
         room.command(Command::CreateTransport(CreateTransport {
-            transport: TransportId(Uuid::from_u128(number)),
+            transport,
             room: RoomId::try_from("lounge").unwrap(),
             peer: PeerId::try_from("somebody").unwrap(),
         }));
+        let certificate = PeerCertificate::Ecdsa;
+        let remote = RemoteDtls { fingerprint: [7; 32], is_client: true, certificate };
+        room.command(Command::ConnectTransport(ConnectTransport { transport, remote }));
     }
-    // None of them is connected in time.
+    // None of them comes in time.
     let now = room.now + secs(60);
     let mut turns = 0;
     while room.engine().poll_timeout().is_some_and(|at| at <= now) {

@@ -275,6 +275,7 @@ const SHARED: &[Plan] = &[
         steps: &[(0, 1_000), (30, 3_000)],
         show: SCALABLE_KEY,
         secs: 90,
+        seeds: SEEDS,
         ..PLAIN
     },
 ];

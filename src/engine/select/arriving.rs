@@ -89,6 +89,8 @@ pub struct StreamLayers {
     spatial: bool,
     /// One bit for each spatial layer that came and comes no more.
     gone: u8,
+    /// Silences behind which it went on, modulo 256.
+    silences: u8,
     seen: Option<Box<Seen>>,
     /// What the origin told of a mirror's stream.
     told: Option<Box<LayerRates>>,
@@ -107,6 +109,7 @@ impl StreamLayers {
 
     fn handle_layered(&mut self, now: Instant, timestamp: u32, len: usize, info: &PayloadInfo) {
         let seen = self.seen.get_or_insert_with(|| Box::new(Seen::new(now, timestamp)));
+        self.silences = self.silences.wrapping_add(u8::from(seen.resumes(now)));
         seen.handle_packet(now, timestamp, len, info);
         self.top_temporal = self.top_temporal.max(info.temporal);
         let lowest = (1 << TEMPORAL_LAYERS_MAX) - 1;
@@ -150,6 +153,13 @@ impl StreamLayers {
     #[must_use]
     pub fn top_spatial(&self) -> u8 {
         self.top_spatial
+    }
+
+    /// Changes whenever a layered stream goes on behind a silence of some seconds: what came before
+    /// says nothing of the order of what comes now.
+    #[must_use]
+    pub fn silences(&self) -> u8 {
+        self.silences
     }
 
     /// Highest temporal layer that came since the sender began.
@@ -216,11 +226,16 @@ impl Seen {
         u64::try_from(age).unwrap_or(u64::MAX)
     }
 
+    /// True behind a silence: nothing old is under way any more.
+    fn resumes(&self, now: Instant) -> bool {
+        self.number(now).saturating_sub(self.span) >= SILENCE_SPANS
+    }
+
     fn handle_packet(&mut self, now: Instant, timestamp: u32, len: usize, info: &PayloadInfo) {
+        // A sender whose timestamps went elsewhere meanwhile would seem to send but one picture, for
+        // hours.
+        let resumes = self.resumes(now);
         let number = self.number(now).max(self.span);
-        // Behind a silence nothing old is under way any more. A sender whose timestamps went
-        // elsewhere meanwhile would seem to send but one picture, for hours.
-        let resumes = number - self.span >= SILENCE_SPANS;
         for span in (self.span + 1..=number).take(SPANS_KEPT) {
             if let Some(bytes) = self.spans.get_mut(place(span)) {
                 *bytes = Bytes::default();

@@ -133,6 +133,8 @@ pub struct Selector {
     waited: u8,
     /// A key frame is needed, and whether that was said.
     wish: Wish,
+    /// [`StreamLayers::silences`] at the last packet.
+    silences: u8,
     history: Option<Box<History>>,
 }
 
@@ -193,6 +195,10 @@ impl Selector {
         wanted: LayerTarget,
         layers: &StreamLayers,
     ) -> Option<Edit> {
+        if self.silences != layers.silences() {
+            self.silences = layers.silences();
+            self.resume(meta);
+        }
         let everything = wanted.temporal.min(self.current.temporal) >= layers.top_temporal();
         if everything && !layers.has_spatial() && usize::from(self.whole_for) >= PICTURES_REMEMBERED
         {
@@ -205,6 +211,20 @@ impl Selector {
             return Some(edit);
         }
         self.choose(meta, wanted, layers)
+    }
+
+    /// Behind a silence the packet is newer than all, whatever its timestamp.
+    #[cold]
+    fn resume(&mut self, meta: &PacketMeta) {
+        let before = meta.timestamp.wrapping_sub(1);
+        if let Some(newest) = &mut self.newest {
+            newest.timestamp = before;
+        }
+        if let Some(history) = self.history.as_mut().filter(|_| self.whole_for != u8::MAX) {
+            let last = history.newest();
+            let id_offset = last.offset_behind();
+            history.begin(Picture { timestamp: before, id_offset, closes: false, ..last });
+        }
     }
 
     #[inline]
@@ -436,6 +456,8 @@ fn is_after(a: u32, b: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use slotmap::SlotMap;
 
     use super::*;
@@ -539,6 +561,43 @@ mod tests {
         let late = vp8(7, 0, true);
         let edit = ask(&mut selector, &mut layers, &late, at(0, 2)).expect("sent");
         assert_eq!(edit.numbers(&late.info).map(|numbers| numbers.id), Some(105));
+    }
+
+    #[test]
+    fn a_selection_goes_on_behind_a_silence_however_far_timestamps_went() {
+        // Ticks of 90 kHz that the sender's clock went on by meanwhile: an hour; so far ahead that it
+        // seems to be back; back.
+        for (name, elsewhere) in [
+            ("an hour", 90_000_u32 * 3_600),
+            ("eight hours", 90_000 * 8 * 3_600),
+            ("back", (90_000_u32 * 3_600).wrapping_neg()),
+        ] {
+            for wanted in [1, 9] {
+                let (mut selector, mut layers) = (Selector::default(), StreamLayers::default());
+                selector.start(stream(), &vp8(0, 0, true));
+                let mut sent = Vec::new();
+                for picture in 0..400_u16 {
+                    let temporal = [0, 2, 1, 2][usize::from(picture % 4)];
+                    let mut meta = vp8(picture, temporal, picture % 4 != 3);
+                    if picture >= 200 {
+                        meta.timestamp = meta.timestamp.wrapping_add(elsewhere);
+                    }
+                    let far = Duration::from_secs(if picture >= 200 { 8 * 3_600 } else { 0 });
+                    let now = test_instant() + far + Duration::from_millis(33) * picture.into();
+                    layers.handle_packet(now, meta.timestamp, 100, &meta.info);
+                    let edit = selector.verdict(&meta, at(0, wanted), &layers);
+                    let numbers =
+                        edit.map(|it| it.numbers(&meta.info).unwrap_or(meta.info.picture));
+                    sent.extend(numbers.map(|numbers| numbers.id));
+                }
+                let expected = if wanted == 1 { 200 } else { 400 };
+                assert_eq!(sent.len(), expected, "{name}, {wanted}");
+                assert!(
+                    sent.windows(2).all(|ids| ids[1] == ids[0] + 1),
+                    "{name}, {wanted}: {sent:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -6,10 +6,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use serde_json::Value;
 use ureq::tls::{TlsConfig, TlsProvider};
 
 use crate::config::Config;
-use crate::limits::HEALTH_TIMEOUT;
+use crate::limits::{HEALTH_TIMEOUT, REMOTE_ANSWER_BYTES_MAX};
+use crate::remote::hint;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +47,27 @@ pub(crate) fn ask(config: &Config, question: Question) -> Result<String, String>
         .timeout_global(Some(HEALTH_TIMEOUT))
         .build()
         .into();
-    let answer = agent.get(&url).call().map_err(|error| format!("{url}: {error}"))?;
+    let answer = agent.get(&url).call();
+    let mut answer = answer.map_err(|error| format!("{url}: {error}{}", hint(&error)))?;
     let status = answer.status();
     let says = format!("{url}: {status}");
-    if status.is_success() { Ok(says) } else { Err(says) }
+    if status.is_success() {
+        return Ok(says);
+    }
+    let body = answer.body_mut().with_config().limit(REMOTE_ANSWER_BYTES_MAX).read_to_string();
+    Err(match body.as_deref().map(sentence) {
+        Ok(Some(why)) => format!("{says}: {why}"),
+        _ => says,
+    })
+}
+
+/// What a body says in one line of printable text, or in its `data`.
+fn sentence(body: &str) -> Option<String> {
+    let json: Option<Value> = serde_json::from_str(body).ok();
+    let data = json.as_ref().map(|json| json.get("data").and_then(Value::as_str));
+    let line = data.unwrap_or_else(|| body.trim().lines().next())?;
+    let is_text = !line.is_empty() && !line.starts_with('<') && !line.contains(char::is_control);
+    is_text.then(|| line.to_owned())
 }
 
 /// An address to connect to for one that is listened on.
@@ -65,6 +84,20 @@ pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_says_no_is_quoted() {
+        for (body, expected) in [
+            ("This API speaks HTTPS.\n", Some("This API speaks HTTPS.")),
+            (r#"{"data": "shard 1 is stuck", "x": 1}"#, Some("shard 1 is stuck")),
+            (r#"{"error": "no"}"#, None),
+            ("<html>", None),
+            ("a\u{1b}[2J", None),
+            ("", None),
+        ] {
+            assert_eq!(sentence(body).as_deref(), expected, "{body}");
+        }
+    }
 
     #[test]
     fn all_addresses_are_asked_on_loopback() {

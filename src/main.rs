@@ -4,5 +4,6 @@ use std::process::ExitCode;
 
 #[expect(clippy::disallowed_methods, reason = "the environment enters here, for config to read")]
 fn main() -> ExitCode {
-    ringcast::cli::run(std::env::args_os(), &|name| std::env::var(name).ok())
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    ringcast::cli::run(std::env::args_os(), names, &|name| std::env::var(name).ok())
 }

@@ -17,13 +17,14 @@ use ureq::{Agent, Body};
 use crate::config::Config;
 use crate::health::reachable;
 use crate::limits::{REMOTE_ANSWER_BYTES_MAX, REMOTE_TIMEOUT};
+use crate::roots;
 use crate::server::own_addresses;
 
 /// Why there is no answer to work with.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RemoteError {
     /// Nobody answered.
-    #[error("{0}: {1}")]
+    #[error("{0}: {1}{more}", more = hint(.1))]
     Unreachable(String, ureq::Error),
     /// It answered no.
     #[error("{0}")]
@@ -35,20 +36,35 @@ pub(crate) enum RemoteError {
     #[error("{0}")]
     Unknown(&'static str),
     /// The certificates to trust.
-    #[error("--ca {0}: {1}")]
-    Roots(String, String),
+    #[error("--ca {0}")]
+    Roots(String),
 }
 
 impl RemoteError {
     /// Whether nobody listens there.
     pub(crate) fn is_nobody(&self) -> bool {
-        let Self::Unreachable(_, ureq::Error::Io(error)) = self else { return false };
-        error.kind() == io::ErrorKind::ConnectionRefused
+        matches!(self, Self::Unreachable(_, error) if is_refused(error))
     }
 
     /// Whether asking again may help.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::Unreachable(..) | Self::Busy(_))
+    }
+}
+
+fn is_refused(error: &ureq::Error) -> bool {
+    let ureq::Error::Io(error) = error else { return false };
+    error.kind() == io::ErrorKind::ConnectionRefused
+}
+
+/// What to add to an error of who asks a server, from `: ` on.
+pub(crate) fn hint(error: &ureq::Error) -> &'static str {
+    let ureq::Error::Io(inner) = error else { return "" };
+    let tls = inner.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidCertificate(_)) => ": --ca names certificates of your own",
+        _ if is_refused(error) => ": is it running?",
+        _ => "",
     }
 }
 
@@ -61,7 +77,7 @@ pub(crate) struct Remote {
 
 impl Remote {
     /// The server at `url`, else the one with these settings on this host. Its certificate is
-    /// checked against the public roots, or those in `ca`.
+    /// checked against the public roots, or must be in `ca` or come from what is.
     ///
     /// # Errors
     /// [`RemoteError::Unknown`], [`RemoteError::Roots`].
@@ -75,22 +91,21 @@ impl Remote {
             None => here(config)?,
         };
         let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let roots = ca.map(roots).transpose()?;
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
-            .disable_verification(is_here && roots.is_none())
-            .root_certs(roots.unwrap_or(RootCerts::WebPki))
+            .disable_verification(is_here)
+            .root_certs(RootCerts::WebPki)
             .unversioned_rustls_crypto_provider(crypto)
             .build();
-        let agent = Agent::config_builder()
+        let settings = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
             .user_agent(concat!("ringcast/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls)
             .timeout_global(Some(REMOTE_TIMEOUT))
-            .build()
-            .into();
+            .build();
+        let agent = roots::agent(settings, ca).map_err(RemoteError::Roots)?;
         Ok(Self { agent, base })
     }
 
@@ -184,10 +199,6 @@ fn here(config: &Config) -> Result<(String, bool), RemoteError> {
     let is_ours = |ip: IpAddr| ip.is_loopback() || own_addresses().contains(&ip);
     let scheme = if config.connections.tls.is_some() { "https" } else { "http" };
     Ok((format!("{scheme}://{address}"), is_ours(address.ip())))
-}
-
-fn roots(path: &Path) -> Result<RootCerts, RemoteError> {
-    crate::roots::read(path).map_err(|why| RemoteError::Roots(path.display().to_string(), why))
 }
 
 /// The URL of an API, without the slash at its end.

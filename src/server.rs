@@ -7,7 +7,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -122,6 +122,7 @@ impl Server {
         );
         let ShardLinks { senders, from_shards, waker } = links;
         let links = senders.into_iter().map(|sender| Box::new(LaneLink(sender)) as _).collect();
+        look_up(&media.addresses)?;
         let OutletsConfig { kafka, webhook, spool_dir, .. } = &config.outlets;
         let (outlets, threads) =
             Outlets::start(kafka.as_ref(), webhook.as_ref(), spool_dir.as_deref())
@@ -389,6 +390,29 @@ fn announced(config: &Config) -> Vec<String> {
         );
     }
     addresses
+}
+
+/// Warns of announced names that lead nowhere, when that is known: nobody waits for the DNS.
+fn look_up(announced: &[String]) -> io::Result<()> {
+    let is_name = |told: &&String| told.parse::<IpAddr>().is_err();
+    let names: Vec<String> = announced.iter().filter(is_name).cloned().collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    // Not a task of the runtime's, which would wait for it at its end.
+    std::thread::Builder::new().name("announced".to_owned()).spawn(move || {
+        for name in names {
+            let found = (name.as_str(), 0).to_socket_addrs();
+            if !found.is_ok_and(|mut addresses| addresses.next().is_some()) {
+                tracing::warn!(
+                    name,
+                    "the announced name has no address in the DNS: as long as clients find none \
+                     either, no media arrives"
+                );
+            }
+        }
+    })?;
+    Ok(())
 }
 
 /// The addresses that media is received on: those named, or `own` ones of the families listened to.

@@ -25,9 +25,10 @@ pub(super) fn run(args: DoctorArgs, env: Environment<'_>) -> ExitCode {
         Err(error) => return refuse(&error),
     };
     let findings = examine(&config);
-    let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
+    let worst = findings.iter().map(|finding| finding.level).max();
+    let worst = worst.filter(|level| *level > Level::Unknown).unwrap_or(Level::Ok);
     let status = ExitCode::from(match worst {
-        Level::Ok => 0,
+        Level::Ok | Level::Unknown => 0,
         Level::Warn => 1,
         Level::Fail => 2,
     });
@@ -43,6 +44,7 @@ fn lines(findings: &[Finding]) -> String {
     for Finding { check, level, says, mend } in findings {
         let level = match level {
             Level::Ok => "ok",
+            Level::Unknown => "?",
             Level::Warn => "warn",
             Level::Fail => "fail",
         };

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use self::drain::DrainArgs;
-use crate::config::{AFTER_HELP, ConfigError, Flags};
+use crate::config::{AFTER_HELP, ConfigError, Flags, unknown_variables};
 
 /// Exit status for wrong usage and wrong settings (sysexits' `EX_USAGE`).
 const USAGE: u8 = 64;
@@ -65,16 +65,23 @@ enum Subcommand {
     Token(token::TokenArgs),
 }
 
-/// Does what the arguments (the program's name first) say.
-pub fn run(args: impl IntoIterator<Item = OsString>, env: Environment<'_>) -> ExitCode {
+/// Does what the arguments (the program's name first) say; `variables` are the names that the
+/// environment has.
+pub fn run(
+    args: impl IntoIterator<Item = OsString>,
+    variables: impl IntoIterator<Item = String>,
+    env: Environment<'_>,
+) -> ExitCode {
     let CommandLine { command, drain, settings } = match CommandLine::try_parse_from(args) {
         Ok(line) => line,
         Err(error) => return refuse(&error.into()),
     };
     match command {
         None if drain => drain::run(DrainArgs::of(settings), env),
-        None => serve::run(settings, env),
-        Some(Subcommand::Serve(settings)) => serve::run(settings, env),
+        None => serve::run(settings, unknown_variables(variables, env), env),
+        Some(Subcommand::Serve(settings)) => {
+            serve::run(settings, unknown_variables(variables, env), env)
+        }
         Some(Subcommand::Config(settings)) => config::run(settings, env),
         Some(Subcommand::Doctor(args)) => doctor::run(args, env),
         Some(Subcommand::Drain(args)) => drain::run(args, env),

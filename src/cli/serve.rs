@@ -8,7 +8,8 @@ use crate::config::{Config, Flags};
 use crate::server::{Server, ServerError};
 use crate::systemd::Notifier;
 
-pub(super) fn run(settings: Flags, env: Environment<'_>) -> ExitCode {
+/// Serves; variables that look like settings and are none are warned of.
+pub(super) fn run(settings: Flags, unknown: Vec<String>, env: Environment<'_>) -> ExitCode {
     let config = match Config::from_flags(settings, env) {
         Ok(config) => config,
         Err(error) => return refuse(&error),
@@ -16,6 +17,9 @@ pub(super) fn run(settings: Flags, env: Environment<'_>) -> ExitCode {
     let _log = crate::log::start(&config);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
+    }
+    for name in unknown {
+        tracing::warn!("{name} is no setting and has no effect; --help lists those there are");
     }
     let notifier = Notifier::from_env(env).unwrap_or_else(|error| {
         tracing::warn!(%error, "the service manager is not told anything");

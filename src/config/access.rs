@@ -1,5 +1,6 @@
 //! Settings of who may call the API, and how much of it.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::ConfigError;
@@ -32,6 +33,17 @@ pub(super) fn keys_file(sources: &Sources<'_>) -> Result<Option<KeysFile>, Confi
     let beside = sources.many("api-keys", key)?.unwrap_or_default();
     let path = sources.one("api-keys-file", |path| Ok(PathBuf::from(path)))?;
     Ok(path.map(|path| KeysFile { path, beside }))
+}
+
+/// What is to be said of a file of keys that every user of this host may read.
+pub(super) fn open_keys(sources: &Sources<'_>) -> Result<Option<String>, ConfigError> {
+    let path = sources.one("api-keys-file", |path| Ok(PathBuf::from(path)))?;
+    let mode = |path: &PathBuf| std::fs::metadata(path).ok().map(|about| about.mode());
+    let open = path.filter(|path| mode(path).is_some_and(|mode| mode & 0o004 != 0));
+    Ok(open.map(|path| {
+        let path = path.display();
+        format!("every user of this host may read the API keys in {path}: chmod o-rwx {path}")
+    }))
 }
 
 /// All keys, of the setting and of the file.
@@ -76,11 +88,11 @@ fn key(text: &str) -> Parsed<ApiKey> {
 /// would open the API to everybody, which nobody means who names one.
 fn of_file(path: &Path) -> Parsed<Vec<ApiKey>> {
     let cannot = |why: String| format!("cannot read {}: {why}", path.display());
-    let length = std::fs::metadata(path).map_err(|error| cannot(error.to_string()))?.len();
+    let length = std::fs::metadata(path).map_err(|error| cannot(super::unread(&error)))?.len();
     if length > API_KEYS_FILE_BYTES_MAX {
         return Err(cannot(format!("it has more than {API_KEYS_FILE_BYTES_MAX} bytes")));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| cannot(error.to_string()))?;
+    let text = std::fs::read_to_string(path).map_err(|error| cannot(super::unread(&error)))?;
     let mut keys = Vec::new();
     for (line, number) in text.lines().map(str::trim).zip(1..) {
         if line.is_empty() || line.starts_with('#') {

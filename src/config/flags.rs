@@ -204,7 +204,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE", help_heading = "Events")]
     webhook_ca: Option<String>,
 
-    /// Folder for events that cannot be delivered yet [default: memory alone]
+    /// Folder for events that cannot be delivered yet, for the next start to deliver [default: memory
+    /// alone, which a restart or a crash loses]
     /// [env: RINGCAST_SPOOL_DIR, STATE_DIRECTORY]
     #[arg(long, value_name = "FOLDER", help_heading = "Events")]
     spool_dir: Option<String>,

@@ -164,11 +164,11 @@ enum Urls {
 
 fn of_file(path: &Path) -> Parsed<Vec<IceServer>> {
     let wrong = |why: String| format!("cannot use {}: {why}", path.display());
-    let about = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?;
+    let about = std::fs::metadata(path).map_err(|error| wrong(super::unread(&error)))?;
     if about.len() > ICE_SERVERS_FILE_BYTES_MAX {
         return Err(wrong(format!("it has more than {ICE_SERVERS_FILE_BYTES_MAX} bytes")));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(super::unread(&error)))?;
     // What the parser says may quote a secret that stands where it should not.
     let shape = "it must be a JSON list of {\"urls\", and for turn: \"username\" with \
                  \"credential\", or \"secret\"}";

@@ -19,6 +19,7 @@ mod sources;
 mod values;
 
 use std::ffi::OsString;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,6 +37,7 @@ pub use self::outlets::{
 pub use self::proxies::{NoNetwork, Proxies};
 pub use self::sources::Origin;
 use self::sources::Sources;
+pub(crate) use self::sources::unknown_variables;
 pub(crate) use self::values::docs_path;
 use crate::access::ApiKeys;
 use crate::limits::Limits;
@@ -273,6 +275,7 @@ impl Config {
         if !api_keys.is_empty() && connections.tls.is_none() {
             warnings.extend(in_the_clear(api_listen));
         }
+        warnings.extend(access::open_keys(sources)?);
         warnings.extend(outlets.warnings.iter().cloned());
         Ok(Self {
             api_listen,
@@ -312,6 +315,15 @@ impl Config {
             warnings,
         })
     }
+}
+
+/// Why a file was not read; of a refusal, whose it was.
+pub(crate) fn unread(error: &io::Error) -> String {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error.to_string();
+    }
+    let user = rustix::process::geteuid().as_raw();
+    format!("{error}: the user that this runs as ({user}) may not read it")
 }
 
 /// The API's address: as told; all addresses in place of the replaced service; else loopback.

@@ -116,7 +116,7 @@ impl OutletsConfig {
         if (kafka.is_some() || webhook.is_some()) && spool_dir.is_none() {
             warnings.push(
                 "without --spool-dir, events that cannot be delivered wait in memory alone: they \
-                 are lost beyond 10,000, and at a restart"
+                 are lost beyond 10,000, and at a restart or a crash"
                     .to_owned(),
             );
         }

@@ -57,6 +57,33 @@ pub(super) const SETTINGS: [(&str, &[&str]); 42] = [
     ("log-format", &["RINGCAST_LOG_FORMAT"]),
 ];
 
+/// Names of variables that look like settings of this program and are none. Kubernetes gives each
+/// container some for every service, and one may be named `ringcast`: those are nobody's mistake.
+pub(crate) fn unknown_variables(
+    names: impl IntoIterator<Item = String>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Vec<String> {
+    let is_known = |name: &str| {
+        name == "RINGCAST_CONFIG" || SETTINGS.iter().any(|(_, known)| known.contains(&name))
+    };
+    let ours = names.into_iter().filter(|name| name.starts_with("RINGCAST_"));
+    let unknown = ours.filter(|name| !is_known(name) && !is_of_a_service(name, env(name)));
+    let mut unknown: Vec<String> = unknown.collect();
+    unknown.sort_unstable();
+    unknown
+}
+
+/// `X_SERVICE_HOST`, `X_SERVICE_PORT…`, `X_PORT=tcp://…` and `X_PORT_6040_TCP…`.
+fn is_of_a_service(name: &str, value: Option<String>) -> bool {
+    let is_url = |text: String| text.split_once("://").is_some();
+    let mut words = name.split('_').skip_while(|word| *word != "PORT").skip(1);
+    let has_number = words.next().is_some_and(|word| word.parse::<u16>().is_ok());
+    name.contains("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.ends_with("_PORT") && value.is_some_and(is_url)
+        || has_number && words.next().is_some_and(|word| matches!(word, "TCP" | "UDP" | "SCTP"))
+}
+
 /// What a file may say under this name means nothing: JSON has no comments.
 pub(super) const COMMENT: &str = "//";
 
@@ -246,5 +273,37 @@ fn texts_of(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::Array(values) => values.iter().map(one).collect(),
         value => one(value).map(|text| vec![text]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_means_nothing_is_found_and_those_of_kubernetes_are_not() {
+        let names = [
+            "RINGCAST_MEDIA_PROT",
+            "RINGCAST_CONFIG",
+            "RINGCAST_API_KEYS",
+            "RINGCAST_SERVICE_HOST",
+            "RINGCAST_SERVICE_PORT",
+            "RINGCAST_SERVICE_PORT_API",
+            "RINGCAST_PORT",
+            "RINGCAST_PORT_6040_TCP",
+            "RINGCAST_PORT_6040_TCP_ADDR",
+            "RINGCAST_PORT_10000_UDP_PORT",
+            "RINGCAST_METRICS_PORT",
+            "RINGCAST_API_PORT",
+            "RINGCAST_ANOUNCE",
+            "MEDIASOUP_OTHER",
+            "PATH",
+        ];
+        let env = |name: &str| match name {
+            "RINGCAST_PORT" | "RINGCAST_METRICS_PORT" => Some("tcp://10.0.0.1:6040".to_owned()),
+            _ => Some("6040".to_owned()),
+        };
+        let unknown = unknown_variables(names.map(str::to_owned), &env);
+        assert_eq!(unknown, ["RINGCAST_ANOUNCE", "RINGCAST_API_PORT", "RINGCAST_MEDIA_PROT"]);
     }
 }

@@ -59,7 +59,7 @@ fn note_producer(happening: &Happening) {
         ),
         RoomEvent::ProducerClosed { producer, peer, kind, source, reason } => info!(
             room.id = %room, peer.id = %peer, producer.id = %producer, shard.id = %shard,
-            ?kind, source, reason, "producer closed"
+            kind = kind.label(), source, reason, "producer closed"
         ),
         _ => {}
     }

@@ -25,6 +25,8 @@ use crate::node::usable_cores;
 pub(crate) enum Level {
     /// As it should be.
     Ok,
+    /// Nothing here tells; no reason to warn.
+    Unknown,
     /// It works, less well.
     Warn,
     /// It does not work.
@@ -48,6 +50,10 @@ pub(crate) struct Finding {
 impl Finding {
     fn ok(check: &'static str, says: impl Into<String>) -> Self {
         Self { check, level: Level::Ok, says: says.into(), mend: None }
+    }
+
+    fn unknown(check: &'static str, says: impl Into<String>) -> Self {
+        Self { level: Level::Unknown, ..Self::ok(check, says) }
     }
 
     fn warn(check: &'static str, says: impl Into<String>, mend: impl Into<String>) -> Self {

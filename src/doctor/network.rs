@@ -28,7 +28,10 @@ pub(super) fn announced(config: &Config) -> Vec<Finding> {
             },
         }
     }
-    findings.insert(0, judge_announced(config, &told, &ips, &own_addresses()));
+    // Of names that lead nowhere alone there is nothing good to say.
+    if findings.is_empty() || !ips.is_empty() {
+        findings.insert(0, judge_announced(config, &told, &ips, &own_addresses()));
+    }
     findings
 }
 
@@ -246,6 +249,16 @@ mod tests {
             assert_eq!(finding.level, level, "{args:?} {finding:?}");
             assert!(finding.says.contains(word), "{finding:?}");
         }
+    }
+
+    #[test]
+    fn a_name_that_leads_nowhere_is_a_failure_and_nothing_else() {
+        let levels = |args: &[&str]| -> Vec<Level> {
+            announced(&config(args)).into_iter().map(|finding| finding.level).collect()
+        };
+        assert_eq!(levels(&["--announce=no-such-host.invalid"]), [Level::Fail]);
+        let both = levels(&["--announce=no-such-host.invalid,203.0.113.7"]);
+        assert_eq!(both, [Level::Ok, Level::Fail]);
     }
 
     #[test]

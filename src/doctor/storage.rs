@@ -77,6 +77,19 @@ fn judge(check: &'static str, folder: &Path, users: usize) -> Finding {
             mend,
         );
     }
+    // The kernel's own file systems take no folder from anybody.
+    let makes_none = existing != folder && is_of_the_kernel(existing);
+    if makes_none {
+        return Finding::fail(
+            check,
+            format!(
+                "{} cannot be made: {} takes no folders: the server would not start",
+                folder.display(),
+                existing.display()
+            ),
+            "name another folder with --spool-dir",
+        );
+    }
     let free =
         statvfs(existing).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     let wanted = SPOOL_BYTES_MAX.saturating_mul(u64::try_from(users).unwrap_or(1));
@@ -95,6 +108,12 @@ fn judge(check: &'static str, folder: &Path, users: usize) -> Finding {
         );
     }
     Finding::ok(check, format!("{} can be written to", folder.display()))
+}
+
+/// Whether a folder is in a file system without blocks, such as /proc and /sys, which lets root
+/// believe that it may write there.
+fn is_of_the_kernel(folder: &Path) -> bool {
+    folder.starts_with("/proc") || folder.starts_with("/sys")
 }
 
 #[cfg(test)]
@@ -133,6 +152,7 @@ mod tests {
             (temp.clone(), Level::Ok),
             (temp.join("ringcast-none/of/this"), Level::Ok),
             (file.join("below-a-file"), Level::Fail),
+            ("/proc/nope".into(), Level::Fail),
         ] {
             let finding = judge("spool", &folder, 1);
             assert_eq!(finding.level, level, "{finding:?}");

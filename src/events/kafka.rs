@@ -128,6 +128,7 @@ impl Kafka {
             select! {
                 recv(intake.queue) -> given => if !intake.take(given) { break },
                 recv(intake.stop) -> _ => break,
+                recv(intake.keep) -> _ => intake.keep(),
                 recv(due) -> _ => {
                     due = never();
                     producer = self.producer();

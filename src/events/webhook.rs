@@ -11,7 +11,6 @@
 //! followed, and neither URL nor secret is logged.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -69,27 +68,22 @@ impl Webhook {
     /// # Errors
     /// When the certificates that the receiver is trusted by cannot be read.
     pub(crate) fn new(config: &WebhookConfig) -> io::Result<Self> {
-        let wrong =
-            |path: &Path, why| io::Error::other(format!("--webhook-ca {}: {why}", path.display()));
-        let roots = match &config.ca {
-            Some(path) => roots::read(path).map_err(|why| wrong(path, why))?,
-            None => RootCerts::WebPki,
-        };
         let tls = TlsConfig::builder()
             .provider(TlsProvider::Rustls)
-            .root_certs(roots)
+            .root_certs(RootCerts::WebPki)
             .unversioned_rustls_crypto_provider(Arc::new(
                 rustls::crypto::aws_lc_rs::default_provider(),
             ))
             .build();
-        let agent = ureq::Agent::config_builder()
+        let settings = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .proxy(None)
             .user_agent(concat!("ringcast/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls)
-            .build()
-            .into();
+            .build();
+        let agent = roots::agent(settings, config.ca.as_deref())
+            .map_err(|why| io::Error::other(format!("--webhook-ca {why}")))?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, config.secret.reveal().as_bytes());
         Ok(Self { agent, url: config.url.reveal().to_owned(), key })
     }
@@ -176,6 +170,7 @@ impl Turns {
             select! {
                 recv(queue) -> given => if !intake.take(given) { break },
                 recv(intake.stop) -> _ => break,
+                recv(intake.keep) -> _ => intake.keep(),
                 recv(self.told) -> told => {
                     let Ok((batch, verdict)) = told else { break };
                     is_posting = false;

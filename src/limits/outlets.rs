@@ -22,6 +22,15 @@ pub const SPOOL_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Bytes after which the spool begins another file; one file is in memory while it is read.
 pub const SPOOL_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 
+/// How often an outlet looks for what was there the last time and still waits, to write it to disk:
+/// a crash loses no more than what happened in two of them. A destination that is well answers
+/// sooner, and then the disk has nothing to do.
+pub const OUTLET_KEEP_PERIOD: Duration = Duration::from_millis(500);
+
+/// Bytes after which a file of what waits in memory is followed by another: a crash has what is in
+/// the oldest delivered again, some 200 events of 350 bytes.
+pub const SPOOL_KEPT_SEGMENT_BYTES: u64 = 64 * 1024;
+
 /// Messages that an outlet takes from its queue before it looks at what else there is to do.
 pub const OUTLET_TURN: usize = 256;
 

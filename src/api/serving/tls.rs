@@ -21,7 +21,7 @@ use tokio::task::spawn_blocking;
 use x509_cert::Certificate as X509;
 use x509_cert::der::{DateTime, Decode as _};
 
-use crate::config::TlsConfig;
+use crate::config::{TlsConfig, unread};
 use crate::events::timestamp::WallAnchor;
 use crate::limits::{
     RELOAD_RETRY, RELOAD_TRIES, TLS_EXPIRY_CHECK, TLS_EXPIRY_WARNING, TLS_FILE_BYTES_MAX,
@@ -32,7 +32,7 @@ use crate::metrics::connections::ConnectionCounts;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// It cannot be read.
-    #[error("--{0} {path}: {1}", path = .2.display())]
+    #[error("--{0} {path}: {why}", path = .2.display(), why = unread(.1))]
     Read(&'static str, io::Error, PathBuf),
     /// It is no PEM.
     #[error("--{0} {path}: it is no PEM file: {1}", path = .2.display())]

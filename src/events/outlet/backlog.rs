@@ -1,7 +1,8 @@
 //! What an outlet has been given and not yet delivered, in order.
 //!
 //! Owned by one outlet's thread. A window in memory holds the oldest messages, sent or about to be;
-//! what does not fit goes to the spool behind it, where there is one. Invariants: messages are
+//! what does not fit goes to the spool behind it, where there is one, and what stays in the window
+//! for a while is kept there too, for the next process should this one be killed. Invariants: messages are
 //! taken in the order in which they were pushed; one that was taken stays until it is done with;
 //! window and spool are bounded.
 
@@ -32,6 +33,8 @@ pub struct Backlog {
     next: usize,
     done: usize,
     bytes: usize,
+    /// Number of the first message that was not there when the window was last kept.
+    seen: Number,
     spool: Option<Spool>,
 }
 
@@ -77,6 +80,10 @@ impl Backlog {
     /// # Errors
     /// When window and spool are full, or the disk refuses: the message is lost.
     pub fn push(&mut self, message: Message) -> Result<(), SpoolError> {
+        if !has_room(&self.window, self.bytes) {
+            // Before what follows it on disk; where that fails it is still in memory.
+            let _ = self.keep_before(self.end());
+        }
         match &mut self.spool {
             Some(spool) if !spool.is_empty() || !has_room(&self.window, self.bytes) => {
                 spool.append(&message)
@@ -87,6 +94,35 @@ impl Backlog {
                 Ok(())
             }
         }
+    }
+
+    /// Keeps on disk what was in the window at the last call already and is not done with; without
+    /// a spool nothing.
+    ///
+    /// # Errors
+    /// When the disk refuses: what it did not take is in memory alone, and tried again.
+    pub fn keep(&mut self) -> Result<(), SpoolError> {
+        let end = self.end();
+        let before = std::mem::replace(&mut self.seen, end);
+        self.keep_before(before)
+    }
+
+    fn keep_before(&mut self, number: Number) -> Result<(), SpoolError> {
+        let Some(spool) = self.spool.as_mut().filter(|spool| spool.is_empty()) else {
+            return Ok(());
+        };
+        let old = number.saturating_sub(self.first);
+        let old = usize::try_from(old).unwrap_or(usize::MAX);
+        let slots = self.window.iter_mut().take(old);
+        for slot in slots.filter(|slot| !slot.done && slot.segment.is_none()) {
+            slot.segment = Some(spool.keep(&slot.message)?);
+        }
+        Ok(())
+    }
+
+    /// Number of the message that comes next into the window.
+    fn end(&self) -> Number {
+        self.first + u64::try_from(self.window.len()).unwrap_or(u64::MAX)
     }
 
     fn admit(&mut self, message: Message, segment: Option<SegmentNumber>) {
@@ -239,6 +275,80 @@ mod tests {
         backlog.push(message(1, long)).unwrap();
         assert!(backlog.push(message(2, "{}")).is_err());
         assert_eq!(backlog.close().unwrap_err().0, 1, "told as lost");
+    }
+
+    #[test]
+    fn what_waits_is_on_disk_for_a_process_that_is_killed() {
+        let folder = Folder::new("backlog-killed");
+        let mut backlog = Backlog::new(Some(folder.open()));
+        push(&mut backlog, 1..=3);
+        backlog.keep().unwrap();
+        assert_eq!(backlog.spooled_bytes(), 0, "it has not waited for long");
+        push(&mut backlog, 4..=5);
+        let taken = take(&mut backlog);
+        backlog.done(taken[1].0);
+        backlog.keep().unwrap();
+        backlog.keep().unwrap();
+        backlog.keep().unwrap();
+        push(&mut backlog, 6..=6);
+        assert_eq!(backlog.len(), 5);
+        // Killed: nothing is closed. What was taken was perhaps not delivered.
+        drop(backlog);
+        let mut backlog = Backlog::new(Some(folder.open()));
+        assert_eq!(seqs(&take(&mut backlog)), [1, 3, 4, 5]);
+    }
+
+    #[test]
+    fn what_is_kept_goes_with_its_delivery_and_an_end_writes_none_of_it_twice() {
+        let folder = Folder::new("backlog-kept");
+        let mut backlog = Backlog::new(Some(folder.open()));
+        for round in 0..3 {
+            push(&mut backlog, round * 10 + 1..=round * 10 + 10);
+            backlog.keep().unwrap();
+            backlog.keep().unwrap();
+            assert!(backlog.spooled_bytes() > 0);
+            let taken = take(&mut backlog);
+            let (last, others) = taken.split_last().unwrap();
+            others.iter().for_each(|(number, _)| backlog.done(*number));
+            assert!(backlog.spooled_bytes() > 0);
+            backlog.done(last.0);
+            assert_eq!(backlog.spooled_bytes(), 0, "files are gone");
+        }
+        push(&mut backlog, 31..=34);
+        backlog.keep().unwrap();
+        backlog.keep().unwrap();
+        push(&mut backlog, 35..=35);
+        let (number, _) = backlog.take().unwrap();
+        backlog.done(number);
+        backlog.close().unwrap();
+        assert_eq!(seqs(&take(&mut Backlog::new(Some(folder.open())))), [32, 33, 34, 35]);
+    }
+
+    #[test]
+    fn a_killed_process_loses_nothing_of_a_full_window_and_keeps_its_order() {
+        let folder = Folder::new("backlog-full");
+        let mut backlog = Backlog::new(Some(folder.open()));
+        let all = u64::try_from(OUTLET_WINDOW).unwrap() + 20;
+        push(&mut backlog, 1..=all);
+        for (number, _) in take(&mut backlog).into_iter().take(30) {
+            backlog.done(number);
+        }
+        // What comes from the disk now is kept by the file that it was in.
+        assert_eq!(seqs(&take(&mut backlog)), (all - 19..=all).collect::<Vec<_>>());
+        push(&mut backlog, all + 1..=all + 5);
+        backlog.keep().unwrap();
+        backlog.keep().unwrap();
+        drop(backlog);
+        let mut backlog = Backlog::new(Some(folder.open()));
+        let mut seen = Vec::new();
+        while let Some((number, message)) = backlog.take() {
+            backlog.done(number);
+            seen.push(message.id.seq);
+        }
+        // A file is kept whole until all of it is done with: some come again.
+        assert!(seen[0] <= 31, "{}", seen[0]);
+        assert_eq!(seen, (seen[0]..=all + 5).collect::<Vec<_>>());
+        assert_eq!(backlog.spooled_bytes(), 0);
     }
 
     #[test]

@@ -6,8 +6,9 @@
 //! folder was named. Invariants: nothing here waits for a destination but its own thread; every
 //! message accepted is delivered (at least once, in order per room), failed for good, waiting or
 //! lost, and counted as that: `accepted = delivered + failed + lost + waiting`. A message that is
-//! delivered twice has the same [`id`](Message::id). What a process that is killed had in memory is
-//! lost with it.
+//! delivered twice has the same [`id`](Message::id). With a spool, a process that is killed loses
+//! what happened in its last two [`OUTLET_KEEP_PERIOD`]s and was not delivered; without one, all
+//! that waited.
 
 mod backlog;
 mod counts;
@@ -19,8 +20,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, bounded, never, tick};
 
 pub use self::backlog::{Backlog, Number};
 pub use self::counts::OutletCounts;
@@ -30,7 +32,9 @@ pub use self::spool::{Spool, SpoolError};
 use super::{Entry, RoomEvent, chat, kafka, webhook};
 use crate::config::{KafkaConfig, WebhookConfig};
 use crate::id::{PeerId, RoomId};
-use crate::limits::{OUTLET_QUEUE, OUTLET_QUEUE_BYTES_MAX, OUTLET_STOP_TIMEOUT, OUTLET_TURN};
+use crate::limits::{
+    OUTLET_KEEP_PERIOD, OUTLET_QUEUE, OUTLET_QUEUE_BYTES_MAX, OUTLET_STOP_TIMEOUT, OUTLET_TURN,
+};
 
 /// Where events go beside their readers. Clones share it; the default has no outlets.
 #[derive(Debug, Clone, Default)]
@@ -164,6 +168,10 @@ pub(crate) struct Intake {
     name: &'static str,
     pub(crate) queue: Receiver<Message>,
     pub(crate) stop: Receiver<()>,
+    /// When to [`keep`](Self::keep).
+    pub(crate) keep: Receiver<Instant>,
+    /// The disk did not take what it should keep, and that was told.
+    keeps_badly: bool,
     pub(crate) backlog: Backlog,
     pub(crate) counts: Arc<OutletCounts>,
     queued_bytes: Arc<AtomicUsize>,
@@ -205,6 +213,15 @@ impl Intake {
             }
         }
         true
+    }
+
+    /// Puts on disk what has waited for a while, for the next process should this one be killed.
+    pub(crate) fn keep(&mut self) {
+        let kept = self.backlog.keep();
+        if let (Err(error), false) = (&kept, self.keeps_badly) {
+            tracing::error!(outlet = self.name, %error, "what waits is in memory alone");
+        }
+        self.keeps_badly = kept.is_err();
     }
 
     /// Counts messages as delivered.
@@ -262,6 +279,7 @@ impl OutletThreads {
         run: impl FnOnce(Intake) + Send + 'static,
     ) -> io::Result<Tap> {
         let spool = spool.map(|folder| open(&folder.join(name))).transpose()?;
+        let keep = if spool.is_some() { tick(OUTLET_KEEP_PERIOD) } else { never() };
         let backlog = Backlog::new(spool);
         let (queue, taken) = bounded(OUTLET_QUEUE);
         let (stop, stopping) = bounded(1);
@@ -273,6 +291,8 @@ impl OutletThreads {
             name,
             queue: taken,
             stop: stopping,
+            keep,
+            keeps_badly: false,
             backlog,
             counts: Arc::clone(&counts),
             queued_bytes: Arc::clone(&queued_bytes),

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::message::Message;
-use crate::limits::{SPOOL_BYTES_MAX, SPOOL_SEGMENT_BYTES};
+use crate::limits::{SPOOL_BYTES_MAX, SPOOL_KEPT_SEGMENT_BYTES, SPOOL_SEGMENT_BYTES};
 
 /// Names a file of the spool, in order.
 pub(super) type SegmentNumber = u64;
@@ -54,8 +54,10 @@ pub struct Spool {
     tail: Option<File>,
     /// What was read from the segment `reading` and not yet taken.
     head: VecDeque<Message>,
-    /// Read, and not yet done with, oldest first; the last one is where `head` comes from.
+    /// Read or kept, and not yet done with, oldest first; the last one is where `head` comes from.
     read: VecDeque<Segment>,
+    /// The end of the last read segment, while it keeps more of what is in memory.
+    kept: Option<(SegmentNumber, File)>,
     next: SegmentNumber,
     bytes_max: u64,
 }
@@ -84,6 +86,7 @@ impl Spool {
             tail: None,
             head: VecDeque::new(),
             read: VecDeque::new(),
+            kept: None,
             next: numbers.last().map_or(1, |last| last + 1),
             bytes_max: SPOOL_BYTES_MAX,
         };
@@ -118,12 +121,7 @@ impl Spool {
     /// # Errors
     /// [`SpoolError`]; then nothing has changed but that a torn record may be skipped later.
     pub fn append(&mut self, message: &Message) -> Result<(), SpoolError> {
-        let mut record = Vec::with_capacity(message.size() + 8);
-        message.write(&mut record);
-        let size = u64::try_from(record.len()).unwrap_or(u64::MAX);
-        if self.bytes().saturating_add(size) > self.bytes_max {
-            return Err(SpoolError::Full);
-        }
+        let (record, size) = self.record(message)?;
         let is_long = |segment: &Segment| segment.bytes >= SPOOL_SEGMENT_BYTES;
         if self.tail.is_none() || self.unread.back().is_none_or(is_long) {
             self.begin_segment()?;
@@ -139,6 +137,48 @@ impl Spool {
         segment.messages += 1;
         segment.bytes += size;
         Ok(())
+    }
+
+    /// Writes a message that stays in memory as well, for the next process should this one die: as
+    /// if it had been taken from the segment answered. Only where there is nothing to take, since
+    /// it belongs before that.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub(super) fn keep(&mut self, message: &Message) -> Result<SegmentNumber, SpoolError> {
+        let (record, size) = self.record(message)?;
+        let goes_on =
+            |last: &Segment, kept| last.number == kept && last.bytes < SPOOL_KEPT_SEGMENT_BYTES;
+        let kept = self.kept.as_ref().map(|(number, _)| *number);
+        if !self.read.back().zip(kept).is_some_and(|(last, kept)| goes_on(last, kept)) {
+            let number = self.next;
+            self.next += 1;
+            self.kept = Some((number, create(&self.path(number))?));
+            self.read.push_back(Segment { number, messages: 0, bytes: 0 });
+        }
+        let (Some((number, file)), Some(segment)) = (&mut self.kept, self.read.back_mut()) else {
+            return Err(SpoolError::Full);
+        };
+        let number = *number;
+        if let Err(error) = file.write_all(&record) {
+            // As in `append`.
+            self.kept = None;
+            return Err(error.into());
+        }
+        segment.messages += 1;
+        segment.bytes += size;
+        Ok(number)
+    }
+
+    /// A message as it is written, if there is room for it.
+    fn record(&self, message: &Message) -> Result<(Vec<u8>, u64), SpoolError> {
+        let mut record = Vec::with_capacity(message.size() + 8);
+        message.write(&mut record);
+        let size = u64::try_from(record.len()).unwrap_or(u64::MAX);
+        if self.bytes().saturating_add(size) > self.bytes_max {
+            return Err(SpoolError::Full);
+        }
+        Ok((record, size))
     }
 
     fn begin_segment(&mut self) -> io::Result<()> {

@@ -37,7 +37,7 @@ fn guarded(settings: &str) -> Node {
 
 fn token(peer: &str) -> String {
     let claims = json!({
-        "sub": peer, "room": "r", "exp": 4_000_000_000_u64,
+        "sub": peer, "room": "r", "exp": 2_000_000_000_u64,
         "join": true, "publish": true, "subscribe": true,
     });
     let key = EncodingKey::from_secret(SECRET.as_bytes());

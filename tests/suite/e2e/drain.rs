@@ -4,11 +4,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver as Channel, channel};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::call::Call;
-use super::secure::{Files, Issued};
+use super::secure::{Files, Issued, now};
 use super::servers::{PATIENCE, Process, quiet_port};
 use super::stock::Net;
 use crate::outlets::receiver::{Receiver, SECRET};
@@ -197,6 +198,7 @@ fn a_command_drains_shows_how_many_are_left_and_ends_with_the_last_of_them() {
     assert_eq!(status.code(), Some(0), "{log:#?}");
     let (status, text) = said(&["drain", &listen]);
     assert!(status == Some(1) && text.contains("refused"), "{status:?} {text}");
+    assert!(text.contains("is it running?"), "{text}");
 }
 
 #[test]
@@ -213,6 +215,7 @@ fn a_drain_over_tls_takes_a_key_and_a_certificate_that_is_trusted() {
     let url = format!("--url=https://{}", process.api().0);
     let (status, text) = said(&["drain", &url, &keys]);
     assert_eq!(status, Some(1), "a certificate that nobody vouches for: {text}");
+    assert!(text.contains("--ca names"), "{text}");
     let ca = format!("--ca={}", files.path("cert.pem"));
     let (status, text) = said(&["drain", &url, &keys, &ca]);
     assert!(status == Some(1) && text.contains("certificate"), "of another name: {text}");
@@ -220,6 +223,27 @@ fn a_drain_over_tls_takes_a_key_and_a_certificate_that_is_trusted() {
     let (status, text) = said(&["drain", &listen, &keys, &cert, &key]);
     assert!(status == Some(0) && text.ends_with(": empty\n"), "{status:?} {text}");
     process.line_with(&["draining: no new rooms"]);
+}
+
+#[test]
+fn a_certificate_that_openssl_makes_vouches_for_the_server_that_shows_it_and_nobody_else() {
+    let drained = |name: &str, issued: &Issued, trusted: &Issued| {
+        let files = Files::of(name, issued);
+        let [cert, key] = files.flags();
+        let ca = format!("--ca={}", files.write("ca.pem", &trusted.cert));
+        let keys = files.write("keys", "ops:0123456789abcdef0123456789abcdef\n");
+        let keys = format!("--api-keys-file={keys}");
+        let mut process = Process::start(&["--shards=1", &keys, &cert, &key]);
+        said(&["drain", &format!("--url=https://{}", process.api().0), &keys, &ca])
+    };
+    let issued = Issued::by_openssl();
+    let (status, text) = drained("itself", &issued, &issued);
+    assert!(status == Some(0) && text.ends_with(": empty\n"), "{status:?} {text}");
+    let (status, text) = drained("another", &issued, &Issued::by_openssl());
+    assert!(status == Some(1) && text.contains("certificate"), "{status:?} {text}");
+    let elsewhere = Issued::of_authority("call.example", now() + Duration::from_secs(3600));
+    let (status, text) = drained("elsewhere", &elsewhere, &elsewhere);
+    assert!(status == Some(1) && text.contains("not valid for name"), "{status:?} {text}");
 }
 
 /// A server that says it drains, gives these answers to who asks how far it is, and is gone.

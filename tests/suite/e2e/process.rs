@@ -1,5 +1,6 @@
 //! The built binary: how it starts, what it refuses, how it ends.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -11,8 +12,10 @@ use ringcast::limits::API_HEAD_TIMEOUT;
 use serde_json::json;
 
 use super::call::Call;
-use super::servers::{Hosted, PATIENCE, Process, quiet_port};
+use super::servers::{Hosted, PATIENCE, Process, clock, quiet_port};
 use super::stock::Net;
+use crate::outlets::calls::Folder;
+use crate::outlets::receiver::{Receiver, SECRET};
 
 /// More than a busy machine needs; clients that would hold up the end are given up after it anyway.
 const IN_TIME: Duration = API_HEAD_TIMEOUT.saturating_sub(Duration::from_secs(1));
@@ -219,4 +222,38 @@ fn without_bpf_the_log_says_so_and_the_call_is_the_same() {
 
     let mut off = Process::start(&["--shards=3", "--steer=off"]);
     assert!(off.line_with(&["media port open"]).contains("steering=false"));
+}
+
+#[test]
+fn what_a_killed_process_could_not_deliver_its_successor_does() {
+    let folder = Folder::new("killed");
+    let spool = format!("--spool-dir={}", folder.path().display());
+    let secret = format!("--webhook-secret={SECRET}");
+    let gone = format!("--webhook-url=http://127.0.0.1:{}/hook?token=1", quiet_port());
+    let mut process = Process::start(&["--shards=1", &spool, &secret, &gone]);
+    let api = process.api();
+    let rooms: BTreeSet<String> = (0..5).map(|number| format!("room-{number}")).collect();
+    for room in &rooms {
+        assert_eq!(api.post("/media/room", &json!({ "roomId": room })).status, 201);
+    }
+    let end = clock() + PATIENCE;
+    let is_kept = |room: &String| {
+        let files = std::fs::read_dir(folder.path().join("webhook")).unwrap();
+        let texts = files.filter_map(|file| std::fs::read(file.ok()?.path()).ok());
+        texts.into_iter().any(|text| String::from_utf8_lossy(&text).contains(room.as_str()))
+    };
+    while !rooms.iter().all(is_kept) {
+        assert!(clock() < end, "what waits does not come to the disk");
+        std::thread::yield_now();
+    }
+    // SIGKILL.
+    drop(process);
+    let receiver = Receiver::start();
+    let url = format!("--webhook-url={}", receiver.url());
+    let heir = Process::start(&["--shards=1", &spool, &secret, &url]);
+    let mut told = Vec::new();
+    receiver.take_different(&mut told, rooms.len());
+    let told: Vec<String> = told.into_iter().map(|(room, _)| room).collect();
+    assert_eq!(told, rooms.into_iter().collect::<Vec<_>>(), "each once, in order");
+    drop(heir);
 }

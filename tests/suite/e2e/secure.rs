@@ -50,6 +50,22 @@ impl Issued {
         Self { cert: cert.pem(), key: key.serialize_pem(), root: cert.der().clone() }
     }
 
+    /// One for 127.0.0.1 that says it is an authority, as `openssl req -x509` makes them.
+    pub(crate) fn by_openssl() -> Self {
+        Self::of_authority("127.0.0.1", now() + Duration::from_secs(24 * 3600))
+    }
+
+    /// The same, for this name and until then.
+    pub(crate) fn of_authority(name: &str, end: Duration) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + end;
+        let cert = params.self_signed(&key).unwrap();
+        Self { cert: cert.pem(), key: key.serialize_pem(), root: cert.der().clone() }
+    }
+
     /// One that begins so long after now.
     pub(crate) fn beginning_after(later: Duration) -> Self {
         let begins = now() + later;
@@ -62,7 +78,7 @@ impl Issued {
 }
 
 #[expect(clippy::disallowed_methods, reason = "certificates live in real time")]
-fn now() -> Duration {
+pub(crate) fn now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap()
 }
 

@@ -5,7 +5,7 @@
 //! [`receiver`] is a webhook's receiver. Nothing sleeps: what is waited for is a message or a
 //! condition, with [`calls::PATIENCE`] as its end.
 
-mod calls;
+pub(crate) mod calls;
 mod cluster;
 pub(crate) mod receiver;
 

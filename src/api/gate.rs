@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, Method, header};
+use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
@@ -136,7 +136,7 @@ impl Gate {
             return Ok(());
         };
         let told = parts.headers.get_all(FORWARDED_FOR).into_iter();
-        let client = self.proxies.client(from.ip(), told.filter_map(|it| it.to_str().ok()));
+        let client = self.proxies.client(from.ip(), told.map(HeaderValue::as_bytes));
         self.rates.count_address(client, Instant::now()).map_err(ApiError::limited)
     }
 
@@ -192,8 +192,8 @@ fn ends_calls(parts: &Parts) -> bool {
     route == Some("/admin/drain")
 }
 
-/// Whether whoever asks is on this host, and not somebody for whom a proxy on it asks: proxies say
-/// so, and who says so of itself gains nothing.
+/// Whether whoever asks is on this host, and not somebody for whom a proxy on it asks: most proxies
+/// say so, if they are told to, and who says so of itself gains nothing.
 fn from_here(parts: &Parts) -> bool {
     let is_passed_on = PASSED_ON.iter().any(|header| parts.headers.contains_key(header));
     let from = parts.extensions.get::<ConnectInfo<SocketAddr>>();

@@ -100,15 +100,21 @@ impl Proxies {
     pub fn client<'a>(
         &self,
         from: IpAddr,
-        told: impl DoubleEndedIterator<Item = &'a str>,
+        told: impl DoubleEndedIterator<Item = &'a [u8]>,
     ) -> IpAddr {
         let mut client = from.to_canonical();
-        let told = told.rev().flat_map(|value| value.rsplit(',')).map(str::trim);
+        // Bytes: what a client wrote in front of them must not make the proxy's own unreadable.
+        let told = told.rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
         for entry in told.take(FORWARDED_HOPS_MAX) {
             if !self.trust(client) {
                 break;
             }
-            let Some(before) = address(entry) else { break };
+            let text = std::str::from_utf8(entry).ok();
+            let Some(before) = text.and_then(|text| address(text.trim())) else { break };
+            // Nobody reaches another host from the loopback of their own, and ours is not counted.
+            if before.is_loopback() && !client.is_loopback() {
+                break;
+            }
             client = before;
         }
         client
@@ -130,7 +136,7 @@ mod tests {
 
     fn client(proxies: &str, from: &str, told: &[&str]) -> String {
         let proxies = Proxies::of(proxies.split(',').filter(|text| !text.is_empty())).unwrap();
-        proxies.client(from.parse().unwrap(), told.iter().copied()).to_string()
+        proxies.client(from.parse().unwrap(), told.iter().map(|it| it.as_bytes())).to_string()
     }
 
     #[test]
@@ -150,6 +156,10 @@ mod tests {
             (near, "10.1.2.3", vec!["[2001:db8::7]"], "2001:db8::7"),
             (near, "10.1.2.3", vec!["198.51.100.1, unknown"], "10.1.2.3"),
             (near, "10.1.2.3", vec!["198.51.100.1,,10.0.0.7"], "10.0.0.7"),
+            (near, "10.1.2.3", vec!["\u{e9}, 198.51.100.1"], "198.51.100.1"),
+            (near, "10.1.2.3", vec!["127.0.0.1"], "10.1.2.3"),
+            (near, "10.1.2.3", vec!["127.0.0.1, 10.5.5.5"], "10.5.5.5"),
+            ("127.0.0.1", "127.0.0.1", vec!["127.0.0.1"], "127.0.0.1"),
             ("10.1.2.3", "10.1.2.4", vec!["198.51.100.1"], "10.1.2.4"),
             ("::ffff:10.1.2.0/120", "10.1.2.4", vec!["198.51.100.1"], "198.51.100.1"),
             ("0.0.0.0/0", "10.1.2.4", vec!["198.51.100.1"], "198.51.100.1"),

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::command::{CloseReason, DtlsState, Event, FromShard, IceState, Inventory};
 use super::command::{Command, Refusal, Reply};
 use super::counts::{ControlCounts, Stage};
-use super::registry::{Close, Effects, Transport};
+use super::registry::{Close, Effects, Registry, Transport};
 use super::service::{Control, State, now};
 use crate::engine::voice::LevelWindow;
 use crate::events::{RoomEvent, RoomLog};
@@ -125,8 +125,7 @@ impl Control {
             let registry = &mut state.registry;
             let mut effects = Effects::default();
             for id in missing(&expected.transports, &found.transports) {
-                let closed = registry.close_transport(id, "lost", now());
-                effects.append(closed.unwrap_or_default());
+                effects.append(lose_transport(registry, id, "lost"));
             }
             for id in missing(&expected.producers, &found.producers) {
                 effects.append(registry.close_producer(id, "lost").unwrap_or_default());
@@ -236,15 +235,22 @@ fn transport_closed(state: &mut State, id: TransportId, reason: CloseReason) -> 
         let is_reached = transport.ice != IceState::New;
         state.counts.fail(if is_reached { Stage::Dtls } else { Stage::Ice });
     }
-    let Some(transport) = state.registry.any_transport(id) else { return Effects::default() };
-    let (room, peer) = (transport.room.clone(), transport.peer.clone());
-    let hangs_up = reason == CloseReason::DtlsClosed && transport.session.is_some();
-    let now = now();
-    let mut effects = state.registry.close_transport(id, reason.label(), now).unwrap_or_default();
-    state.registry.note_lost(&room, &peer, now);
-    if hangs_up {
+    let hangs_up = reason == CloseReason::DtlsClosed;
+    let found = state.registry.any_transport(id).filter(|it| hangs_up && it.session.is_some());
+    let member = found.map(|transport| (transport.room.clone(), transport.peer.clone()));
+    let mut effects = lose_transport(&mut state.registry, id, reason.label());
+    if let Some((room, peer)) = member {
         effects.append(state.registry.leave_if_idle(&room, &peer));
     }
+    effects
+}
+
+/// Takes out a transport that its shard has no more.
+fn lose_transport(registry: &mut Registry, id: TransportId, reason: &'static str) -> Effects {
+    let Some(transport) = registry.any_transport(id) else { return Effects::default() };
+    let (room, peer, now) = (transport.room.clone(), transport.peer.clone(), now());
+    let effects = registry.close_transport(id, reason, now).unwrap_or_default();
+    registry.note_lost(&room, &peer, now);
     effects
 }
 
@@ -273,7 +279,12 @@ fn dtls_state(
     }
     let event =
         RoomEvent::TransportDtlsState { transport: id, peer: transport.peer.clone(), state: dtls };
-    Effects::event(&transport.room, transport.shard, event)
+    let effects = Effects::event(&transport.room, transport.shard, event);
+    if dtls == DtlsState::Connected {
+        // It was told to connect, though whoever told it may have got no answer.
+        state.registry.expect_client(id, now());
+    }
+    effects
 }
 
 fn note_connected(id: TransportId, transport: &Transport, cipher: Option<&'static str>) {

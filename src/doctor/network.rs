@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::health;
 use crate::limits::DOCTOR_PATIENCE;
 use crate::node::probe;
+use crate::roots;
 use crate::server::{announced_addresses, is_private, own_addresses};
 
 pub(super) fn announced(config: &Config) -> Vec<Finding> {
@@ -170,7 +171,11 @@ pub(super) fn kafka(config: &Config) -> Option<Finding> {
 
 pub(super) fn webhook(config: &Config) -> Option<Finding> {
     const CHECK: &str = "webhook";
-    let url = config.outlets.webhook.as_ref()?.url.reveal();
+    let webhook = config.outlets.webhook.as_ref()?;
+    if let Some(Err(why)) = webhook.ca.as_deref().map(roots::check) {
+        return Some(Finding::fail(CHECK, why, "mend the file, or --webhook-ca"));
+    }
+    let url = webhook.url.reveal();
     // Not even the host is told: the URL is a secret.
     if authority(url).is_some_and(is_reachable) {
         return Some(Finding::ok(CHECK, "its host accepts connections"));

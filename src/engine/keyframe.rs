@@ -7,7 +7,7 @@
 //! ```text
 //!            request               poll → true
 //!   Idle ───────────────► Wanted ─────────────► Asked ──┐
-//!    ▲                      │                     │ ▲   │ poll → true after `retry_after`
+//!    ▲                      │                     │ ▲   │ poll → true after `repeated_after`
 //!    └──────────────────────┴─────────────────────┘ └───┘
 //!               handle_key_frame, cancel
 //! ```

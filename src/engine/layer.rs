@@ -134,7 +134,7 @@ impl Activity {
             .min();
     }
 
-    /// The sender was paused or began anew: what came before does not count.
+    /// The sender began anew: what came before does not count.
     pub fn reset(&mut self) {
         self.span = None;
         self.slow = None;

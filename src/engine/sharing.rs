@@ -225,6 +225,8 @@ impl Engine {
     /// bits/s on the wire of a producer without layers.
     fn fixed_bps(&self, now: Instant, producer: &Producer) -> u64 {
         let stream = producer.streams.first().and_then(|key| self.streams.get(*key));
+        // What has ended without a word costs nothing, whatever it cost.
+        let stream = stream.filter(|stream| stream.activity.is_alive(now));
         match (producer.kind, stream.map_or(0, |stream| stream.price_bps(now))) {
             (_, 0) => 0,
             (MediaKind::Audio, bps) => bps + AUDIO_OVERHEAD_BPS,

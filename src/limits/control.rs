@@ -405,6 +405,10 @@ pub const TOKEN_BYTES_MAX: usize = 4096;
 /// again.
 pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
+/// Seconds since 1970 from which on a token's `exp` is one in milliseconds, which would never come:
+/// the year 5138, or 1973.
+pub const TOKEN_EXPIRES_MAX: f64 = 1e11;
+
 /// By how much the clock of whoever signs tokens may differ from ours: hosts with NTP are within one
 /// second, those without drift by some a day.
 pub const TOKEN_LEEWAY: Duration = Duration::from_secs(5);

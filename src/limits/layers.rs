@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A stream without packets for this long does not arrive: with a mirror's pulse, the key frame of
+/// A stream without packets for this long is silent, and left behind if others go on: with a mirror's pulse, the key frame of
 /// another stream can still be there within a second.
 pub const STREAM_INACTIVE: Duration = Duration::from_millis(700);
 

@@ -328,8 +328,8 @@ pub const BANDWIDTH_NEWS_INTERVAL: Duration = Duration::from_secs(1);
 /// A change of the estimate that is told.
 pub const BANDWIDTH_NEWS_PERCENT: u64 = 10;
 
-/// Estimates from here on are not paced: their bursts are shorter than what the simulation shows
-/// to matter to sound.
+/// Estimates from here on are not paced, but for what is far larger than pictures are: their bursts
+/// are shorter than what the simulation shows to matter to sound.
 pub const PACED_BPS_MAX: u64 = 500_000;
 
 /// Estimates from here on are not paced at all; up to here only what is far larger than pictures

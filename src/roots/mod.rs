@@ -12,6 +12,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector as _, TcpConnector};
 
 use self::named::Trusting;
+use crate::config::unread;
 
 /// Asks as these settings say; with a PEM file, only servers that show one of its certificates, or
 /// one that they vouch for.
@@ -20,15 +21,26 @@ use self::named::Trusting;
 /// One sentence, which begins with the file's name, when it cannot be read or holds no certificate.
 pub(crate) fn agent(settings: Config, ca: Option<&Path>) -> Result<Agent, String> {
     let Some(path) = ca else { return Ok(settings.into()) };
-    let trusting = read(path).and_then(Trusting::new);
-    let trusting = trusting.map_err(|why| format!("{}: {why}", path.display()))?;
+    let trusting = trusting(path)?;
     let connector = ().chain(TcpConnector::default()).chain(trusting);
     Ok(Agent::with_parts(settings, connector, DefaultResolver::default()))
 }
 
+/// Whether [`agent`] could be made with that file.
+///
+/// # Errors
+/// As there.
+pub(crate) fn check(ca: &Path) -> Result<(), String> {
+    trusting(ca).map(drop)
+}
+
+fn trusting(ca: &Path) -> Result<Trusting, String> {
+    read(ca).and_then(Trusting::new).map_err(|why| format!("{}: {why}", ca.display()))
+}
+
 /// The certificates of a PEM file.
 fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = std::fs::read(path).map_err(|error| error.to_string())?;
+    let text = std::fs::read(path).map_err(|error| unread(&error))?;
     let certificates: Result<Vec<CertificateDer<'static>>, ureq::Error> = parse_pem(&text)
         .filter_map(|item| match item {
             Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate.der().to_vec().into())),

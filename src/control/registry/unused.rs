@@ -14,9 +14,9 @@ use crate::id::{PeerId, RoomId, TransportId};
 use crate::limits::{CONNECT_TIMEOUT, Limit, TRANSPORTS_PER_SHARD_MAX, UNUSED_TRANSPORT_MAX};
 
 impl Transport {
-    /// True as long as its client was not heard, nor told to come.
+    /// True as long as its client was not told to come: what comes nevertheless is of no use.
     fn is_unused(&self) -> bool {
-        self.ice == IceState::New && !self.expects && self.session.is_none()
+        !self.expects && self.session.is_none()
     }
 }
 
@@ -26,7 +26,8 @@ impl Registry {
         let given_up = |transport: &Transport| {
             let since = transport.since.filter(|_| transport.ready && transport.is_unused());
             let age = since.map(|since| now.saturating_duration_since(since)).unwrap_or_default();
-            let is_long = hurries || age >= UNUSED_TRANSPORT_MAX;
+            let is_long =
+                hurries || age >= UNUSED_TRANSPORT_MAX || self.is_crowded(&transport.room);
             age >= CONNECT_TIMEOUT
                 && ((is_long && !self.uses_another(transport)) || self.is_scarce(transport))
         };
@@ -73,7 +74,15 @@ impl Registry {
         transports.filter_map(|id| self.transports.get(id)).any(|it| !it.is_unused())
     }
 
-    /// True when it may keep others out: a limit that it counts for is reached.
+    /// True when a peer that uses nothing may keep others out: a limit that it counts for is reached.
+    fn is_crowded(&self, room: &RoomId) -> bool {
+        let peers = self.rooms.get(room).map_or(0, |room| room.peers.len());
+        self.limits.check(Limit::RoomPeers, peers).is_err()
+            || self.limits.check(Limit::Peers, self.peers).is_err()
+            || self.limits.check(Limit::Rooms, self.rooms.len()).is_err()
+    }
+
+    /// True when it may keep others out itself: a limit that it counts for is reached.
     fn is_scarce(&self, unused: &Transport) -> bool {
         let room = self.rooms.get(&unused.room);
         let of_room = room.map_or(0, |room| room.transports.values().sum());

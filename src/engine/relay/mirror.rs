@@ -137,6 +137,7 @@ impl Engine {
         if packet.continuity == Continuity::Restarted {
             stream.ring.clear();
             stream.layers.reset();
+            stream.slow_rate.reset();
         }
         let awoke = !payload.is_empty() && !stream.activity.is_active(now);
         let at = push_copy(stream, packet.meta, packet.arrival, payload)?;

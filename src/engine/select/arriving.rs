@@ -109,7 +109,9 @@ impl StreamLayers {
 
     fn handle_layered(&mut self, now: Instant, timestamp: u32, len: usize, info: &PayloadInfo) {
         let seen = self.seen.get_or_insert_with(|| Box::new(Seen::new(now, timestamp)));
-        self.silences = self.silences.wrapping_add(u8::from(seen.resumes(now)));
+        // A repaired packet of the last picture comes behind a silence, and does not end it.
+        let goes_on = timestamp != seen.newest && seen.resumes(now);
+        self.silences = self.silences.wrapping_add(u8::from(goes_on));
         seen.handle_packet(now, timestamp, len, info);
         self.top_temporal = self.top_temporal.max(info.temporal);
         let lowest = (1 << TEMPORAL_LAYERS_MAX) - 1;

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import {
   CANVAS_AS_SCREEN, DESKTOP, PHONE, SEEN_MS, caller, callerOfFirefox, complaints, enter, isSeenAndHeard, picture, shows, tileOf,
 } from '../harness/callpage.mjs';
-import { scenario, until } from '../harness/stage.mjs';
+import { scenario, timedScenario, until } from '../harness/stage.mjs';
 
 const noticeOf = (page) => page.evaluate("document.querySelector('#notice').textContent");
 const pressed = (page, id) => page.evaluate(`document.querySelector('#${id}').getAttribute('aria-pressed')`);
@@ -92,7 +92,7 @@ scenario('who only watches is counted, and a name of nothing but a number is sho
   assert.deepEqual(await complaints(alice), []);
 });
 
-scenario('what plays goes on until what comes next does, when somebody begins to share a screen', async (call) => {
+timedScenario('what plays goes on until what comes next does, when somebody begins to share a screen', async (call) => {
   const room = call.room();
   const [alice, bob] = [await caller(call, 'Alice', room), await caller(call, 'Bob', room)];
   await alice.evaluate(`(() => {

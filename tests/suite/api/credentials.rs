@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::harness::{Answered, Node, bare, dtls, json_request, opus};
 use super::sdp::{offer, patch, restart, sdp};
 
-/// In the year 2096, and in 2001.
+/// In the year 2033, and in 2001.
 pub(super) const LATER: u64 = 2_000_000_000;
 pub(super) const BEFORE: u64 = 1_000_000_000;
 

@@ -25,7 +25,7 @@ async fn what_is_no_good_token_is_refused_with_the_reason_and_without_its_text()
     let but = |changes| signed(&claims_but(changes));
     for (token, reason) in [
         (but(json!({ "exp": BEFORE })), "has expired"),
-        (but(json!({ "exp": LATER * 1000 })), "in seconds since 1970, not milliseconds"),
+        (but(json!({ "exp": LATER * 1000 })), "it is in seconds since 1970"),
         (but(json!({ "nbf": LATER - 60 })), "not valid yet"),
         (but(json!({ "exp": null })), "has no `exp`"),
         (but(json!({ "exp": "soon" })), "`exp` is malformed"),

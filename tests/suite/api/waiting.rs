@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ringcast::api::ApiOptions;
-use ringcast::control::command::{CloseReason, DtlsState, Event, IceState};
+use ringcast::control::command::{CloseReason, DtlsState, Event, IceState, Inventory};
 use ringcast::limits::{
     CONNECT_TIMEOUT, HOUSEKEEPING_PERIOD, Limits, PEER_GRACE, UNUSED_TRANSPORT_MAX,
 };
@@ -108,6 +108,41 @@ async fn what_nobody_uses_gives_way_where_a_limit_is_reached() {
         assert_eq!((used.await, old.await, young.await), (true, false, true), "{setting}");
         assert!(!refused().await, "{setting}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_uses_nothing_keeps_nobody_out_of_rooms() {
+    for setting in ["room-peers=2", "peers=2", "rooms=1"] {
+        let mut limits = Limits::default();
+        limits.set(setting.parse().unwrap());
+        let node = Node::start_with(1, &ApiOptions { limits, ..ApiOptions::default() });
+        node.room("r").await;
+        let used = node.transport("r", "alice").await;
+        node.comes(&used).await;
+        let waits = node.transport("r", "alice").await;
+        let ghost = node.transport("r", "ghost").await;
+        sleep(CONNECT_TIMEOUT + MARGIN).await;
+        assert!(!node.has(&ghost).await, "{setting}");
+        assert!(node.has(&waits).await, "{setting}: she is there");
+        sleep(PEER_GRACE + MARGIN).await;
+        let peers = node.get("/media/room/r").await.data()["peers"].as_array().unwrap().len();
+        assert_eq!(peers, 1, "{setting}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_lost_while_events_are_leaves_all_the_same() {
+    let node = Node::start(1);
+    node.room("r").await;
+    let [send, receive] = [node.transport("r", "alice").await, node.transport("r", "alice").await];
+    node.comes(&send).await;
+    let transports = vec![receive.parse().unwrap()];
+    node.shard().with(|script| {
+        script.inventory = Inventory { transports, ..Inventory::default() };
+    });
+    node.happens(Event::Lost(1));
+    sleep(PEER_GRACE + MARGIN).await;
+    assert!(!node.has(&receive).await);
 }
 
 #[tokio::test(start_paused = true)]

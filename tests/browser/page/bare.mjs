@@ -101,6 +101,8 @@ export class Bare {
     if (scalabilityMode) {
       const parameters = line.sender.getParameters();
       Object.assign(parameters.encodings[0], { scalabilityMode, maxBitrate });
+      // Of smaller pictures there are fewer layers: where time is short, pictures are left out instead.
+      parameters.degradationPreference = 'maintain-resolution';
       await line.sender.setParameters(parameters);
     }
     this.sessions.send = session;

@@ -85,15 +85,21 @@ async fn who_is_lost_leaves_although_a_transport_still_waits() {
     }
 }
 
+/// A node with that limit, and the transport that alice uses in its room.
+async fn limited(setting: &str) -> (Node, String) {
+    let mut limits = Limits::default();
+    limits.set(setting.parse().unwrap());
+    let node = Node::start_with(1, &ApiOptions { limits, ..ApiOptions::default() });
+    node.room("r").await;
+    let used = node.transport("r", "alice").await;
+    node.comes(&used).await;
+    (node, used)
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_nobody_uses_gives_way_where_a_limit_is_reached() {
     for setting in ["transports=3", "room-transports=3", "peer-transports=3"] {
-        let mut limits = Limits::default();
-        limits.set(setting.parse().unwrap());
-        let node = Node::start_with(1, &ApiOptions { limits, ..ApiOptions::default() });
-        node.room("r").await;
-        let used = node.transport("r", "alice").await;
-        node.comes(&used).await;
+        let (node, used) = limited(setting).await;
         let old = node.transport("r", "alice").await;
         sleep(CONNECT_TIMEOUT.saturating_sub(MARGIN)).await;
         let young = node.transport("r", "alice").await;
@@ -113,12 +119,7 @@ async fn what_nobody_uses_gives_way_where_a_limit_is_reached() {
 #[tokio::test(start_paused = true)]
 async fn who_uses_nothing_keeps_nobody_out_of_rooms() {
     for setting in ["room-peers=2", "peers=2", "rooms=1"] {
-        let mut limits = Limits::default();
-        limits.set(setting.parse().unwrap());
-        let node = Node::start_with(1, &ApiOptions { limits, ..ApiOptions::default() });
-        node.room("r").await;
-        let used = node.transport("r", "alice").await;
-        node.comes(&used).await;
+        let (node, _used) = limited(setting).await;
         let waits = node.transport("r", "alice").await;
         let ghost = node.transport("r", "ghost").await;
         sleep(CONNECT_TIMEOUT + MARGIN).await;
